@@ -1,0 +1,38 @@
+# Two commands: `make run` and `make test`. Both set up what they need, in this directory alone.
+
+PYTHON ?= python3
+UV := .bootstrap/bin/uv
+export UV_PYTHON_DOWNLOADS := never
+export UV_LINK_MODE := copy
+
+.PHONY: run test test-all check bench docs lock clean
+
+run: .venv/.ready
+	@.venv/bin/python -m runner.console.demo
+
+test: .venv/.ready
+	.venv/bin/python -m pytest -n auto -m "not slow"
+
+test-all: .venv/.ready
+	.venv/bin/python -m pytest -n auto
+
+bench: .venv/.ready
+	.venv/bin/python bench/run.py
+
+docs: .venv/.ready
+	.venv/bin/python docs/generate.py
+
+lock: $(UV)
+	$(UV) lock --python $(PYTHON)
+
+.venv/.ready: pyproject.toml uv.lock $(UV)
+	@echo "setting up .venv (once)"
+	@$(UV) sync --quiet --frozen --python $(PYTHON) --all-extras
+	@touch $@
+
+$(UV):
+	@$(PYTHON) -m venv .bootstrap
+	@.bootstrap/bin/python -m pip install --quiet --disable-pip-version-check "uv==0.13.*"
+
+clean:
+	rm -rf .venv .bootstrap .demo

@@ -1,0 +1,107 @@
+"""What the two commands have in common: arguments, exit codes, and how a failure is told."""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NoReturn
+
+from typing_extensions import override
+
+from runner.reconcile.errors import ExitCode, ReconcileError, UsageError
+
+CONFIG_DIR: Final = "/etc/warm-reconcile"
+CONFIG_DIR_VARIABLE: Final = "WARM_RECONCILE_CONFIG_DIR"
+
+EXIT_CODES: Final = """\
+exit codes:
+   0  a proven release is serving: nothing to do, committed, or restored
+      (with --detailed-exit-code: 0 nothing to do, 10 committed, 11 restored)
+  12  rolled back: a proven release is serving, the latest is not
+  20  stranded: no release that passed its gate is serving
+  21  undecided: the engine is out of reach, the next run takes it up
+  64  wrong command line           75  another run holds the app
+  70  a defect of this program     77  refused: a probe would wait for its caller
+  74  state or journal refused     78  bad config
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command line like every other error, and with our exit code."""
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"see {self.prog} --help")
+
+
+def add_app_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how every command finds an app, and in which form it answers."""
+    parser.add_argument("app", help="the app, such as traefik")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="its config, TOML or JSON")
+    parser.add_argument(
+        "--config-dir",
+        type=Path,
+        metavar="DIR",
+        default=Path(os.environ.get(CONFIG_DIR_VARIABLE, CONFIG_DIR)),
+        help=f"where APP.toml or APP.json is (default: ${CONFIG_DIR_VARIABLE} or {CONFIG_DIR})",
+    )
+    parser.add_argument("--json", action="store_true", help="answer in JSON, for machines")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``warm_reconcile.py`` and ``warm-reconcile run`` have in common."""
+    parser.add_argument(
+        "--force", action="store_true", help="try the latest release even if it is in quarantine"
+    )
+    parser.add_argument(
+        "--wait",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="wait so long for another run of the app to end (default: 0, fail at once)",
+    )
+    parser.add_argument(
+        "--detailed-exit-code",
+        action="store_true",
+        help="tell committed (10) and restored (11) from nothing to do (0)",
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected 0 seconds or more, not {text}")
+    return seconds
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run a command; the two ways to end badly are a message with a hint, and a traceback."""
+    try:
+        return command()
+    except ReconcileError as error:
+        print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print_error(ReconcileError("interrupted", hint="nothing is lost: the next run resumes"))
+        return 130
+    except BrokenPipeError:
+        # The reader has gone (`| head`): point stdout elsewhere so that exit doesn't flush to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception:  # noqa: BLE001 - the outermost frame: a defect gets its own exit code
+        traceback.print_exc()
+        return ExitCode.INTERNAL
+
+
+def print_error(error: ReconcileError) -> None:
+    print(f"error: {error.message}", file=sys.stderr)  # noqa: T201 - the terminal is the boundary
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
+
+
+def answer(data: object, text: str, *, as_json: bool) -> None:
+    """Print the answer of a command, in one of its two forms."""
+    print(json.dumps(data, indent=2, default=str) if as_json else text)  # noqa: T201

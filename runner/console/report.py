@@ -1,0 +1,80 @@
+"""How a run ended: for a person, for a machine, and as an exit code."""
+
+import json
+from typing import Final
+
+from attrs import asdict, frozen
+
+from runner.console.sentences import name_attempt
+from runner.reconcile.attempt import Attempt
+from runner.reconcile.errors import ExitCode
+from runner.reconcile.machine import State
+from runner.reconcile.vocabulary import Release
+
+EXIT: Final = {
+    State.UNCHANGED: ExitCode.OK,
+    State.COMMITTED: ExitCode.COMMITTED,
+    State.RESTORED: ExitCode.RESTORED,
+    State.ROLLED_BACK: ExitCode.ROLLED_BACK,
+    State.STRANDED: ExitCode.STRANDED,
+    State.UNDECIDED: ExitCode.UNDECIDED,
+}
+"""One code an outcome; docs/design.md says why the two good ones are 0 unless asked for."""
+
+_MEANS: Final = {
+    State.UNCHANGED: "{serving} is serving; nothing was touched",
+    State.COMMITTED: "{serving} is serving, and is last-good now",
+    State.RESTORED: "{serving} is serving again",
+    State.ROLLED_BACK: "{serving} is serving; {candidate} was rolled back",
+    State.STRANDED: "no release that passed its gate is serving",
+    State.UNDECIDED: "nothing could be decided; nothing was committed; the next run takes it up",
+}
+
+
+@frozen
+class Report:
+    """The outcome of one run."""
+
+    app: str
+    outcome: str
+    exit: int
+    """The detailed exit code."""
+    candidate: str
+    serving: str | None
+    """The proven release that serves; None where there is none."""
+    last_good: str | None
+    reason: str
+    attempt: str
+    seconds: float
+
+    @classmethod
+    def of(
+        cls, app: str, final: State, attempt: Attempt, proven: tuple[Release, ...], seconds: float
+    ) -> "Report":
+        target = attempt.deployment.release.label if attempt.deployment else None
+        is_serving = EXIT[final] < ExitCode.STRANDED
+        return cls(
+            app=app,
+            outcome=final.value,
+            exit=EXIT[final],
+            candidate=name_attempt(attempt),
+            serving=target if is_serving else None,
+            last_good=proven[0].label if proven else None,
+            reason=attempt.note,
+            attempt=attempt.id,
+            seconds=round(seconds, 3),
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+    def to_text(self) -> str:
+        means = _MEANS[State(self.outcome)].format(serving=self.serving, candidate=self.candidate)
+        because = f"\n  because: {self.reason}" if self.reason else ""
+        return f"{self.app}: {self.outcome}: {means} ({self.seconds:.1f} s){because}"
+
+    def exit_code(self, *, detailed: bool) -> int:
+        """Map to what the caller gets; without ``detailed`` a good outcome is 0."""
+        if not detailed and self.exit in {ExitCode.COMMITTED, ExitCode.RESTORED}:
+            return ExitCode.OK
+        return self.exit

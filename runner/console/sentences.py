@@ -1,0 +1,79 @@
+"""What happened, in the words of an operator. One sentence an event, used by every output."""
+
+from typing import assert_never
+
+from runner.reconcile.attempt import Attempt
+from runner.reconcile.steps import (
+    CandidateFound,
+    CandidateLive,
+    CommitFailed,
+    Committed,
+    Deployed,
+    DeployFailed,
+    Event,
+    FallbackChosen,
+    Judged,
+    LastGoodAbsent,
+    LastGoodLive,
+    NoFallback,
+    NothingDecided,
+    NothingDeployable,
+    RollbackDue,
+    Unreachable,
+)
+from runner.reconcile.vocabulary import Healthy, Inconclusive, Unhealthy, Verdict
+
+
+def tell(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an event
+    """Say what happened."""
+    match event:
+        case CandidateFound(release):
+            return f"{release.label} is wanted and not proven: it goes on trial"
+        case CandidateLive(deployment):
+            return f"an interrupted run left {deployment.release.label} serving, unjudged"
+        case LastGoodLive(deployment):
+            return f"{deployment.release.label} is last-good, wanted and live"
+        case LastGoodAbsent(release):
+            return f"{release.label} is last-good and wanted, but not what is live"
+        case RollbackDue(candidate, reason):
+            return f"{candidate.label} was given up by an interrupted run: {reason}"
+        case NothingDeployable(reason):
+            return f"nothing may be deployed: {reason}"
+        case Unreachable(reason):
+            return f"out of reach: {reason}"
+        case Deployed(deployment):
+            return f"{deployment.release.label} is deployed"
+        case DeployFailed(deployment, reason):
+            return f"{deployment.release.label} can't be deployed: {reason}"
+        case Judged(verdict):
+            return tell_verdict(verdict)
+        case Committed(release):
+            return f"{release.label} is last-good now"
+        case CommitFailed(release, reason):
+            return f"{release.label} can't become last-good: {reason}"
+        case FallbackChosen(release):
+            return f"falling back to {release.label}, which is proven"
+        case NoFallback(reason) | NothingDecided(reason):
+            return reason
+        case _:
+            assert_never(event)
+
+
+def tell_verdict(verdict: Verdict) -> str:
+    """Say how a gate ended."""
+    label = verdict.deployment.release.label
+    match verdict:
+        case Healthy(_, _, rounds, held):
+            return f"{label} is healthy: held {held:.1f} s over {rounds} rounds"
+        case Unhealthy(_, reason, _, _):
+            return f"{label} is unhealthy: {reason}"
+        case Inconclusive(_, reason, _, _):
+            return f"{label} can't be judged: {reason}"
+        case _:
+            assert_never(verdict)
+
+
+def name_attempt(attempt: Attempt) -> str:
+    """Name what an attempt is about."""
+    release = attempt.candidate or attempt.target
+    return release.label if release else "-"

@@ -1,0 +1,103 @@
+"""Who looks on while a run goes: a person at a terminal, or the journal of systemd."""
+
+import os
+import time
+from typing import Final, TextIO
+
+from runner.console.sentences import name_attempt, tell
+from runner.reconcile.attempt import Attempt
+from runner.reconcile.errors import ReconcileError
+from runner.reconcile.gate import Progress
+from runner.reconcile.machine import State
+from runner.reconcile.ports import Watcher
+from runner.reconcile.steps import Event
+from runner.reconcile.vocabulary import Answer
+
+_CLEAR: Final = "\r\x1b[K"
+
+
+class TerminalWatcher:
+    """A line for each step, and one live line for the gate: phase, passes, time left."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._began = time.monotonic()
+
+    def entered(self, state: State, attempt: Attempt, event: Event) -> None:
+        del attempt
+        elapsed = time.monotonic() - self._began
+        self._write(f"{_CLEAR}{elapsed:6.1f} s  {state.name.lower():<12}  {tell(event)}\n")
+
+    def gate(self, progress: Progress) -> None:
+        policy = progress.policy
+        failing = [f"{r.probe}: {r.reason}" for r in progress.last if r.answer is not Answer.PASS]
+        now = failing[0] if failing else f"held {progress.held:.1f} of {policy.window:g} s"
+        left = max(0.0, policy.deadline - progress.elapsed)
+        width = os.get_terminal_size(self._out.fileno()).columns
+        line = f"          gate: {progress.passes}/{policy.rise} passes, {left:.0f} s left; {now}"
+        self._write(f"{_CLEAR}{line[: width - 1]}")
+
+    def warn(self, error: ReconcileError) -> None:
+        self._write(f"{_CLEAR}warning: {error.message}\n")
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
+
+
+class LogWatcher:
+    """One ``key=value`` line an event; with sd-daemon(3) priorities where journald reads along."""
+
+    INFO: Final = 6
+    WARNING: Final = 4
+
+    def __init__(self, out: TextIO, app: str, *, journald: bool) -> None:
+        self._out = out
+        self._app = app
+        self._journald = journald
+
+    def entered(self, state: State, attempt: Attempt, event: Event) -> None:
+        bad = state in {State.CHOOSING, State.ROLLED_BACK, State.STRANDED, State.UNDECIDED}
+        self._log(
+            self.WARNING if bad else self.INFO,
+            attempt=attempt.id[:12],
+            state=state.name,
+            release=name_attempt(attempt),
+            event=type(event).__name__,
+            msg=tell(event),
+        )
+
+    def gate(self, progress: Progress) -> None:
+        """Say nothing: a poll is no event, and the verdict carries the evidence."""
+
+    def warn(self, error: ReconcileError) -> None:
+        self._log(self.WARNING, msg=error.message)
+
+    def _log(self, priority: int, **fields: str) -> None:
+        prefix = f"<{priority}>" if self._journald else ""
+        pairs = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+        self._out.write(f"{prefix}app={self._app} {pairs}\n")
+        self._out.flush()
+
+
+def _quoted(value: str) -> str:
+    if value and all(c.isalnum() or c in "._+-:/" for c in value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def choose_watcher(out: TextIO, app: str) -> Watcher:
+    """Pick what suits where the output goes."""
+    if out.isatty():
+        return TerminalWatcher(out)
+    return LogWatcher(out, app, journald=_is_journal(out))
+
+
+def _is_journal(out: TextIO) -> bool:
+    """Compare with $JOURNAL_STREAM, as systemd.exec(5) says."""
+    try:
+        info = os.fstat(out.fileno())
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{info.st_dev}:{info.st_ino}"

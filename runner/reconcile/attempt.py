@@ -1,0 +1,152 @@
+"""What an attempt remembers: folded from its journal, so that a crash forgets nothing."""
+
+from typing import TypeAlias, assert_never
+
+from attrs import evolve, frozen
+
+from runner.reconcile.steps import (
+    Assess,
+    CandidateFound,
+    CandidateLive,
+    ChooseFallback,
+    Commit,
+    CommitFailed,
+    Committed,
+    Deploy,
+    Deployed,
+    DeployFailed,
+    Effect,
+    Event,
+    FallbackChosen,
+    Judged,
+    LastGoodAbsent,
+    LastGoodLive,
+    NoFallback,
+    NothingDecided,
+    NothingDeployable,
+    RollbackDue,
+    RunGate,
+    Unreachable,
+    Verify,
+)
+from runner.reconcile.vocabulary import Deployment, Healthy, Release, Unhealthy, Verdict
+
+
+@frozen
+class Attempt:
+    """One try of one candidate, or one restoration, across all the runs that it takes."""
+
+    id: str
+    """Unguessable: the tokens of its deployments are made from it."""
+    candidate: Release | None = None
+    target: Release | None = None
+    """What is to be deployed next, or was deployed last."""
+    deployment: Deployment | None = None
+    """The last one begun. After a crash nobody knows yet whether it happened."""
+    deploys: int = 0
+    """Deployments begun, so that no token is used twice."""
+    verdict: Verdict | None = None
+    """The last one, and only until the next deployment."""
+    against: str = ""
+    """Why the candidate was given up; empty while it may still be committed."""
+    guilty: bool = False
+    """It was given up on evidence, and not for the lack of it."""
+    fallbacks: tuple[Release, ...] = ()
+    """The proven releases tried since this run began, newest first."""
+    crashes: int = 0
+    """Runs that ended without an outcome while this candidate was on trial."""
+    note: str = ""
+    """The reason that an operator reads first."""
+
+    @property
+    def next_token(self) -> str:
+        return f"{self.id}-{self.deploys + 1}"
+
+
+@frozen
+class Interrupted:
+    """A run has begun on an attempt that an earlier one left open."""
+
+    crashed: bool
+    """The earlier run ended without an outcome: killed, or out of power."""
+
+
+Entry: TypeAlias = Effect | Event | Interrupted
+"""What the journal holds of an attempt, in order."""
+
+
+def remember(attempt: Attempt, entry: Entry) -> Attempt:  # noqa: C901, PLR0911, PLR0912 - one arm an entry
+    """Fold one journal entry into the memory."""
+    match entry:
+        case Interrupted(crashed):
+            return evolve(attempt, fallbacks=(), crashes=attempt.crashes + crashed)
+        case Deploy(deployment):
+            return evolve(attempt, deployment=deployment, deploys=attempt.deploys + 1, verdict=None)
+        case CandidateFound(release):
+            return _on_trial(attempt, release)
+        case CandidateLive(deployment):
+            return evolve(_on_trial(attempt, deployment.release), deployment=deployment)
+        case LastGoodLive(deployment):
+            return evolve(attempt, target=deployment.release, deployment=deployment)
+        case LastGoodAbsent(release):
+            return evolve(attempt, target=release, against="", guilty=False)
+        case RollbackDue(candidate, reason):
+            guilty = attempt.guilty if attempt.against else True  # else: it kills its runs
+            return evolve(
+                attempt,
+                candidate=candidate,
+                target=candidate,
+                against=reason,
+                guilty=guilty,
+                note=reason,
+            )
+        case DeployFailed(deployment, reason):
+            return _against(attempt, deployment.release, reason, guilty=True)
+        case Judged(verdict):
+            return _judged(evolve(attempt, verdict=verdict), verdict)
+        case CommitFailed(release, reason):
+            return _against(attempt, release, reason, guilty=False)
+        case FallbackChosen(release):
+            return evolve(attempt, target=release, fallbacks=(*attempt.fallbacks, release))
+        case NothingDeployable(reason) | Unreachable(reason) | NoFallback(reason):
+            return evolve(attempt, note=attempt.note or reason)
+        case NothingDecided(reason):
+            return evolve(attempt, note=attempt.note or reason, against="", guilty=False)
+        case Assess() | Verify() | RunGate() | Commit() | ChooseFallback():
+            return attempt
+        case Deployed() | Committed():
+            return attempt
+        case _:
+            assert_never(entry)
+
+
+def _on_trial(attempt: Attempt, release: Release) -> Attempt:
+    """Start, or go on with, a trial; another candidate starts with a clean record."""
+    crashes = attempt.crashes if attempt.candidate == release else 0
+    return evolve(
+        attempt, candidate=release, target=release, against="", guilty=False, crashes=crashes
+    )
+
+
+def _judged(attempt: Attempt, verdict: Verdict) -> Attempt:
+    if isinstance(verdict, Healthy):
+        return attempt
+    guilty = isinstance(verdict, Unhealthy)
+    return _against(attempt, verdict.deployment.release, verdict.reason, guilty=guilty)
+
+
+def _against(attempt: Attempt, release: Release, reason: str, *, guilty: bool) -> Attempt:
+    if release != attempt.candidate or attempt.against:
+        return evolve(attempt, note=attempt.note or f"{release.label}: {reason}")
+    return evolve(attempt, against=reason, guilty=guilty, note=reason)
+
+
+def blamed(attempt: Attempt) -> Release | None:
+    """Name the release to quarantine once a rollback has held.
+
+    A candidate is blamed only where last-good passed the same gate in the same run: where last-good
+    fails too, the environment is the likelier culprit.
+    """
+    if attempt.guilty and len(attempt.fallbacks) == 1:
+        return attempt.candidate
+    return None

@@ -1,0 +1,43 @@
+"""L1: how long a run can take at worst, and whether that fits the unit that calls it. Pure.
+
+``TimeoutStartSec=`` bounds one ``ExecStart=`` command (systemd.service(5)); a oneshot can't extend
+it, so the run has to fit from the start.
+"""
+
+from attrs import frozen
+
+from runner.reconcile.gate import GatePolicy
+from runner.reconcile.rules import Duration, Seconds
+
+
+@frozen
+class Budget:
+    """Where the time of one run may go. Seconds."""
+
+    timeout_start: Seconds = 900.0
+    """``TimeoutStartSec=`` of the calling unit."""
+    fetch: Seconds = 120.0
+    """For learning the latest release and obtaining it."""
+    deploy: Seconds = 60.0
+    """For one deployment."""
+    margin: Duration = 60.0
+    """For everything else: starting up, the journal, a slow disk."""
+
+
+def worst_case(budget: Budget, gate: GatePolicy, fallback_depth: int) -> float:
+    """Add up the longest path through the table, in seconds.
+
+    It is: learn the latest, find last-good live but unhealthy, restore it in vain, and fall back
+    ``fallback_depth`` times.
+    """
+    one_try = budget.deploy + gate.deadline
+    return budget.fetch + gate.verify_deadline + one_try * (1 + fallback_depth) + budget.margin
+
+
+def explain(budget: Budget, gate: GatePolicy, fallback_depth: int) -> str:
+    """Write the sum out, for whoever has to make it fit."""
+    return (
+        f"fetch {budget.fetch:g} + verify {gate.verify_deadline:g}"
+        f" + (deploy {budget.deploy:g} + gate {gate.deadline:g}) x {1 + fallback_depth}"
+        f" + margin {budget.margin:g} = {worst_case(budget, gate, fallback_depth):g} s"
+    )

@@ -1,0 +1,191 @@
+"""The config of one app: a TOML or JSON file, checked whole before anything happens."""
+
+import json
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from attrs import field, frozen
+
+from runner.reconcile import budget
+from runner.reconcile.budget import Budget
+from runner.reconcile.errors import ConfigError, UsageError
+from runner.reconcile.gate import GatePolicy
+from runner.reconcile.journal import Retention
+from runner.reconcile.names import RULE, is_safe
+from runner.reconcile.questions import Http, Identity, Question, TraefikPing
+from runner.reconcile.rules import Amount, Seconds, Text, UnitName, is_numeric_url
+from runner.reconcile.structure import Problem, structure
+
+SUFFIXES = (".toml", ".json")
+
+
+@frozen(kw_only=True)
+class DirectorySource:
+    """Releases are the directories in ``path``, named by their version."""
+
+    kind: Literal["directory"] = "directory"
+    path: Text
+    prereleases: bool = False
+
+
+@frozen(kw_only=True)
+class GitSource:
+    """Releases are the version tags of a repository, such as ``3.4.0+v3.5.1``."""
+
+    kind: Literal["git"] = "git"
+    url: Text
+    prereleases: bool = False
+
+
+Source: TypeAlias = DirectorySource | GitSource
+
+
+@frozen(kw_only=True)
+class ProcessWorldConfig:
+    """The app is a process on this host."""
+
+    kind: Literal["process"] = "process"
+    stop_timeout: Seconds = 15.0
+    """Seconds from SIGTERM to SIGKILL. Traefik's own grace time is 10."""
+
+
+@frozen(kw_only=True)
+class AppConfig:
+    """All that a run of one app needs to know."""
+
+    state_dir: Text
+    caller: UnitName
+    """The systemd unit that runs the reconciler, and so serves what it deployed."""
+    source: Source
+    probes: tuple[Question, ...]
+    world: ProcessWorldConfig = field(factory=ProcessWorldConfig)
+    gate: GatePolicy = field(factory=GatePolicy)
+    fallback_depth: Amount = 2
+    retention: Retention = field(factory=Retention)
+    budget: Budget = field(factory=Budget)
+
+
+def find(directory: Path, app: str) -> Path:
+    """Find the config of ``app``.
+
+    Raises:
+        UsageError: no such app, or a name that could lead elsewhere.
+    """
+    if not is_safe(app):
+        raise UsageError(f"not an app name: {app!r}", hint=f"allowed: {RULE}")
+    for suffix in SUFFIXES:
+        path = directory / f"{app}{suffix}"
+        if path.is_file():
+            return path
+    known = sorted({p.stem for p in directory.glob("*") if p.suffix in SUFFIXES})
+    raise UsageError(
+        f"unknown app: {app} (no {app}.toml or {app}.json in {directory})",
+        hint=f"known: {', '.join(known)}" if known else "give --config-dir or --config",
+    )
+
+
+def load(path: Path) -> AppConfig:
+    """Read and check one config.
+
+    Raises:
+        ConfigError: it can't be read, or has mistakes; the message lists every one of them.
+    """
+    data = _parse(path)
+    config, problems = structure(data, AppConfig)
+    if config is not None:
+        problems = _check(config)
+    if config is None or problems:
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        raise ConfigError(
+            f"{path} has {len(problems)} mistake{'s' if len(problems) > 1 else ''}:{lines}",
+            hint="docs/configuration.md explains every key",
+        )
+    return config
+
+
+def _parse(path: Path) -> Any:  # noqa: ANN401 - a file can hold anything
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from error
+    try:
+        return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+        kind = path.suffix.removeprefix(".").upper()
+        raise ConfigError(f"{path} is no {kind}: {error}") from error
+
+
+def _check(config: AppConfig) -> list[Problem]:
+    """Find the mistakes that only show between keys."""
+    return [*_check_probes(config.probes), *_check_times(config)]
+
+
+def _check_probes(probes: tuple[Question, ...]) -> list[Problem]:
+    problems: list[Problem] = []
+    for name, count in Counter(probe.name for probe in probes).items():
+        if count > 1:
+            problems.append(Problem("probes", name, "names that differ"))
+    if not any(isinstance(probe, Identity) for probe in probes):
+        problems.append(
+            Problem(
+                "probes",
+                [probe.kind for probe in probes],
+                'one of kind "identity": without it an old instance could answer for a new one',
+            )
+        )
+    for number, probe in enumerate(probes):
+        if isinstance(probe, TraefikPing | Identity | Http) and not is_numeric_url(probe.url):
+            if isinstance(probe, Http) and probe.address:
+                continue
+            problems.append(
+                Problem(
+                    f"probes[{number}].url",
+                    probe.url,
+                    "an IP address for a host, such as 127.0.0.1: a gate must not wait for a"
+                    ' resolver (kind "http" can name a host if "address" says where to connect)',
+                )
+            )
+    return problems
+
+
+def _check_times(config: AppConfig) -> list[Problem]:
+    problems: list[Problem] = []
+    gate = config.gate
+    if gate.window >= gate.deadline:
+        problems.append(
+            Problem("gate.window", gate.window, f"less than gate.deadline ({gate.deadline:g} s)")
+        )
+    if gate.fastest > gate.slowest:
+        problems.append(
+            Problem("gate.fastest", gate.fastest, f"at most gate.slowest ({gate.slowest:g} s)")
+        )
+    least = config.world.stop_timeout + 15
+    if config.budget.deploy < least:
+        problems.append(
+            Problem(
+                "budget.deploy",
+                config.budget.deploy,
+                f"at least world.stop_timeout + 15 s to kill, copy and start = {least:g} s",
+            )
+        )
+    if config.retention.proven <= config.fallback_depth:
+        problems.append(
+            Problem(
+                "retention.proven",
+                config.retention.proven,
+                f"more than fallback_depth ({config.fallback_depth}): last-good and what is older",
+            )
+        )
+    worst = budget.worst_case(config.budget, gate, config.fallback_depth)
+    if worst >= config.budget.timeout_start:
+        problems.append(
+            Problem(
+                "budget.timeout_start",
+                config.budget.timeout_start,
+                "more than the longest run: "
+                + budget.explain(config.budget, gate, config.fallback_depth),
+            )
+        )
+    return problems

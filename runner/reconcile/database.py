@@ -1,0 +1,173 @@
+"""The file that a journal is kept in. The only importer of sqlite3.
+
+Durable means: with ``synchronous=EXTRA`` a transaction is on the disk, directory entry included,
+when COMMIT returns (https://sqlite.org/pragma.html#pragma_synchronous). The rollback journal is
+kept instead of WAL: one file, and a reader beside it needs no shared memory.
+"""
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from runner.reconcile.errors import JournalError
+
+APPLICATION_ID: Final = 0x77726563
+"""``wrec``: tells our file from any other SQLite database."""
+SCHEMA: Final = 1
+BUSY: Final = 5.0
+"""Seconds to wait for a reader in the middle of a read; a run holds the app's own lock besides."""
+
+_DDL: Final = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA};
+CREATE TABLE release (
+    digest  TEXT PRIMARY KEY,
+    label   TEXT NOT NULL,
+    version TEXT NOT NULL
+) STRICT;
+CREATE TABLE attempt (
+    number    INTEGER PRIMARY KEY AUTOINCREMENT,
+    id        TEXT NOT NULL UNIQUE,
+    begun     REAL NOT NULL,
+    ended     REAL,
+    state     TEXT NOT NULL,
+    release   TEXT NOT NULL DEFAULT '',
+    note      TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE UNIQUE INDEX one_open_attempt ON attempt (ended IS NULL) WHERE ended IS NULL;
+CREATE TABLE entry (
+    attempt INTEGER NOT NULL REFERENCES attempt ON DELETE CASCADE,
+    at      REAL NOT NULL,
+    state   TEXT NOT NULL,
+    entry   TEXT NOT NULL
+) STRICT;
+CREATE INDEX entry_of_attempt ON entry (attempt);
+CREATE TABLE proven (
+    rank         INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest       TEXT NOT NULL UNIQUE REFERENCES release,
+    committed_at REAL NOT NULL,
+    evidence     TEXT NOT NULL
+) STRICT;
+CREATE TABLE quarantine (
+    digest TEXT PRIMARY KEY REFERENCES release,
+    reason TEXT NOT NULL,
+    since  REAL NOT NULL,
+    until  REAL NOT NULL
+) STRICT;
+"""
+
+Value: TypeAlias = str | float | int | None
+DiskRow: TypeAlias = tuple[Value, ...]
+
+
+class Database:
+    """One open journal file; every failure of it is a ``JournalError``."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = connection
+
+    def execute(self, sql: str, values: Sequence[Value] = ()) -> list[DiskRow]:
+        """Run one statement and fetch all it yields."""
+        with _translated(self._path):
+            return self._connection.execute(sql, values).fetchall()
+
+    def begin(self) -> None:
+        """Open a transaction, unless one is open."""
+        if not self._connection.in_transaction:
+            self.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Make all since ``begin`` durable."""
+        if self._connection.in_transaction:
+            self.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close; what was not committed never happened."""
+        self._connection.close()
+
+
+def create(path: Path) -> None:
+    """Make an empty journal, whole or not at all.
+
+    Raises:
+        JournalError: it can't be written.
+    """
+    draft = path.with_suffix(".new")
+    with _translated(path):
+        draft.unlink(missing_ok=True)
+        connection = sqlite3.connect(draft, isolation_level=None)
+        with contextlib.closing(connection):
+            connection.execute("PRAGMA synchronous = EXTRA")
+            connection.executescript(_DDL)
+        draft.chmod(0o600)
+        draft.rename(path)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def connect(path: Path, *, read_only: bool = False) -> Database:
+    """Open a journal that exists.
+
+    Raises:
+        JournalError: it is no journal, damaged, or of a newer schema. It is left as it is.
+    """
+    with _translated(path):
+        if path.stat().st_size == 0:
+            raise _unreadable(path, "it is empty")
+        connection = sqlite3.connect(
+            f"file:{path}?mode=rw", uri=True, isolation_level=None, timeout=BUSY
+        )
+    database = Database(path, connection)
+    try:
+        _check(path, database)
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("PRAGMA synchronous = EXTRA")
+        if read_only:
+            database.execute("PRAGMA query_only = ON")
+    except JournalError:
+        database.close()
+        raise
+    return database
+
+
+def _check(path: Path, database: Database) -> None:
+    ((application,),) = database.execute("PRAGMA application_id")
+    ((schema,),) = database.execute("PRAGMA user_version")
+    if application != APPLICATION_ID:
+        raise _unreadable(path, "it is some other SQLite database")
+    if schema != SCHEMA:
+        raise JournalError(
+            f"the journal {path} has schema {schema}, this version knows {SCHEMA}",
+            hint="run the newer version again; nothing was changed",
+        )
+
+
+def _unreadable(path: Path, why: str) -> JournalError:
+    return JournalError(
+        f"the journal {path} can't be read: {why}",
+        hint="it is never taken for a fresh start: restore it from a backup, or, if the app may"
+        " start from nothing, move the whole directory of the app away",
+    )
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """One boundary from what SQLite and the kernel raise to what an operator reads."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise JournalError(
+            f"the journal {path} can't be used: {error}",
+            hint="is the disk full or read-only? Nothing is deployed that can't be written down",
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise _unreadable(path, str(error)) from error
+    except OSError as error:
+        raise JournalError(f"the journal {path} can't be used: {error.strerror}") from error

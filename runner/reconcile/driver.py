@@ -1,0 +1,145 @@
+"""The loop: decide, write it down, do it, write down what happened. Knows Protocols only."""
+
+from typing import assert_never
+
+from attrs import frozen
+
+from runner.reconcile.attempt import Attempt, remember
+from runner.reconcile.decide import next_effect
+from runner.reconcile.errors import DeployError, EngineUnreachableError, ReconcileError
+from runner.reconcile.gate import GatePolicy, judge
+from runner.reconcile.machine import ReconcileMachine, State
+from runner.reconcile.plan import Facts, assess, choose_fallback
+from runner.reconcile.ports import Clock, Journal, Journaled, Watcher, World
+from runner.reconcile.steps import (
+    Assess,
+    ChooseFallback,
+    Commit,
+    CommitFailed,
+    Committed,
+    Deploy,
+    Deployed,
+    DeployFailed,
+    Event,
+    Judged,
+    RunGate,
+    Unreachable,
+    Verify,
+)
+
+
+@frozen
+class Policy:
+    """What the operator decides about a run."""
+
+    gate: GatePolicy
+    fallback_depth: int = 2
+    """How many proven releases a rollback may try, newest first."""
+    forced: bool = False
+    """Try the latest release even if it is in quarantine."""
+
+
+@frozen
+class Run:
+    """One run of one app."""
+
+    journal: Journal
+    world: World
+    policy: Policy
+    clock: Clock
+    watcher: Watcher
+
+    def to_the_end(self) -> tuple[State, Attempt]:
+        """Reconcile; return the final state and what the attempt came to remember.
+
+        Raises:
+            JournalError: the journal can't be written. Nothing is done that it does not hold.
+        """
+        machine = ReconcileMachine()
+        attempt = self.journal.begin()
+        while not machine.state.is_final:
+            attempt = self.step(machine, attempt)
+        self._prune()
+        return machine.state, attempt
+
+    def step(self, machine: ReconcileMachine, attempt: Attempt) -> Attempt:
+        """Decide, journal, perform, journal: one effect and its event."""
+        effect = next_effect(machine.state, attempt)
+        attempt = remember(attempt, effect)
+        intent = self.journal.intend(machine.state, effect)
+        event = self.perform(intent, attempt)
+        attempt = remember(attempt, event)
+        self.journal.observe(event, machine.step(event), attempt)
+        self.watcher.entered(machine.state, attempt, event)
+        return attempt
+
+    def perform(self, intent: Journaled, attempt: Attempt) -> Event:
+        """Do what is written down, and say what happened."""
+        _, effect = intent
+        match effect:
+            case Assess():
+                return self._assess(attempt)
+            case Verify(deployment):
+                policy = self.policy.gate.for_verifying()
+                return Judged(
+                    judge(policy, deployment, self.world.ask, self.clock, self.watcher.gate)
+                )
+            case RunGate(deployment):
+                policy = self.policy.gate
+                return Judged(
+                    judge(policy, deployment, self.world.ask, self.clock, self.watcher.gate)
+                )
+            case Deploy():
+                return self._deploy(effect)
+            case Commit():
+                return self._commit(effect)
+            case ChooseFallback():
+                return choose_fallback(attempt, self.journal.proven(), self.policy.fallback_depth)
+            case _:
+                assert_never(effect)
+
+    def facts(self, attempt: Attempt) -> Facts:
+        """Read all that the first decision rests on; touch nothing.
+
+        Raises:
+            EngineUnreachableError: what is live can't be known.
+        """
+        return Facts(
+            latest=self.world.latest(),
+            live=self.world.live(),
+            proven=self.journal.proven(),
+            quarantined=self.journal.quarantined(),
+            forced=self.policy.forced,
+            attempt=attempt,
+        )
+
+    def _assess(self, attempt: Attempt) -> Event:
+        try:
+            return assess(self.facts(attempt))
+        except EngineUnreachableError as error:
+            return Unreachable(error.message)
+
+    def _deploy(self, effect: Deploy) -> Event:
+        try:
+            self.world.deploy(effect.deployment)
+        except DeployError as error:
+            return DeployFailed(effect.deployment, error.message)
+        except EngineUnreachableError as error:
+            return Unreachable(error.message)
+        return Deployed(effect.deployment)
+
+    def _commit(self, effect: Commit) -> Event:
+        release = effect.verdict.deployment.release
+        try:
+            self.world.seal(release)
+        except DeployError as error:
+            return CommitFailed(release, error.message)
+        self.journal.commit(effect.verdict)
+        return Committed(release)
+
+    def _prune(self) -> None:
+        """Housekeeping can't change how a run ended."""
+        try:
+            self.world.prune(self.journal.needed())
+        except ReconcileError as error:
+            self.watcher.warn(error)

@@ -1,0 +1,95 @@
+"""Errors, by who is to blame.
+
+::
+
+    ReconcileError                 a message, a hint, an exit code; printed without a traceback
+    ├── UsageError                 the operator: a wrong word on the command line
+    ├── ConfigError                the operator: a config that is missing, wrong or over budget
+    ├── StateError                 the host: a state directory that is unsafe, unreadable or full
+    │   └── JournalError           ... a journal that can't be read, or must not be
+    ├── LockedError                nobody: another run holds the app
+    ├── SourceUnreachableError     the outside: the latest release can't be known now
+    ├── DeployError                the release, or what it meets on the host: it is not serving
+    └── EngineUnreachableError     the host: whatever runs the app can't be asked or told anything
+
+    InternalError                  ourselves; printed with a traceback
+    ├── IllegalStepError           an event that the table has no row for
+    └── InvariantError             a step that would break what docs/design.md promises
+
+The exit codes are an API (docs/exit-codes.md). 64 and up are those of sysexits.h.
+"""
+
+from enum import IntEnum, unique
+
+
+@unique
+class ExitCode(IntEnum):
+    """How a run ended. Below 20, a proven release is serving."""
+
+    OK = 0
+    COMMITTED = 10
+    RESTORED = 11
+    ROLLED_BACK = 12
+    STRANDED = 20
+    UNDECIDED = 21
+    USAGE = 64
+    INTERNAL = 70
+    STATE = 74
+    LOCKED = 75
+    ORDERING_REFUSED = 77
+    CONFIG = 78
+
+
+class ReconcileError(Exception):
+    """An expected way to end: what is wrong, and what to do about it."""
+
+    exit_code = ExitCode.INTERNAL
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(ReconcileError):
+    exit_code = ExitCode.USAGE
+
+
+class ConfigError(ReconcileError):
+    exit_code = ExitCode.CONFIG
+
+
+class StateError(ReconcileError):
+    exit_code = ExitCode.STATE
+
+
+class JournalError(StateError):
+    pass
+
+
+class LockedError(ReconcileError):
+    exit_code = ExitCode.LOCKED
+
+
+class SourceUnreachableError(ReconcileError):
+    exit_code = ExitCode.UNDECIDED
+
+
+class DeployError(ReconcileError):
+    exit_code = ExitCode.STRANDED
+
+
+class EngineUnreachableError(ReconcileError):
+    exit_code = ExitCode.UNDECIDED
+
+
+class InternalError(Exception):
+    """A defect of this program."""
+
+
+class IllegalStepError(InternalError):
+    pass
+
+
+class InvariantError(InternalError):
+    pass

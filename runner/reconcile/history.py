@@ -1,0 +1,99 @@
+"""The journal as a reader sees it: attempts, their entries, what is proven and what is not."""
+
+from attrs import frozen
+
+from runner.reconcile import database
+from runner.reconcile.attempt import Attempt, Entry
+from runner.reconcile.database import Database
+from runner.reconcile.journal import read_entries, read_proven
+from runner.reconcile.machine import State
+from runner.reconcile.records import replay, state_from_text
+from runner.reconcile.statedir import StateDir
+from runner.reconcile.vocabulary import Quarantine, Release
+
+
+@frozen
+class PastAttempt:
+    """One line of the history. Times are Unix seconds."""
+
+    number: int
+    id: str
+    begun: float
+    ended: float | None
+    state: State
+    release: str
+    note: str
+
+
+@frozen
+class History:
+    """Reads one app's journal, beside a run that may be writing it."""
+
+    db: Database
+
+    def attempts(self, limit: int) -> list[PastAttempt]:
+        """List the newest attempts, newest first."""
+        rows = self.db.execute(
+            "SELECT number, id, begun, ended, state, release, note FROM attempt"
+            " ORDER BY number DESC LIMIT ?",
+            (limit,),
+        )
+        return [
+            PastAttempt(
+                int(str(number)),
+                str(found_id),
+                float(str(begun)),
+                None if ended is None else float(str(ended)),
+                state_from_text(str(state)),
+                str(release),
+                str(note),
+            )
+            for number, found_id, begun, ended, state, release, note in rows
+        ]
+
+    def story(self, number: int) -> list[tuple[float, Entry]]:
+        """Read the entries of one attempt with their times."""
+        times = self.db.execute("SELECT at FROM entry WHERE attempt = ? ORDER BY rowid", (number,))
+        entries = read_entries(self.db, number)
+        return [(float(str(at)), entry) for (at,), entry in zip(times, entries, strict=True)]
+
+    def open_attempt(self) -> Attempt | None:
+        """Read what an unfinished attempt remembers."""
+        rows = self.db.execute("SELECT number, id FROM attempt WHERE ended IS NULL")
+        return (
+            replay(str(rows[0][1]), read_entries(self.db, int(str(rows[0][0])))) if rows else None
+        )
+
+    def proven(self, limit: int, now: float) -> tuple[Release, ...]:
+        return read_proven(self.db, limit, now)
+
+    def quarantine(self, now: float) -> list[Quarantine]:
+        """List the releases that are not to be tried now, the newest first."""
+        rows = self.db.execute(
+            "SELECT label, version, digest, reason, since, until FROM quarantine"
+            " JOIN release USING (digest) WHERE until > ? ORDER BY since DESC",
+            (now,),
+        )
+        return [
+            Quarantine(
+                Release(str(label), str(version), str(digest)),
+                str(reason),
+                float(str(since)),
+                float(str(until)),
+            )
+            for label, version, digest, reason, since, until in rows
+        ]
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def open_history(state: StateDir) -> History | None:
+    """Open the journal for reading; None if the app never ran.
+
+    Raises:
+        JournalError: there is one, and it can't be read.
+    """
+    if not state.journal.exists():
+        return None
+    return History(database.connect(state.journal, read_only=True))

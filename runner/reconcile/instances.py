@@ -1,0 +1,146 @@
+"""Traefik processes of one app: start one, stop all, see which are there.
+
+No pid file: what runs is read from the kernel. Every instance is started with the path of its own
+directory on its command line, and that path ends in the token of its deployment; so a killed run
+leaves nothing behind that the next one can't find, and a pid that was used again fools nobody.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import cattrs
+import psutil
+
+from runner.reconcile.errors import DeployError
+from runner.reconcile.vocabulary import Deployment
+
+RECORD: Final = "deployment.json"
+LOG: Final = "traefik.log"
+TOKEN_VARIABLE: Final = "WARM_RECONCILE_TOKEN"  # noqa: S105 - the name of a variable
+KILL_TIMEOUT: Final = 5.0
+"""Seconds that the kernel gets to end a process after SIGKILL."""
+LOG_TAIL: Final = 2000
+"""Bytes of an instance's log that are searched for its last words."""
+NOT_INHERITED: Final = frozenset({"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"})
+"""Variables by which systemd speaks to the caller; the instance is no part of that talk."""
+
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class Instances:
+    """The instances of one app below one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def running(self) -> dict[str, list[psutil.Process]]:
+        """List the processes of this app by the token of their deployment."""
+        prefix = f"--configFile={self._directory}/"
+        found: dict[str, list[psutil.Process]] = {}
+        for process in psutil.process_iter(["cmdline"]):
+            for argument in process.info["cmdline"] or ():
+                if argument.startswith(prefix):
+                    token = argument.removeprefix(prefix).partition("/")[0]
+                    found.setdefault(token, []).append(process)
+        return found
+
+    def read(self, token: str) -> Deployment | None:
+        """Read what was deployed under a token; None if that was never written whole."""
+        try:
+            data = json.loads((self._directory / token / RECORD).read_text())
+            deployment = cattrs.structure(data, Deployment)
+        except (OSError, ValueError, cattrs.BaseValidationError):
+            return None
+        return deployment if deployment.token == token else None
+
+    def prepare(self, deployment: Deployment, files: Path, gate: str) -> Path:
+        """Lay out the directory of an instance, whatever a killed run left there.
+
+        Raises:
+            DeployError: it can't be written.
+        """
+        home = self._directory / deployment.token
+        try:
+            shutil.rmtree(home, ignore_errors=True)
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            shutil.copytree(files, home)
+            (home / "dynamic").mkdir(exist_ok=True)
+            (home / "dynamic" / "warm-reconcile.yml").write_text(gate)
+            (home / RECORD).write_text(json.dumps(cattrs.unstructure(deployment)))
+        except OSError as error:
+            raise DeployError(f"the instance can't be laid out: {error.strerror}") from error
+        return home
+
+    def start(self, deployment: Deployment, binary: Path) -> None:
+        """Start the instance that ``prepare`` laid out; it outlives this process.
+
+        Raises:
+            DeployError: the kernel refuses to execute it.
+        """
+        home = self._directory / deployment.token
+        environment = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED}
+        environment[TOKEN_VARIABLE] = deployment.token
+        try:
+            with (home / LOG).open("wb") as log:
+                self._children[deployment.token] = subprocess.Popen(  # noqa: S603 - no shell
+                    [binary, f"--configFile={home}/traefik.yml"],
+                    cwd=home,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise DeployError(f"{binary} can't be executed: {error.strerror}") from error
+
+    def stop_all(self, timeout: float) -> None:
+        """End every instance: SIGTERM, and after ``timeout`` seconds SIGKILL.
+
+        Raises:
+            DeployError: one is still there after that.
+        """
+        processes = [process for group in self.running().values() for process in group]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+                process.resume()  # a stopped process can't see its SIGTERM
+        _, left = psutil.wait_procs(processes, timeout)
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        _, left = psutil.wait_procs(left, KILL_TIMEOUT)
+        if left:
+            raise DeployError(f"process {left[0].pid} survived SIGKILL for {KILL_TIMEOUT:g} s")
+        for child in self._children.values():
+            child.poll()
+
+    def exit_status(self, token: str) -> int | None:
+        """Tell the exit status of an instance that this very process started, if it has ended."""
+        child = self._children.get(token)
+        return child.poll() if child else None
+
+    def last_words(self, token: str) -> str:
+        """Quote the last line of an instance's log."""
+        try:
+            with (self._directory / token / LOG).open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL))
+                lines = log.read().decode("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return ""
+        return _COLOUR.sub("", lines[-1]) if lines else ""
+
+    def prune(self, keep: frozenset[str]) -> None:
+        """Remove the directories of all tokens but these."""
+        if self._directory.exists():
+            for entry in self._directory.iterdir():
+                if entry.name not in keep:
+                    shutil.rmtree(entry, ignore_errors=True)

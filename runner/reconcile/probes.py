@@ -1,0 +1,276 @@
+"""Asks the questions of a gate. Every answer is a ``ProbeResult``; nothing that fails escapes.
+
+What keeps an answer honest:
+
+* the timeout bounds the *whole* exchange: a body that drips, or never ends, ends at the deadline;
+* no connection is kept between rounds: a kept one could still lead to an old, draining instance;
+* redirects are not followed: another page's 200 is not this page's;
+* proxies of the environment are ignored, and names are not resolved;
+* trouble on the asking side (no file descriptors, no memory) is *inconclusive*, not a failure.
+"""
+
+import asyncio
+import errno
+import json
+import ssl
+from typing import Final, assert_never
+
+import httpx
+from attrs import evolve, frozen
+
+from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
+from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Round
+
+TOKEN_HEADER: Final = "X-Warm-Reconcile-Token"  # noqa: S105 - the name of a header
+BODY_CAP: Final = 64 * 1024
+"""Bytes of a body that are read. No health endpoint needs more."""
+EXCERPT: Final = 200
+"""Characters of an answer kept as evidence."""
+OUR_FAULT: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EACCES}
+)
+"""Errors of connect(2) that speak of the asking host, not of what was asked."""
+
+
+@frozen
+class _Reply:
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    capped: bool
+
+
+class Prober:
+    """Asks rounds of questions. Close it; use it from one thread."""
+
+    def __init__(self, questions: tuple[Question, ...]) -> None:
+        self._questions = questions
+        self._runner = asyncio.Runner()
+        self._contexts: dict[tuple[bool, str | None], ssl.SSLContext] = {}
+
+    def ask(self, deployment: Deployment, timeout: float) -> Round:
+        """Ask all questions at once; take at most ``timeout`` seconds."""
+        return self._runner.run(self._ask_all(deployment, timeout))
+
+    def close(self) -> None:
+        self._runner.close()
+
+    async def _ask_all(self, deployment: Deployment, timeout: float) -> Round:  # noqa: ASYNC109 - passed on
+        return tuple(
+            await asyncio.gather(
+                *(self._ask(question, deployment, timeout) for question in self._questions)
+            )
+        )
+
+    async def _ask(self, question: Question, deployment: Deployment, timeout: float) -> ProbeResult:  # noqa: ASYNC109
+        limit = min(question.timeout, timeout)
+        began = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(limit):
+                result = await self._exchange(question, deployment)
+        except TimeoutError:
+            result = _result(question, Answer.FAIL, f"no whole answer within {limit:.2g} s")
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            result = _from_error(question, error)
+        return evolve(result, latency=asyncio.get_running_loop().time() - began)
+
+    async def _exchange(self, question: Question, deployment: Deployment) -> ProbeResult:
+        match question:
+            case TraefikPing():
+                ping = Http(
+                    name=question.name,
+                    target_unit=question.target_unit,
+                    url=question.url,
+                    body="OK",
+                )
+                return _check_http(ping, await self._get(ping))
+            case Identity():
+                who = Http(
+                    name=question.name,
+                    target_unit=question.target_unit,
+                    url=question.url,
+                    verify_tls=question.verify_tls,
+                )
+                return _check_identity(who, await self._get(who), deployment)
+            case Http():
+                return _check_http(question, await self._get(question))
+            case Tcp():
+                return await _connect(question)
+            case UnitActive():
+                return await _ask_systemd(question)
+            case _:
+                assert_never(question)
+
+    async def _get(self, question: Http) -> _Reply:
+        url = httpx.URL(question.url)
+        headers = {"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity"}
+        extensions = {"sni_hostname": url.host}
+        if question.address is not None:
+            host, _, port = question.address.rpartition(":")
+            url = url.copy_with(host=host.strip("[]"), port=int(port))
+        async with (
+            httpx.AsyncClient(
+                verify=self._context(question) if url.scheme == "https" else False,
+                trust_env=False,
+                follow_redirects=False,
+                timeout=None,  # noqa: S113 - httpx bounds each read; we bound the whole exchange
+            ) as client,
+            client.stream("GET", url, headers=headers, extensions=extensions) as response,
+        ):
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > BODY_CAP:
+                    break
+            capped = len(body) > BODY_CAP
+            return _Reply(response.status_code, response.headers, bytes(body[:BODY_CAP]), capped)
+
+    def _context(self, question: Http) -> ssl.SSLContext:
+        key = (question.verify_tls, question.ca_file)
+        if key not in self._contexts:
+            context = ssl.create_default_context(cafile=question.ca_file)
+            if not question.verify_tls:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            self._contexts[key] = context
+        return self._contexts[key]
+
+
+# Judging one reply --------------------------------------------------------------------------------
+
+
+def _check_http(question: Http, reply: _Reply) -> ProbeResult:
+    return _reply_result(question, reply, _mismatch(question, reply))
+
+
+def _mismatch(question: Http, reply: _Reply) -> str:
+    """Name the first difference from what was expected; empty if there is none."""
+    if reply.status != question.status:
+        where = reply.headers.get("location")
+        towards = f" (redirect to {_printable(where)})" if where else ""
+        return f"status {reply.status}, expected {question.status}{towards}"
+    if reply.capped:
+        return f"the body is larger than {BODY_CAP} bytes"
+    for name, value in question.headers.items():
+        if reply.headers.get(name) != value:
+            return f"header {name} is {reply.headers.get(name)!r}, expected {value!r}"
+    text = reply.body.decode("utf-8", "replace")
+    if question.body is not None and text != question.body:
+        return f"the body is not {question.body!r}"
+    if question.body_contains is not None and question.body_contains not in text:
+        return f"the body does not contain {question.body_contains!r}"
+    return ""
+
+
+def _check_identity(question: Http, reply: _Reply, deployment: Deployment) -> ProbeResult:
+    """Hold the answer against the one deployment that may give it.
+
+    The token alone tells deployments apart. The version, told by the running program and not by its
+    config, catches another program under the right label.
+    """
+    return _reply_result(question, reply, _stranger(question, reply, deployment))
+
+
+def _stranger(question: Http, reply: _Reply, deployment: Deployment) -> str:
+    token = reply.headers.get(TOKEN_HEADER)
+    if token is not None and token != deployment.token:
+        return "another deployment answers: its token is not this one's"
+    if mismatch := _mismatch(question, reply):
+        return f"{mismatch}: no identity; is it another program, or is its api or dynamic/ off?"
+    if token is None:
+        return "a stranger answers: it returned no token"
+    try:
+        version = json.loads(reply.body)["Version"]
+    except (ValueError, KeyError, TypeError):
+        return "it did not tell its version"
+    if version != deployment.release.version:
+        return f"version {_printable(str(version))} answers, expected {deployment.release.version}"
+    return ""
+
+
+def _reply_result(question: Http, reply: _Reply, wrong: str) -> ProbeResult:
+    return ProbeResult(
+        probe=question.name,
+        answer=Answer.FAIL if wrong else Answer.PASS,
+        reason=wrong or f"status {reply.status} as expected",
+        target_unit=question.target_unit,
+        status=reply.status,
+        excerpt=_printable(reply.body.decode("utf-8", "replace")),
+    )
+
+
+def _result(question: Question, answer: Answer, reason: str) -> ProbeResult:
+    return ProbeResult(question.name, answer, reason, question.target_unit)
+
+
+def _from_error(question: Question, error: BaseException) -> ProbeResult:
+    """Tell trouble on our side from an answer that says no."""
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and cause.errno in OUR_FAULT:
+            return _result(question, Answer.INCONCLUSIVE, f"could not ask: {cause.strerror}")
+    for cause in _chain(error):
+        if isinstance(cause, ConnectionRefusedError):
+            return _result(question, Answer.FAIL, "connection refused")
+        if isinstance(cause, ssl.SSLError):
+            return _result(question, Answer.FAIL, f"TLS: {cause.reason or cause}")
+    what = str(error) or type(error).__name__
+    return _result(question, Answer.FAIL, f"no HTTP answer: {_printable(what)}")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Unfold causes, contexts and groups: httpx, anyio and asyncio each wrap in their own way."""
+    found: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        current = waiting.pop()
+        if current in found:
+            continue
+        found.append(current)
+        waiting += [e for e in (current.__cause__, current.__context__) if e is not None]
+        if isinstance(current, BaseExceptionGroup):
+            waiting += current.exceptions
+    return found
+
+
+def _printable(text: str) -> str:
+    shown = text[:EXCERPT].encode("unicode_escape").decode("ascii")
+    return shown if len(text) <= EXCERPT else shown + "…"
+
+
+# Other ways to ask --------------------------------------------------------------------------------
+
+
+async def _connect(question: Tcp) -> ProbeResult:
+    host, _, port = question.address.rpartition(":")
+    _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    writer.close()
+    return _result(question, Answer.PASS, "accepts connections")
+
+
+async def _ask_systemd(question: UnitActive) -> ProbeResult:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "systemctl",
+            "show",
+            "--property=ActiveState",
+            "--value",
+            "--",
+            question.target_unit,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as error:
+        return _result(question, Answer.INCONCLUSIVE, f"systemctl: {error.strerror}")
+    try:
+        out, err = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    state = out.decode("utf-8", "replace").strip()
+    if process.returncode != 0 or not state:
+        complaint = _printable(err.decode("utf-8", "replace").strip())
+        return _result(question, Answer.INCONCLUSIVE, f"systemctl: {complaint}")
+    answer = Answer.PASS if state == "active" else Answer.FAIL
+    return evolve(_result(question, answer, f"the unit is {state}"), terminal=state == "failed")

@@ -1,0 +1,117 @@
+"""The embedded world: Traefik as a process of this host. The default where no engine is.
+
+Production belongs on Docker Swarm; this world is for one host, for trying things out, and for tests
+that want the real Traefik without an engine. Its order is stop-first: the old instance and the new
+one listen on the same ports.
+"""
+
+from typing import Final
+
+from attrs import frozen
+
+from runner.reconcile.instances import TOKEN_VARIABLE, Instances
+from runner.reconcile.probes import TOKEN_HEADER, Prober
+from runner.reconcile.vocabulary import (
+    Answer,
+    Deployment,
+    LatestUnknown,
+    ProbeResult,
+    Release,
+    Round,
+)
+from runner.releases.source import Source
+from runner.releases.store import Store
+
+IDENTITY_PATH: Final = "/.warm-reconcile/identity"
+
+GATE: Final = f"""\
+# Written by warm-reconcile beside the release's own dynamic configuration. Traefik expands the
+# template once, in its own process: the token it returns is the one that it was started with, and
+# no file that somebody edits later can change it. Only this host may ask.
+http:
+  routers:
+    warm-reconcile:
+      rule: "Path(`{IDENTITY_PATH}`) && (ClientIP(`127.0.0.0/8`) || ClientIP(`::1`))"
+      # The largest that is not reserved (MaxInt64 - 1000): above an entrypoint's redirect.
+      priority: 9223372036854774807
+      service: api@internal
+      middlewares: [warm-reconcile-version, warm-reconcile-token]
+  middlewares:
+    warm-reconcile-version:
+      replacePath: {{path: /api/version}}
+    warm-reconcile-token:
+      headers:
+        customResponseHeaders:
+          {TOKEN_HEADER}: '{{{{ env "{TOKEN_VARIABLE}" }}}}'
+"""
+"""A router of our own on ``api@internal``, narrowed to the version: nothing else is exposed."""
+
+
+@frozen
+class ProcessWorld:
+    """One app as processes; every unit-less probe is about what ``caller`` deploys."""
+
+    source: Source
+    store: Store
+    instances: Instances
+    prober: Prober
+    stop_timeout: float
+    """Seconds from SIGTERM to SIGKILL."""
+    caller: str
+    """The unit that runs us, and so the one that serves what it deployed."""
+
+    def latest(self) -> Release | LatestUnknown:
+        return self.store.latest(self.source)
+
+    def live(self) -> Deployment | None:
+        running = self.instances.running()
+        if len(running) != 1:
+            return None
+        (token,) = running
+        return self.instances.read(token)
+
+    def deploy(self, deployment: Deployment) -> None:
+        # All that can fail without touching what serves comes before the stop.
+        self.store.check(deployment.release, deep=True)
+        files = self.store.files(deployment.release.digest)
+        binary = self.store.binary(deployment.release.digest)
+        self.instances.prepare(deployment, files, GATE)
+        self.instances.stop_all(self.stop_timeout)
+        self.instances.start(deployment, binary)
+
+    def ask(self, deployment: Deployment, timeout: float) -> Round:
+        # The process first: if it has gone, whoever answers now is somebody else.
+        return (self._process(deployment), *self.prober.ask(deployment, timeout))
+
+    def seal(self, release: Release) -> None:
+        self.store.check(release, deep=False)
+
+    def prune(self, keep: frozenset[str]) -> None:
+        running = frozenset(self.instances.running())
+        live = (self.instances.read(token) for token in running)
+        self.store.prune(keep | {deployment.release.digest for deployment in live if deployment})
+        self.instances.prune(running)
+
+    def _process(self, deployment: Deployment) -> ProbeResult:
+        status = self.instances.exit_status(deployment.token)
+        running = self.instances.running()
+        words = self.instances.last_words(deployment.token)
+        if status is not None or deployment.token not in running:
+            how = "is not running" if status is None else _describe_exit(status)
+            reason = f"the process {how}: {words}" if words else f"the process {how}"
+            return self._result(Answer.FAIL, reason, words, terminal=True)
+        if len(running) > 1:
+            return self._result(Answer.FAIL, "another instance of the app is running, too", words)
+        pids = ", ".join(str(process.pid) for process in running[deployment.token])
+        return self._result(Answer.PASS, f"running as process {pids}", words)
+
+    def _result(
+        self, answer: Answer, reason: str, excerpt: str, *, terminal: bool = False
+    ) -> ProbeResult:
+        return ProbeResult(
+            "process", answer, reason, self.caller, excerpt=excerpt, terminal=terminal
+        )
+
+
+def _describe_exit(status: int) -> str:
+    return f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"

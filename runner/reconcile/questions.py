@@ -1,0 +1,82 @@
+"""What a gate may ask: data only. ``probes.py`` asks it; docs/configuration.md explains it.
+
+Every question names its **target unit**, the systemd unit that serves the answer: a gate that asks
+a unit ordered after its own caller would wait for itself.
+"""
+
+from typing import Literal, TypeAlias
+
+from attrs import field, frozen
+
+from runner.reconcile.rules import Address, Name, Seconds, Status, Text, UnitName, Url
+
+PROBE_TIMEOUT = 2.0
+"""Seconds for one whole exchange. HAProxy's and Kubernetes' defaults are 2 s and 1 s."""
+
+
+@frozen(kw_only=True)
+class TraefikPing:
+    """Traefik's ping handler: status 200 and the body ``OK``, whole."""
+
+    kind: Literal["traefik-ping"] = "traefik-ping"
+    name: Name = "ping"
+    target_unit: UnitName
+    url: Url
+    timeout: Seconds = PROBE_TIMEOUT
+
+
+@frozen(kw_only=True)
+class Identity:
+    """Ask the instance who it is: the token of this deployment, and the release's version."""
+
+    kind: Literal["identity"] = "identity"
+    name: Name = "identity"
+    target_unit: UnitName
+    url: Url
+    verify_tls: bool = True
+    timeout: Seconds = PROBE_TIMEOUT
+
+
+@frozen(kw_only=True)
+class Http:
+    """An HTTP answer with the expected status, headers and body. Redirects are not followed."""
+
+    kind: Literal["http"] = "http"
+    name: Name
+    target_unit: UnitName
+    url: Url
+    address: Address | None = None
+    """Connect here whatever host the URL names: a gate must not wait for a resolver."""
+    status: Status = 200
+    headers: dict[str, str] = field(factory=dict)
+    """Headers that the answer must have, with these values."""
+    body: str | None = None
+    """The whole body, exactly."""
+    body_contains: Text | None = None
+    verify_tls: bool = True
+    ca_file: Text | None = None
+    timeout: Seconds = PROBE_TIMEOUT
+
+
+@frozen(kw_only=True)
+class Tcp:
+    """Something accepts connections. By itself it proves next to nothing."""
+
+    kind: Literal["tcp"] = "tcp"
+    name: Name
+    target_unit: UnitName
+    address: Address
+    timeout: Seconds = PROBE_TIMEOUT
+
+
+@frozen(kw_only=True)
+class UnitActive:
+    """systemd says that the target unit is active."""
+
+    kind: Literal["unit"] = "unit"
+    name: Name
+    target_unit: UnitName
+    timeout: Seconds = PROBE_TIMEOUT
+
+
+Question: TypeAlias = TraefikPing | Identity | Http | Tcp | UnitActive

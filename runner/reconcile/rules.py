@@ -1,0 +1,99 @@
+"""The types of a config: each a Python type with the sentence that says what is expected."""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Annotated, TypeAlias
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from runner.reconcile.names import RULE, is_safe
+
+_LAST_PORT = 65535
+
+
+@frozen
+class Rule:
+    """A predicate, and the words that a message uses after "expected"."""
+
+    expected: str
+    holds: Callable[[object], bool]
+
+
+def _is_unit(value: object) -> bool:
+    return (
+        isinstance(value, str) and re.fullmatch(r"[\w:.\\@-]+\.(service|socket)", value) is not None
+    )
+
+
+def is_address(value: object) -> bool:
+    """``127.0.0.1:80`` or ``[::1]:80``: numeric, because a gate must not wait for a resolver."""
+    if not isinstance(value, str):
+        return False
+    host, _, port = value.rpartition(":")
+    is_port = port.isascii() and port.isdecimal() and 0 < int(port) <= _LAST_PORT
+    return is_port and _is_ip(host.removeprefix("[").removesuffix("]"))
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_url(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def is_numeric_url(url: str) -> bool:
+    """Say whether the URL's host is an IP address."""
+    return _is_ip(urlsplit(url).hostname or "")
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _within(
+    low: float, high: float = float("inf"), *, whole: bool = False
+) -> Callable[[object], bool]:
+    """Make the predicate "a number from ``low`` to ``high``"; bool is no number here."""
+
+    def holds(value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            return False
+        return low <= value <= high
+
+    return holds
+
+
+_LEAST = 0.001
+
+Seconds: TypeAlias = Annotated[float, Rule("a number of seconds above 0", _within(_LEAST))]
+Duration: TypeAlias = Annotated[float, Rule("a number of seconds, 0 or more", _within(0))]
+Count: TypeAlias = Annotated[int, Rule("a whole number, 1 or more", _within(1, whole=True))]
+Amount: TypeAlias = Annotated[int, Rule("a whole number, 0 or more", _within(0, whole=True))]
+Status: TypeAlias = Annotated[
+    int, Rule("an HTTP status, 100 to 599", _within(100, 599, whole=True))
+]
+Name: TypeAlias = Annotated[str, Rule(RULE, lambda v: isinstance(v, str) and is_safe(v))]
+UnitName: TypeAlias = Annotated[
+    str, Rule("the systemd unit that serves it, such as deploy-proxy.service", _is_unit)
+]
+Address: TypeAlias = Annotated[
+    str, Rule("an IP address and a port, such as 127.0.0.1:80 or [::1]:80", is_address)
+]
+Url: TypeAlias = Annotated[str, Rule("an http or https URL", _is_url)]
+Sha256: TypeAlias = Annotated[str, Rule("a SHA-256 of 64 hexadecimal digits", _is_sha256)]
+Text: TypeAlias = Annotated[
+    str, Rule("a text that is not empty", lambda v: isinstance(v, str) and v != "")
+]

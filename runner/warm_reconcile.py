@@ -1,0 +1,140 @@
+"""Deploy the latest release of an app, gate it, commit it as last-good, or roll back.
+
+This is what systemd calls: ``warm_reconcile.py traefik``. It reads the config, wires the real world
+to the core, runs, and maps how the run ended to an exit code.
+"""
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+from runner.console.arguments import (
+    EXIT_CODES,
+    Parser,
+    add_app_arguments,
+    add_run_arguments,
+    guarded,
+)
+from runner.console.report import Report
+from runner.console.watchers import choose_watcher
+from runner.reconcile import config as configs
+from runner.reconcile.config import AppConfig, DirectorySource
+from runner.reconcile.driver import Policy, Run
+from runner.reconcile.instances import Instances
+from runner.reconcile.journal import open_journal
+from runner.reconcile.lock import hold
+from runner.reconcile.ports import Watcher
+from runner.reconcile.probes import Prober
+from runner.reconcile.process import ProcessWorld
+from runner.reconcile.statedir import StateDir, open_state
+from runner.releases import source as sources
+from runner.releases.binaries import Binaries
+from runner.releases.source import Source
+from runner.releases.store import Store
+
+
+class SystemClock:
+    """The host's clocks."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def now(self) -> float:
+        return time.time()
+
+
+@frozen
+class App:
+    """One app, found and checked: its name, its config, and where its state is."""
+
+    name: str
+    config: AppConfig
+
+    @property
+    def state_root(self) -> Path:
+        return Path(self.config.state_dir)
+
+
+def find_app(name: str, *, config: Path | None, config_dir: Path) -> App:
+    """Read the config of an app.
+
+    Raises:
+        UsageError: no such app.
+        ConfigError: its config has mistakes.
+    """
+    path = config if config is not None else configs.find(config_dir, name)
+    return App(name, configs.load(path))
+
+
+def make_source(config: AppConfig, mirror: Path) -> Source:
+    chosen = config.source
+    if isinstance(chosen, DirectorySource):
+        return sources.DirectorySource(Path(chosen.path), chosen.prereleases)
+    return sources.GitSource(chosen.url, mirror, config.budget.fetch / 2, chosen.prereleases)
+
+
+@contextlib.contextmanager
+def make_world(config: AppConfig, state: StateDir) -> Iterator[ProcessWorld]:
+    """Wire the world of an app; its network resources end with the context."""
+    prober = Prober(config.probes)
+    try:
+        yield ProcessWorld(
+            source=make_source(config, state.mirror),
+            store=Store(state.releases, Binaries(state.binaries, config.budget.fetch / 2)),
+            instances=Instances(state.instances),
+            prober=prober,
+            stop_timeout=config.world.stop_timeout,
+            caller=config.caller,
+        )
+    finally:
+        prober.close()
+
+
+def reconcile(app: App, watcher: Watcher, *, forced: bool = False, wait: float = 0.0) -> Report:
+    """Run once, under the app's lock.
+
+    Raises:
+        ReconcileError: the run could not begin, or its journal could not be written.
+    """
+    began = time.monotonic()
+    state = open_state(app.state_root, app.name)
+    with hold(state.lock, wait=wait), make_world(app.config, state) as world:
+        journal = open_journal(state, app.config.retention, time.time)
+        with contextlib.closing(journal):
+            policy = Policy(app.config.gate, app.config.fallback_depth, forced)
+            final, attempt = Run(journal, world, policy, SystemClock(), watcher).to_the_end()
+            return Report.of(app.name, final, attempt, journal.proven(), time.monotonic() - began)
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    """Reconcile once and report."""
+    app = find_app(arguments.app, config=arguments.config, config_dir=arguments.config_dir)
+    watcher = choose_watcher(sys.stderr, app.name)
+    report = reconcile(app, watcher, forced=arguments.force, wait=arguments.wait)
+    print(report.to_json() if arguments.json else report.to_text())  # noqa: T201 - the answer
+    return report.exit_code(detailed=arguments.detailed_exit_code)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and run; every expected failure becomes a message and a code."""
+    parser = Parser(
+        prog="warm_reconcile.py",
+        description=__doc__,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_app_arguments(parser)
+    add_run_arguments(parser)
+    return guarded(lambda: run_command(parser.parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

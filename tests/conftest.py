@@ -1,0 +1,43 @@
+"""Hypothesis profiles, and the rule for missing tools: skipped on a laptop, a failure in CI."""
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import NoReturn
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Hypothesis' own `ci` profile is derandomized at 100 examples: every CI run would test the same
+# ones, and few. Ours stays repeatable but looks harder; `nightly` is the one that explores.
+settings.register_profile("dev", deadline=None, max_examples=100)
+settings.register_profile("ci", deadline=None, max_examples=500, derandomize=True, database=None)
+settings.register_profile(
+    "nightly",
+    deadline=None,
+    max_examples=20_000,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+IN_CI = os.environ.get("CI") == "true"
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "dev"))
+
+
+@pytest.fixture(scope="session")
+def need() -> Callable[[str], str]:
+    """Find a tool: ``need("git")`` is its path."""
+
+    def find(tool: str) -> str:
+        path = shutil.which(tool)
+        if path is None:
+            missing(f"{tool} is not installed")
+        return path
+
+    return find
+
+
+def missing(what: str) -> NoReturn:
+    """End a test that lacks something of this machine."""
+    if IN_CI:
+        pytest.fail(f"{what}: in CI nothing is skipped")
+    pytest.skip(what)
