@@ -8,7 +8,7 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -82,7 +82,7 @@ def make_source(config: AppConfig, mirror: Path) -> Source:
 
 
 @contextlib.contextmanager
-def make_world(config: AppConfig, state: StateDir) -> Iterator[ProcessWorld]:
+def make_world(config: AppConfig, state: StateDir) -> Generator[ProcessWorld]:
     """Wire the world of an app; its network resources end with the context."""
     prober = Prober(config.probes)
     try:

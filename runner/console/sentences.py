@@ -31,10 +31,13 @@ def tell(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an even
             return f"{release.label} is wanted and not proven: it goes on trial"
         case CandidateLive(deployment):
             return f"an interrupted run left {deployment.release.label} serving, unjudged"
-        case LastGoodLive(deployment):
-            return f"{deployment.release.label} is last-good, wanted and live"
-        case LastGoodAbsent(release):
-            return f"{release.label} is last-good and wanted, but not what is live"
+        case LastGoodLive(deployment, remark):
+            return f"{deployment.release.label} is last-good, wanted and live" + _in_brackets(
+                remark
+            )
+        case LastGoodAbsent(release, remark):
+            sentence = f"{release.label} is last-good and wanted, but not what is live"
+            return sentence + _in_brackets(remark)
         case RollbackDue(candidate, reason):
             return f"{candidate.label} was given up by an interrupted run: {reason}"
         case NothingDeployable(reason):
@@ -57,6 +60,10 @@ def tell(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an even
             return reason
         case _:
             assert_never(event)
+
+
+def _in_brackets(remark: str) -> str:
+    return f" ({remark})" if remark else ""
 
 
 def tell_verdict(verdict: Verdict) -> str:

@@ -86,10 +86,10 @@ def remember(attempt: Attempt, entry: Entry) -> Attempt:  # noqa: C901, PLR0911,
             return _on_trial(attempt, release)
         case CandidateLive(deployment):
             return evolve(_on_trial(attempt, deployment.release), deployment=deployment)
-        case LastGoodLive(deployment):
-            return evolve(attempt, target=deployment.release, deployment=deployment)
-        case LastGoodAbsent(release):
-            return evolve(attempt, target=release, against="", guilty=False)
+        case LastGoodLive(deployment, remark):
+            return evolve(attempt, target=deployment.release, deployment=deployment, note=remark)
+        case LastGoodAbsent(release, remark):
+            return evolve(attempt, target=release, against="", guilty=False, note=remark)
         case RollbackDue(candidate, reason):
             guilty = attempt.guilty if attempt.against else True  # else: it kills its runs
             return evolve(

@@ -8,7 +8,7 @@ kept instead of WAL: one file, and a reader beside it needs no shared memory.
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -158,7 +158,7 @@ def _unreadable(path: Path, why: str) -> JournalError:
 
 
 @contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def _translated(path: Path) -> Generator[None]:
     """One boundary from what SQLite and the kernel raise to what an operator reads."""
     try:
         yield

@@ -157,7 +157,7 @@ class Gate:
         worst = next((r for r in results if r.answer is answer), None)
         reason = _explain(worst) if worst else "no probe was asked"
         if answer is Answer.FAIL:
-            return self._unhealthy(f"{reason}, until {limit} left no time to hold", results)
+            return self._unhealthy(f"{reason} (and {limit} left no time to hold)", results)
         return Inconclusive(self._deployment, reason, results, self._rounds)
 
     def _unhealthy(self, reason: str, results: Round) -> Unhealthy:

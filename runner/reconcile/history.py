@@ -33,11 +33,15 @@ class History:
 
     def attempts(self, limit: int) -> list[PastAttempt]:
         """List the newest attempts, newest first."""
-        rows = self.db.execute(
-            "SELECT number, id, begun, ended, state, release, note FROM attempt"
-            " ORDER BY number DESC LIMIT ?",
-            (limit,),
-        )
+        return self._attempts("ORDER BY number DESC LIMIT ?", limit)
+
+    def attempt(self, number: int) -> list[PastAttempt]:
+        """Find one attempt by its number: a list of one, or of none."""
+        return self._attempts("WHERE number = ?", number)
+
+    def _attempts(self, which: str, value: int) -> list[PastAttempt]:
+        columns = "number, id, begun, ended, state, release, note"
+        rows = self.db.execute(f"SELECT {columns} FROM attempt {which}", (value,))  # noqa: S608 - ours
         return [
             PastAttempt(
                 int(str(number)),

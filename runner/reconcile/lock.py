@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from runner.reconcile.errors import LockedError, StateError
@@ -16,7 +16,7 @@ _POLL = 0.1
 
 
 @contextlib.contextmanager
-def hold(path: Path, *, wait: float = 0.0) -> Iterator[None]:
+def hold(path: Path, *, wait: float = 0.0) -> Generator[None]:
     """Hold the lock, waiting up to ``wait`` seconds for another run to end.
 
     Raises:

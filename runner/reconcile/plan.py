@@ -73,8 +73,8 @@ def assess(facts: Facts) -> Assessment:  # noqa: PLR0911 - one return a purpose
         return NothingDeployable(f"no release is proven, and {_why_not_latest(facts)}")
     if wanted == facts.last_good:
         if facts.live is not None and facts.live.release == wanted:
-            return LastGoodLive(facts.live)
-        return LastGoodAbsent(wanted)
+            return LastGoodLive(facts.live, _why_not_latest(facts))
+        return LastGoodAbsent(wanted, _why_not_latest(facts))
     if attempt.candidate == wanted and not facts.forced:
         if attempt.crashes >= CRASH_LIMIT:
             return RollbackDue(wanted, f"{attempt.crashes} runs died while it was on trial")
@@ -86,6 +86,8 @@ def assess(facts: Facts) -> Assessment:  # noqa: PLR0911 - one return a purpose
 def _why_not_latest(facts: Facts) -> str:
     if isinstance(facts.latest, LatestUnknown):
         return f"the latest is unknown: {facts.latest.reason}"
+    if facts.is_latest_allowed:
+        return ""
     return f"the latest, {facts.latest.label}, is in quarantine"
 
 

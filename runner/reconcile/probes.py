@@ -227,8 +227,7 @@ def _chain(error: BaseException) -> list[BaseException]:
             continue
         found.append(current)
         waiting += [e for e in (current.__cause__, current.__context__) if e is not None]
-        if isinstance(current, BaseExceptionGroup):
-            waiting += current.exceptions
+        waiting += getattr(current, "exceptions", ())
     return found
 
 

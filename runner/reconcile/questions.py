@@ -48,7 +48,7 @@ class Http:
     address: Address | None = None
     """Connect here whatever host the URL names: a gate must not wait for a resolver."""
     status: Status = 200
-    headers: dict[str, str] = field(factory=dict)
+    headers: dict[str, str] = field(factory=dict[str, str])
     """Headers that the answer must have, with these values."""
     body: str | None = None
     """The whole body, exactly."""

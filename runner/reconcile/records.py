@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import cattrs
 from attrs import frozen
@@ -53,7 +53,7 @@ def from_text(text: str) -> Entry:
     """
     try:
         data: Any = json.loads(text)
-        entry: Entry = _converter.structure(data, Entry)  # type: ignore[arg-type]
+        return cast("Entry", _converter.structure(data, cast("Any", Entry)))
     except (
         BaseValidationError,
         ForbiddenExtraKeysError,
@@ -66,7 +66,6 @@ def from_text(text: str) -> Entry:
             f"an entry of the journal can't be read: {text[:120]}",
             hint="a newer version may have written it; nothing was changed",
         ) from error
-    return entry
 
 
 def state_from_text(word: str) -> State:

@@ -32,6 +32,8 @@ class LastGoodLive:
     """Last-good is wanted, and is what is live."""
 
     deployment: Deployment
+    remark: str
+    """Why it is wanted although it may not be the latest; empty if it is the latest."""
 
 
 @frozen
@@ -39,6 +41,8 @@ class LastGoodAbsent:
     """Last-good is wanted, and is not what is live: a cold boot, or somebody else's hand."""
 
     release: Release
+    remark: str
+    """As in ``LastGoodLive``."""
 
 
 @frozen

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
 import cattrs
 from attrs import frozen
-from cattrs.cols import homogenous_tuple_structure_factory, is_mapping, mapping_structure_factory
+from cattrs.cols import (
+    homogenous_tuple_structure_factory,
+    is_mapping,
+    mapping_structure_factory,  # pyright: ignore[reportUnknownVariableType] - untyped defaults
+)
 from cattrs.errors import (
     AttributeValidationNote,
     BaseValidationError,
@@ -90,7 +94,11 @@ def _problems(error: BaseException, key: str, value: object) -> list[Problem]:
     if isinstance(error, ForbiddenExtraKeysError):
         allowed = ", ".join(sorted(attribute.name for attribute in attrs.fields(error.cl)))
         return [
-            Problem(_dotted_name(key, extra), _get(value, extra), f"no such key; known: {allowed}")
+            Problem(
+                _dotted_name(key, extra),
+                _get(value, extra),
+                f"nothing; the keys here are {allowed}",
+            )
             for extra in sorted(error.extra_fields)
         ]
     if isinstance(error, _BrokenRuleError):
@@ -113,12 +121,12 @@ def _member(value: object, note: AttributeValidationNote) -> object:
 
 
 def _get(value: object, name: str) -> object:
-    return value.get(name, _ABSENT) if isinstance(value, dict) else value
+    return cast("dict[str, object]", value).get(name, _ABSENT) if isinstance(value, dict) else value
 
 
 def _item(value: object, note: IterableValidationNote) -> object:
-    if isinstance(value, list) and isinstance(note.index, int):
-        return value[note.index]
+    if isinstance(note.index, int):
+        return cast("list[object]", value)[note.index]
     return _get(value, str(note.index))
 
 
@@ -154,9 +162,10 @@ def _choose(converter: cattrs.Converter) -> _Hook:
         kinds = ", ".join(f'"{kind}"' for kind in members)
         if not isinstance(value, dict):
             raise _BrokenRuleError(f"a table with a key kind, one of {kinds}")
-        if value.get("kind") not in members:
+        kind = cast("dict[str, object]", value).get("kind")
+        if kind not in members:
             raise _BrokenRuleError(f"kind to be one of {kinds}")
-        return converter.structure(value, members[value["kind"]])
+        return converter.structure(value, members[kind])
 
     return hook
 
@@ -176,26 +185,26 @@ def _is_tuple(annotation: object) -> bool:
     return get_origin(annotation) is tuple
 
 
-def _from_table(into: Any, converter: cattrs.Converter) -> _Hook:  # noqa: ANN401 - any class
-    return make_dict_structure_fn(into, converter, _cattrs_forbid_extra_keys=True)
-
-
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
+
+    # cattrs calls these with a type form and wants a hook for it: nothing narrower than Any fits.
+    def table(into: Any) -> _Hook:  # noqa: ANN401
+        hook = make_dict_structure_fn(into, converter, _cattrs_forbid_extra_keys=True)
+        return _only_from(dict, "a table", hook)
+
+    def mapping(into: Any) -> _Hook:  # noqa: ANN401
+        return _only_from(dict, "a table", mapping_structure_factory(into, converter))
+
+    def several(into: Any) -> _Hook:  # noqa: ANN401
+        return _only_from(list, "a list", homogenous_tuple_structure_factory(into, converter))
+
     for plain in _PLAIN:
         converter.register_structure_hook(plain, _check_plain)
     converter.register_structure_hook_func(_has_rule, _check_rule)
-    converter.register_structure_hook_factory(
-        attrs.has, lambda t: _only_from(dict, "a table", _from_table(t, converter))
-    )
-    converter.register_structure_hook_factory(
-        is_mapping,
-        lambda t: _only_from(dict, "a table", mapping_structure_factory(t, converter)),
-    )
-    converter.register_structure_hook_factory(
-        _is_tuple,
-        lambda t: _only_from(list, "a list", homogenous_tuple_structure_factory(t, converter)),
-    )
+    converter.register_structure_hook_factory(attrs.has, table)
+    converter.register_structure_hook_factory(is_mapping, mapping)
+    converter.register_structure_hook_factory(_is_tuple, several)
     converter.register_structure_hook_func(_is_choice, _choose(converter))
     return converter
 

@@ -13,7 +13,6 @@ import os
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +28,7 @@ from runner.releases.versions import Label
 
 MANIFEST: Final = "manifest.json"
 FILES: Final = "files"
+EMPTY: Final = "the source offers no release"
 
 
 @frozen(kw_only=True)
@@ -63,7 +63,11 @@ class Store:
 
     def latest(self, source: Source) -> Release | LatestUnknown:
         """Take in the newest release of ``source``; say why if that can't be done."""
-        return _newest(source, self.stage)
+        try:
+            labels = source.labels()
+            return self.stage(labels[0], source) if labels else LatestUnknown(EMPTY)
+        except SourceUnreachableError as error:
+            return LatestUnknown(error.message)
 
     def stage(self, label: Label, source: Source) -> Release:
         """Take a release in; its digest covers the label, every file and the binary.
@@ -121,22 +125,19 @@ class Store:
         return manifest
 
 
-def identify(source: Source) -> Release | LatestUnknown:
-    """Name the newest release of ``source`` without taking it in."""
-
-    def look(label: Label, source: Source) -> Release:
-        with tempfile.TemporaryDirectory() as scratch:
-            return _fetch(label, source, Path(scratch) / FILES)[0]
-
-    return _newest(source, look)
-
-
-def _newest(source: Source, take: Callable[[Label, Source], Release]) -> Release | LatestUnknown:
+def identify(source: Source) -> tuple[Release | LatestUnknown, tuple[Label, ...]]:
+    """Name the newest release of ``source`` and all its labels, without taking anything in."""
     try:
-        labels = source.labels()
-        return take(labels[0], source) if labels else LatestUnknown("the source offers no release")
+        labels = tuple(source.labels())
     except SourceUnreachableError as error:
-        return LatestUnknown(error.message)
+        return LatestUnknown(error.message), ()
+    if not labels:
+        return LatestUnknown(EMPTY), ()
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            return _fetch(labels[0], source, Path(scratch) / FILES)[0], labels
+        except SourceUnreachableError as error:
+            return LatestUnknown(error.message), labels
 
 
 def _fetch(

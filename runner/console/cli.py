@@ -1,0 +1,145 @@
+"""The console script: what an operator types. ``run`` writes; every other command only reads."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Final
+
+from runner.console import views
+from runner.console.arguments import (
+    EXIT_CODES,
+    Parser,
+    add_app_arguments,
+    add_run_arguments,
+    answer,
+    guarded,
+)
+from runner.console.survey import survey
+from runner.reconcile.errors import ExitCode
+from runner.reconcile.history import open_history
+from runner.reconcile.journal import open_journal
+from runner.reconcile.lock import hold
+from runner.reconcile.statedir import find_state
+from runner.warm_reconcile import App, find_app, run_command
+
+_Command = Callable[[argparse.Namespace], int]
+
+DEFAULT_LINES: Final = 20
+
+
+def _app(arguments: argparse.Namespace) -> App:
+    return find_app(arguments.app, config=arguments.config, config_dir=arguments.config_dir)
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Show what is last-good, what is live, and what is going on."""
+    view = views.status(survey(_app(arguments), ask_source=False))
+    answer(view.data, view.text, as_json=arguments.json)
+    return ExitCode.OK
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Show what a run would do now, and why; touch nothing."""
+    view = views.plan(survey(_app(arguments), ask_source=True, forced=arguments.force))
+    answer(view.data, view.text, as_json=arguments.json)
+    return ExitCode.OK
+
+
+def releases(arguments: argparse.Namespace) -> int:
+    """List the releases that the source offers or the journal knows, and what each is."""
+    app = _app(arguments)
+    view = views.releases(survey(app, ask_source=True))
+    answer(view.data, view.text, as_json=arguments.json)
+    return ExitCode.OK
+
+
+def history(arguments: argparse.Namespace) -> int:
+    """List the attempts, newest first."""
+    app = _app(arguments)
+    past = open_history(find_state(app.state_root, app.name))
+    view = views.history(app.name, past.attempts(arguments.lines) if past else [])
+    answer(view.data, view.text, as_json=arguments.json)
+    return ExitCode.OK
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """Tell an attempt step by step, with the evidence of each verdict."""
+    app = _app(arguments)
+    past = open_history(find_state(app.state_root, app.name))
+    view = views.explain(app.name, past, arguments.number)
+    answer(view.data, view.text, as_json=arguments.json)
+    return ExitCode.OK
+
+
+def forget_quarantine(arguments: argparse.Namespace) -> int:
+    """Let releases in quarantine be tried again."""
+    app = _app(arguments)
+    state = find_state(app.state_root, app.name)
+    forgotten = 0
+    if state.journal.exists():
+        with hold(state.lock):
+            journal = open_journal(state, app.config.retention, time.time)
+            forgotten = journal.forget_quarantine(arguments.label)
+            journal.close()
+    noun = "release" if forgotten == 1 else "releases"
+    text = f"{app.name}: {forgotten} {noun} may be tried again"
+    answer({"app": app.name, "forgotten": forgotten}, text, as_json=arguments.json)
+    return ExitCode.OK
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="warm-reconcile",
+        description="Deploy the latest release, gate it, commit it as last-good, or roll back.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=version("warm-reconcile"))
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def add(name: str, function: _Command) -> argparse.ArgumentParser:
+        sentence = (function.__doc__ or "").partition("\n")[0]
+        command = commands.add_parser(
+            name,
+            help=sentence[0].lower() + sentence[1:].rstrip("."),
+            description=sentence,
+            epilog=EXIT_CODES if name == "run" else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        add_app_arguments(command)
+        command.set_defaults(function=function)
+        return command
+
+    add_run_arguments(add("run", run_command))
+    add("status", status)
+    add("plan", plan).add_argument(
+        "--force", action="store_true", help="as if the latest release were not in quarantine"
+    )
+    add("history", history).add_argument(
+        "-n", "--lines", type=int, default=DEFAULT_LINES, help="how many (default: %(default)s)"
+    )
+    add("explain", explain).add_argument(
+        "--number", type=int, help="the attempt's number in `history` (default: the last)"
+    )
+    add("releases", releases)
+    add("forget-quarantine", forget_quarantine).add_argument(
+        "--label", help="only this release (default: all)"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse and run; every expected failure becomes a message and a code."""
+
+    def command() -> int:
+        arguments = make_parser().parse_args(argv)
+        chosen: _Command = arguments.function
+        return chosen(arguments)
+
+    return guarded(command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
