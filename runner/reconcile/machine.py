@@ -32,6 +32,7 @@ Theory
     the lack of an engine. They have rows of their own because only the first may blame a release.
 """
 
+import logging
 from enum import Enum, unique
 from typing import Final, assert_never
 
@@ -220,6 +221,10 @@ def _trigger_of_verdict(verdict: Verdict) -> Trigger:
             return Trigger.INCONCLUSIVE
         case _:
             assert_never(verdict)
+
+
+# It warns once for every method that model_override keeps it from adding, which is what we want.
+logging.getLogger("transitions").setLevel(logging.ERROR)
 
 
 class _Model:

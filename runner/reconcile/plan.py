@@ -78,7 +78,8 @@ def assess(facts: Facts) -> Assessment:  # noqa: PLR0911 - one return a purpose
     if attempt.candidate == wanted and not facts.forced:
         if attempt.crashes >= CRASH_LIMIT:
             return RollbackDue(wanted, f"{attempt.crashes} runs died while it was on trial")
-        if facts.live is not None and facts.live == attempt.deployment:
+        # The last deployment of an attempt may also be a restoration between two trials.
+        if facts.live == attempt.deployment is not None and facts.live.release == wanted:
             return CandidateLive(facts.live)
     return CandidateFound(wanted)
 

@@ -1,0 +1,81 @@
+"""Whatever is wrong with a release: it is never committed, and the reason says what it was."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from traefik.broken import CATALOGUE, NOT_WHAT_IT_PROMISES, Broken
+from traefik.harness import App
+
+pytestmark = pytest.mark.traefik
+
+
+@pytest.mark.parametrize("broken", CATALOGUE, ids=lambda broken: broken.name)
+def test_a_broken_release_is_never_committed(new_app: Callable[[str], App], broken: Broken) -> None:
+    """Where a release is proven, it serves again and the broken one is quarantined; else, none is.
+
+    Both at once, because most of the time goes into waiting for a deadline.
+    """
+    bare = new_app("bare")
+    bare.configure(window=broken.window)
+    broken.write(bare, "1.0.0")
+    running = bare.begin()
+
+    app = new_app("app")
+    app.make_last_good("1.0.0")
+    app.configure(window=broken.window)
+    broken.write(app, "2.0.0")
+    ran = app.run()
+    assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", "1.0.0"), ran
+    assert re.search(broken.reason, ran.reason), ran.reason
+    app.assert_serving("1.0.0")
+    app.assert_never_committed("2.0.0")
+    assert app.quarantined() == {"2.0.0": ran.reason}
+
+    stranded = bare.end(running)
+    assert (stranded.code, stranded.outcome, stranded.serving) == (20, "stranded", None), stranded
+    assert re.search(broken.reason, stranded.reason), stranded.reason
+    bare.assert_never_committed("1.0.0")
+    assert bare.proven() == []
+
+
+def test_a_release_that_is_not_what_it_promises_touches_nothing(app: App) -> None:
+    """It can't be taken in: last-good serves on in the same process, and the run says why."""
+    pid = app.make_last_good("1.0.0")
+    NOT_WHAT_IT_PROMISES.write(app, "2.0.0")
+    ran = app.run()
+    assert (ran.code, ran.outcome, ran.serving) == (0, "unchanged", "1.0.0"), ran
+    assert re.search(NOT_WHAT_IT_PROMISES.reason, ran.reason), ran
+    assert app.assert_serving("1.0.0") == pid
+    app.assert_never_committed("2.0.0")
+    assert app.quarantined() == {}
+
+
+def test_nothing_is_proven_by_a_first_release_that_is_not_what_it_promises(app: App) -> None:
+    """There is nothing to deploy: stranded, with the reason, and nothing was started."""
+    NOT_WHAT_IT_PROMISES.write(app, "1.0.0")
+    ran = app.run()
+    assert (ran.code, ran.outcome, ran.serving) == (20, "stranded", None), ran
+    assert re.search(NOT_WHAT_IT_PROMISES.reason, ran.reason), ran
+    assert app.instances.running() == {}
+    app.assert_never_committed("1.0.0")
+
+
+def test_explain_tells_the_cause_and_the_evidence(app: App) -> None:
+    """What an operator reads in the morning names the release, the cause and every probe."""
+    app.make_last_good("1.0.0")
+    (broken,) = (b for b in CATALOGUE if b.name == "is another version")
+    broken.write(app, "2.0.0")
+    app.run()
+    explained = app.end(
+        app.start(
+            "-m", "runner.console.cli", "explain", "--config-dir", str(app.config_dir), "traefik"
+        )
+    )
+    assert explained.code == 0
+    told = explained.out
+    assert "version 3.5.0 answers, expected 3.7.15" in told
+    assert "ping: ok" in told
+    assert "identity: FAILED" in told
+    assert "falling back to 1.0.0" in told

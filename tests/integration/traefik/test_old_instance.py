@@ -1,0 +1,177 @@
+"""Somebody else answers on the candidate's port: an old Traefik, or any stranger.
+
+Nothing that answers there speaks for the candidate; so nothing is committed, dead or alive as the
+candidate itself may be.
+"""
+
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from runner.reconcile.instances import TOKEN_VARIABLE
+from runner.reconcile.process import GATE
+from traefik.broken import script
+from traefik.harness import App, wait_for_ping
+
+pytestmark = pytest.mark.traefik
+
+ByHand = Callable[..., subprocess.Popen[bytes]]
+
+
+def start_old(app: App, by_hand: ByHand, *, web: str = "", token: str = "") -> None:
+    """Start an old Traefik on the app's port, with the gate of an earlier deployment if given."""
+    home = app.release("", into=app.home / "old", static=app.static(web=web))
+    if token:
+        (home / "dynamic" / "warm-reconcile.yml").write_text(GATE)
+    by_hand(home, {TOKEN_VARIABLE: token})
+    wait_for_ping(app.port)
+
+
+def assert_stranded(app: App, reason: str) -> None:
+    """Run; check that the candidate was refused for this reason, and nothing is proven."""
+    ran = app.run()
+    assert (ran.code, ran.outcome, ran.serving) == (20, "stranded", None), ran
+    assert re.search(reason, ran.reason), ran.reason
+    app.assert_never_committed("1.0.0")
+    assert app.proven() == []
+
+
+@pytest.mark.parametrize("web", ["", "reusePort: true"], ids=["alone", "sharing its port"])
+def test_an_old_instance_answers_for_a_dead_candidate(app: App, by_hand: ByHand, web: str) -> None:
+    """It holds the port, the candidate can't listen and exits: every answer is the old one's."""
+    start_old(app, by_hand, web=web)
+    app.release("1.0.0")
+    assert_stranded(app, r"^process: the process exited with status 1: .*address already in use")
+
+
+def test_an_old_instance_with_a_gate_answers_for_a_dead_candidate(
+    app: App, by_hand: ByHand
+) -> None:
+    """The same with an identity of its own: that of an older deployment."""
+    start_old(app, by_hand, token="0123-1")
+    app.release("1.0.0")
+    assert_stranded(app, r"^process: the process exited with status 1: .*address already in use")
+
+
+def test_an_old_instance_answers_with_an_older_token(app: App, by_hand: ByHand) -> None:
+    """The candidate lives, elsewhere; what answers is the same release of an older deployment."""
+    start_old(app, by_hand, token="0123-1")
+    app.release("1.0.0", static=app.static(port=app.other_port))
+    assert_stranded(app, r"^identity: another deployment answers: its token is not this one's")
+
+
+def test_an_old_instance_shares_the_port_of_a_live_candidate(app: App, by_hand: ByHand) -> None:
+    """The kernel deals connections to both: some rounds pass, and none of the streaks may hold."""
+    app.configure(window=1.5)
+    start_old(app, by_hand, web="reusePort: true", token="0123-1")
+    app.release("1.0.0", static=app.static(web="reusePort: true"))
+    assert_stranded(app, r"^identity: another deployment answers|^too late: ")
+
+
+def test_an_old_instance_goes_on_answering_while_the_candidate_comes_up_and_dies(
+    app: App, by_hand: ByHand
+) -> None:
+    """The candidate shares the port for a while, then dies: the old one's answers don't save it."""
+    app.configure(window=1.5)
+    start_old(app, by_hand, web="reusePort: true", token="0123-1")
+    lives_shortly = "child = start()\ntime.sleep(0.5)\nchild.kill()\nchild.wait()\nsys.exit(3)\n"
+    app.release(
+        "1.0.0",
+        binary=script(app, "short-lived", lives_shortly),
+        static=app.static(web="reusePort: true"),
+    )
+    assert_stranded(app, r"^process: the process exited with status 3")
+
+
+# Strangers ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stranger(app: App) -> Iterator[Callable[[bytes], None]]:
+    """Answer everything on the app's port with the same bytes, from threads of this process."""
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def attend(connection: socket.socket, answer: bytes) -> None:
+        with connection:
+            connection.settimeout(5)
+            try:
+                if connection.recv(4096):
+                    connection.sendall(answer)
+                    if not answer:
+                        over.wait(30)
+            except OSError:
+                pass  # whoever asked has gone
+
+    def listen(server: socket.socket, answer: bytes) -> None:
+        with server:
+            server.settimeout(0.05)
+            while not over.is_set():
+                try:
+                    connection, _ = server.accept()
+                except TimeoutError:
+                    continue
+                thread = threading.Thread(target=attend, args=(connection, answer))
+                thread.start()
+                threads.append(thread)
+
+    def start(answer: bytes) -> None:
+        server = socket.create_server(("127.0.0.1", app.port), backlog=64)
+        thread = threading.Thread(target=listen, args=(server, answer))
+        thread.start()
+        threads.append(thread)
+
+    yield start
+    over.set()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+SILENT = b""
+
+
+def test_a_stranger_answers_for_a_dead_candidate(
+    app: App, stranger: Callable[[bytes], None]
+) -> None:
+    """It holds the port and answers 200 OK to everything; the candidate can't listen."""
+    stranger(FINE)
+    app.release("1.0.0")
+    assert_stranded(app, r"^process: the process exited with status 1: .*address already in use")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        pytest.param(FINE, r"^identity: a stranger answers: it returned no token", id="200 OK"),
+        pytest.param(BUSY, r"^ping: status 503, expected 200", id="503"),
+        pytest.param(SILENT, r"^ping: no whole answer within", id="silence"),
+    ],
+)
+def test_a_stranger_answers_for_a_candidate_that_listens_elsewhere(
+    app: App, stranger: Callable[[bytes], None], answer: bytes, reason: str
+) -> None:
+    """The candidate is alive and well, but not where it is asked."""
+    stranger(answer)
+    app.release("1.0.0", static=app.static(port=app.other_port))
+    assert_stranded(app, reason)
+
+
+def test_last_good_can_not_come_back_where_a_stranger_took_its_port(
+    app: App, stranger: Callable[[bytes], None]
+) -> None:
+    """Nobody is to blame but the stranger: stranded, no quarantine, and well again without it."""
+    app.make_last_good("1.0.0")
+    app.kill_instances()
+    stranger(FINE)
+    ran = app.run()
+    assert (ran.code, ran.outcome, ran.serving) == (20, "stranded", None), ran
+    assert re.search(r"address already in use", ran.reason), ran.reason
+    assert app.proven() == ["1.0.0"]
+    assert app.quarantined() == {}

@@ -1,0 +1,422 @@
+"""Exact outcomes of whole runs: what each story must end in, and the sentence of the mission.
+
+Safety alone would be kept by a machine that never commits. These are the other half.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from typing import TypeVar
+
+import pytest
+from attrs import evolve, field, frozen
+from hypothesis import given
+from hypothesis import strategies as st
+from promises import GOOD, NEW, OLD
+from worlds import ANSWERS, DEPLOYS, Disk, FakeClock, MemoryJournal, ModelWorld, PowerCut, make_run
+
+from runner.reconcile.attempt import Attempt
+from runner.reconcile.machine import TABLE, ReconcileMachine, Row, State
+from runner.reconcile.plan import CRASH_LIMIT
+from runner.reconcile.vocabulary import Deployment, LatestUnknown, Release
+
+T = TypeVar("T")
+OFFLINE = LatestUnknown("offline")
+CALM = {"power before the write": "on", "power after the write": "on", "engine": "up"}
+
+
+class Told:
+    """A chooser that is told the answers, deploys and seals in order; afterwards all is well."""
+
+    def __init__(self, **told: Sequence[str]) -> None:
+        self._told = {what: list(answers) for what, answers in told.items()}
+
+    def __call__(self, what: str, options: Sequence[T]) -> T:
+        waiting = self._told.get(what.replace(" ", "_"))
+        if waiting:
+            wanted = waiting.pop(0)
+            return next(option for option in options if option == wanted)
+        return options[0]
+
+    @property
+    def is_spent(self) -> bool:
+        return not any(self._told.values())
+
+
+@frozen
+class Story:
+    """One run from a known start: what goes wrong in it, and exactly how it must end."""
+
+    name: str
+    proven: tuple[Release, ...]
+    live: Release | None
+    latest: Release | LatestUnknown
+    ends: State
+    path: str
+    """The states on the way, in short."""
+    serving: Release | None
+    last_good: Release | None
+    told: dict[str, tuple[str, ...]] = field(factory=dict[str, tuple[str, ...]])
+    blamed: tuple[Release, ...] = ()
+    quarantine: frozenset[str] = frozenset()
+    forced: bool = False
+    interrupted: Attempt | None = None
+    """What a run that died left in the journal."""
+
+
+EARLIER = "earlier"
+ON_TRIAL = Attempt("a", candidate=NEW, target=NEW, deployment=Deployment(NEW, EARLIER), deploys=1)
+FAIL, PASS, DUNNO = "fail", "pass", "inconclusive"
+DONE, REFUSED, LOST = "done", "refused, untouched", "failed, nothing left"
+DOWN = "unreachable, untouched"
+BOTH = (GOOD, OLD)
+
+STORIES = (
+    Story("first deploy", (), None, NEW, State.COMMITTED, "D G C", NEW, NEW),
+    Story("upgrade", BOTH, GOOD, NEW, State.COMMITTED, "D G C", NEW, NEW),
+    Story("downgrade to an older proven one", BOTH, GOOD, OLD, State.COMMITTED, "D G C", OLD, OLD),
+    Story("nothing to do", BOTH, GOOD, GOOD, State.UNCHANGED, "V", GOOD, GOOD),
+    Story("offline", BOTH, GOOD, OFFLINE, State.UNCHANGED, "V", GOOD, GOOD),
+    Story("cold boot", BOTH, None, GOOD, State.RESTORED, "R F", GOOD, GOOD),
+    Story("cold boot offline", BOTH, None, OFFLINE, State.RESTORED, "R F", GOOD, GOOD),
+    Story("something else is live", BOTH, OLD, GOOD, State.RESTORED, "R F", GOOD, GOOD),
+    Story(
+        *("live but broken", BOTH, GOOD, GOOD, State.RESTORED, "V R F", GOOD, GOOD),
+        told={"answer": (FAIL, PASS)},
+    ),
+    Story(
+        *("live but not askable", BOTH, GOOD, GOOD, State.UNDECIDED, "V", GOOD, GOOD),
+        told={"answer": (DUNNO,)},
+    ),
+    Story(
+        *("broken upgrade", BOTH, GOOD, NEW, State.ROLLED_BACK, "D G H B E", GOOD, GOOD),
+        told={"answer": (FAIL, PASS)},
+        blamed=(NEW,),
+    ),
+    Story(
+        *("upgrade refused", BOTH, GOOD, NEW, State.ROLLED_BACK, "D H B E", GOOD, GOOD),
+        told={"deploy": (REFUSED,)},
+        blamed=(NEW,),
+    ),
+    Story(
+        *("upgrade not askable", BOTH, GOOD, NEW, State.ROLLED_BACK, "D G H B E", GOOD, GOOD),
+        told={"answer": (DUNNO, PASS)},
+    ),
+    Story(
+        *("upgrade not sealable", BOTH, GOOD, NEW, State.ROLLED_BACK, "D G C H B E", GOOD, GOOD),
+        told={"seal": ("damaged",)},
+    ),
+    Story(
+        *("both fail", BOTH, GOOD, NEW, State.ROLLED_BACK, "D G H B E H B E", OLD, GOOD),
+        told={"answer": (FAIL, FAIL, PASS)},
+    ),
+    Story(
+        *("last-good can't be deployed", BOTH, GOOD, NEW, State.ROLLED_BACK, "D G H B H B E"),
+        *(OLD, GOOD),
+        told={"answer": (FAIL,), "deploy": (DONE, LOST)},
+    ),
+    Story(
+        *("all fail", BOTH, GOOD, NEW, State.STRANDED, "D G H B E H B E H", OLD, GOOD),
+        told={"answer": (FAIL, FAIL, FAIL)},
+    ),
+    Story(
+        *("broken first deploy", (), None, NEW, State.STRANDED, "D G H", NEW, None),
+        told={"answer": (FAIL,)},
+    ),
+    Story(
+        *("first deploy not askable", (), None, NEW, State.UNDECIDED, "D G H", NEW, None),
+        told={"answer": (DUNNO,)},
+    ),
+    Story(
+        *("rollback not askable", BOTH, GOOD, NEW, State.UNDECIDED, "D G H B E", GOOD, GOOD),
+        told={"answer": (FAIL, DUNNO)},
+    ),
+    Story(
+        *("broken restore", BOTH, None, GOOD, State.ROLLED_BACK, "R F H B E", OLD, GOOD),
+        told={"answer": (FAIL, PASS)},
+    ),
+    Story(
+        *("restore refused", BOTH, None, GOOD, State.ROLLED_BACK, "R H B E", OLD, GOOD),
+        told={"deploy": (REFUSED,)},
+    ),
+    Story(
+        *("restore not askable", BOTH, None, GOOD, State.UNDECIDED, "R F", GOOD, GOOD),
+        told={"answer": (DUNNO,)},
+    ),
+    Story(
+        *("restore out of reach", BOTH, None, GOOD, State.UNDECIDED, "R", None, GOOD),
+        told={"deploy": (DOWN,)},
+    ),
+    Story(
+        *("upgrade out of reach", BOTH, GOOD, NEW, State.UNDECIDED, "D", GOOD, GOOD),
+        told={"deploy": (DOWN,)},
+    ),
+    Story(
+        *("rollback out of reach", BOTH, GOOD, NEW, State.UNDECIDED, "D G H B", NEW, GOOD),
+        told={"answer": (FAIL,), "deploy": (DONE, DOWN)},
+    ),
+    Story(
+        *("engine down", BOTH, GOOD, NEW, State.UNDECIDED, "", GOOD, GOOD),
+        told={"engine": ("down",)},
+    ),
+    Story("nothing at all", (), None, OFFLINE, State.STRANDED, "", None, None),
+    Story(
+        *("quarantined", BOTH, GOOD, NEW, State.UNCHANGED, "V", GOOD, GOOD),
+        quarantine=frozenset({NEW.digest}),
+    ),
+    Story(
+        *("quarantined and nothing else", (), None, NEW, State.STRANDED, "", None, None),
+        quarantine=frozenset({NEW.digest}),
+    ),
+    Story(
+        *("quarantined but forced", BOTH, GOOD, NEW, State.COMMITTED, "D G C", NEW, NEW),
+        quarantine=frozenset({NEW.digest}),
+        forced=True,
+    ),
+    Story(
+        *("trial taken up", BOTH, NEW, NEW, State.COMMITTED, "G C", NEW, NEW),
+        interrupted=ON_TRIAL,
+    ),
+    Story(
+        *("trial taken up in vain", BOTH, NEW, NEW, State.ROLLED_BACK, "G H B E", GOOD, GOOD),
+        told={"answer": (FAIL, PASS)},
+        blamed=(NEW,),
+        interrupted=ON_TRIAL,
+    ),
+    Story(
+        *("trial begun again", BOTH, None, NEW, State.COMMITTED, "D G C", NEW, NEW),
+        interrupted=ON_TRIAL,
+    ),
+    Story(
+        *("trial overtaken", BOTH, NEW, GOOD, State.RESTORED, "R F", GOOD, GOOD),
+        interrupted=ON_TRIAL,
+    ),
+    Story(
+        *("rollback taken up", BOTH, NEW, NEW, State.ROLLED_BACK, "H B E", GOOD, GOOD),
+        blamed=(NEW,),
+        interrupted=evolve(ON_TRIAL, against="it failed", guilty=True),
+    ),
+    Story(
+        *("rollback taken up, nobody guilty", BOTH, NEW, NEW, State.ROLLED_BACK, "H B E"),
+        *(GOOD, GOOD),
+        interrupted=evolve(ON_TRIAL, against="not askable"),
+    ),
+    Story(
+        *("rollback overruled", BOTH, NEW, NEW, State.COMMITTED, "D G C", NEW, NEW),
+        interrupted=evolve(ON_TRIAL, against="it failed", guilty=True),
+        forced=True,
+    ),
+    Story(
+        *("killed too often", BOTH, NEW, NEW, State.ROLLED_BACK, "H B E", GOOD, GOOD),
+        blamed=(NEW,),
+        interrupted=evolve(ON_TRIAL, crashes=CRASH_LIMIT - 1),
+    ),
+)
+_SHORT = {
+    State.IDLE: "I",
+    State.DEPLOYING: "D",
+    State.GATING: "G",
+    State.COMMITTING: "C",
+    State.VERIFYING: "V",
+    State.RESTORING: "R",
+    State.CONFIRMING: "F",
+    State.CHOOSING: "H",
+    State.ROLLING_BACK: "B",
+    State.REGATING: "E",
+}
+
+
+def tell(story: Story, table: tuple[Row, ...] = TABLE) -> str:
+    """Run the story; say how it differs from what it must be, or nothing."""
+    choose = Told(**story.told)
+    disk = Disk(
+        proven=story.proven,
+        quarantine=story.quarantine,
+        open_state=State.GATING if story.interrupted else State.IDLE,
+        memory=story.interrupted,
+    )
+    journal = MemoryJournal(choose, disk)
+    world = ModelWorld(choose, FakeClock(), (story.latest,))
+    world.live_now = Deployment(story.live, EARLIER) if story.live else None
+    run = make_run(journal, world, forced=story.forced)
+    machine, attempt = ReconcileMachine(table), journal.begin()
+    path: list[str] = []
+    for _ in range(len(State) * 2):
+        if machine.state.is_final:
+            break
+        attempt = run.step(machine, attempt)
+        path.append(_SHORT.get(machine.state, ""))
+    serving = world.live_now.release if world.live_now else None
+    found = (
+        machine.state,
+        " ".join(filter(None, path)),
+        serving,
+        journal.disk.proven[0] if journal.disk.proven else None,
+        journal.disk.quarantine - (story.quarantine if not story.forced else frozenset()),
+        choose.is_spent,
+    )
+    wanted = (
+        story.ends,
+        story.path,
+        story.serving,
+        story.last_good,
+        frozenset(release.digest for release in story.blamed),
+        True,
+    )
+    return "" if found == wanted else f"{story.name}: {found} instead of {wanted}"
+
+
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+def test_story(story: Story) -> None:
+    """Each story takes exactly its path and ends exactly as told."""
+    assert tell(story) == ""
+
+
+# The mission, as one property -------------------------------------------------------------------
+
+
+class Drawn:
+    """A chooser that lets Hypothesis decide; ``broken`` can't ever pass a gate."""
+
+    def __init__(self, data: st.DataObject, broken: Release) -> None:
+        self._data = data
+        self._broken = broken
+        self.world: ModelWorld | None = None
+
+    def __call__(self, what: str, options: Sequence[T]) -> T:
+        live = self.world.live_now if self.world else None
+        if what == "answer" and live is not None and live.release == self._broken:
+            options = [option for option in options if option != PASS]
+        return self._data.draw(st.sampled_from(list(options)), label=what)
+
+
+@given(st.data(), st.sampled_from([(), (OLD,), BOTH]))
+def test_a_failing_traefik_can_never_be_committed(
+    data: st.DataObject, proven: tuple[Release, ...]
+) -> None:
+    """Whatever fails, is cut off, restarts or comes back: a release that never passes its gate
+    is never last-good, and what was proven stays proven.
+    """
+    choose = Drawn(data, broken=NEW)
+    disk, live = Disk(proven=proven), None
+    for _ in range(data.draw(st.integers(1, 4), label="runs")):
+        journal = MemoryJournal(choose, disk)
+        world = ModelWorld(choose, FakeClock(), (NEW, GOOD, OFFLINE), live_now=live)
+        choose.world = world
+        with contextlib.suppress(PowerCut):
+            make_run(journal, world).to_the_end()
+        disk, live = journal.disk, world.live_now
+        assert NEW not in disk.proven
+        assert set(proven) <= set(disk.proven)
+
+
+# L1 and L2 --------------------------------------------------------------------------------------
+
+
+@given(st.data(), st.sampled_from([(), (OLD,), BOTH]))
+def test_every_run_ends(data: st.DataObject, proven: tuple[Release, ...]) -> None:
+    """L1: without a power cut every run reaches a final state, in a bounded number of effects."""
+    choose = Drawn(data, broken=NEW)
+
+    def powered(what: str, options: Sequence[T]) -> T:
+        return choose(what, [o for o in options if not str(o).startswith("cut")])
+
+    world = ModelWorld(powered, FakeClock(), (NEW, GOOD, OFFLINE))
+    began = world.clock.time
+    final, _ = make_run(MemoryJournal(powered, Disk(proven=proven)), world).to_the_end()
+    assert final.is_final
+    assert len(world.deployed) <= 3
+    assert world.clock.time - began <= 10.0 * 4  # one look and three gates of ten seconds
+
+
+@given(st.data())
+def test_a_healthy_proven_release_ends_up_live(data: st.DataObject) -> None:
+    """L2: after any mishaps, one undisturbed run ends with a proven release live, and the next
+    run finds nothing to do.
+    """
+    choose = Drawn(data, broken=NEW)
+    disk, live = Disk(proven=BOTH), None
+    for _ in range(data.draw(st.integers(0, 3), label="disturbed runs")):
+        journal = MemoryJournal(choose, disk)
+        world = ModelWorld(choose, FakeClock(), (NEW, GOOD, OFFLINE), live_now=live)
+        choose.world = world
+        with contextlib.suppress(PowerCut):
+            make_run(journal, world).to_the_end()
+        disk, live = journal.disk, world.live_now
+
+    def calm(what: str, options: Sequence[T]) -> T:
+        is_broken = world.live_now is not None and world.live_now.release == NEW
+        return options[0] if what != "answer" or not is_broken else options[1]
+
+    for attempt_at_rest in range(2):
+        journal = MemoryJournal(calm, disk)
+        world = ModelWorld(calm, FakeClock(), (NEW,), live_now=live)
+        final, _ = make_run(journal, world).to_the_end()
+        disk, live = journal.disk, world.live_now
+        assert live is not None
+        assert live.release in disk.proven
+        assert final in {State.ROLLED_BACK, State.UNCHANGED, State.RESTORED}
+        if attempt_at_rest:
+            assert final is State.UNCHANGED
+
+
+def test_a_release_that_kills_its_runs_is_given_up() -> None:
+    """After as many dead runs as the limit allows, the candidate is rolled back and blamed."""
+    disk = Disk(proven=BOTH)
+    live: Deployment | None = Deployment(GOOD, "earlier")
+    final: State | None = None
+    for _ in range(CRASH_LIMIT + 1):
+        choose = Told(deploy=["cut, but it runs"] if NEW.digest not in disk.quarantine else [])
+        journal = MemoryJournal(choose, disk)
+        world = ModelWorld(choose, FakeClock(), (NEW,), live_now=live)
+        attempt = journal.begin()
+        if attempt.crashes >= CRASH_LIMIT:
+            choose = Told()
+            journal.choose = world.choose = choose
+        try:
+            final, _ = make_run(journal, world).to_the_end()
+        except PowerCut:
+            # The machine came back without it: nothing to take up but the journal.
+            live = None
+        else:
+            live = world.live_now or live
+        disk = journal.disk
+    assert final is State.ROLLED_BACK
+    assert disk.quarantine == {NEW.digest}
+    assert live is not None
+    assert live.release == GOOD
+
+
+def test_an_interrupted_trial_is_taken_up_without_a_second_deployment() -> None:
+    """A run that dies in its gate leaves the candidate running: the next one only gates it."""
+    choose = Told(answer=["cut"])
+    journal = MemoryJournal(choose, Disk(proven=BOTH))
+    world = ModelWorld(choose, FakeClock(), (NEW,), live_now=Deployment(GOOD, "earlier"))
+    with pytest.raises(PowerCut):
+        make_run(journal, world).to_the_end()
+    again = ModelWorld(choose, FakeClock(), (NEW,), live_now=world.live_now)
+    final, _ = make_run(MemoryJournal(choose, journal.disk), again).to_the_end()
+    assert final is State.COMMITTED
+    assert again.deployed == []
+
+
+def test_an_interrupted_rollback_is_finished_first() -> None:
+    """A run that dies in its rollback: the next one rolls back, and does not try again."""
+    choose = Told(answer=["fail", "cut"])
+    journal = MemoryJournal(choose, Disk(proven=BOTH))
+    world = ModelWorld(choose, FakeClock(), (NEW,), live_now=Deployment(GOOD, "earlier"))
+    with pytest.raises(PowerCut):
+        make_run(journal, world).to_the_end()
+    again = ModelWorld(choose, FakeClock(), (NEW,), live_now=world.live_now)
+    journal = MemoryJournal(choose, journal.disk)
+    final, attempt = make_run(journal, again).to_the_end()
+    assert final is State.ROLLED_BACK
+    assert [deployment.release for deployment in again.deployed] == [GOOD]
+    assert journal.disk.quarantine == {NEW.digest}
+    assert isinstance(attempt, Attempt)
+
+
+def test_every_choice_of_the_world_is_drawn_from_its_lists() -> None:
+    """The lists that the searches draw from hold what the stories use."""
+    used = {a for story in STORIES for a in story.told.get("answer", ())}
+    assert used < set(ANSWERS)
+    assert {d for story in STORIES for d in story.told.get("deploy", ())} < set(DEPLOYS)

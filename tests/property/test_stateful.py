@@ -1,0 +1,168 @@
+"""The real driver on the real SQLite journal, against a model world, in any order of events.
+
+Every run is done twice with the same choices: on SQLite, and on the few lines of ``MemoryJournal``
+that the exhaustive search uses. They must agree on everything, also when the power goes.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from attrs import evolve
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from promises import GOOD, NEW, OLD
+from typing_extensions import override
+from worlds import Disk, FakeClock, MemoryJournal, ModelWorld, PowerCut, make_run
+
+from runner.reconcile import database
+from runner.reconcile.database import Database
+from runner.reconcile.history import History
+from runner.reconcile.journal import Retention, SqliteJournal, open_journal
+from runner.reconcile.machine import State
+from runner.reconcile.statedir import open_state
+from runner.reconcile.vocabulary import Deployment, LatestUnknown, Release
+
+T = TypeVar("T")
+BROKEN = NEW
+WEEK = Retention().quarantine
+
+
+class Recorder:
+    """Draws choices and remembers them."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self._data = data
+        self.world: ModelWorld | None = None
+        self.chosen: list[object] = []
+
+    def __call__(self, what: str, options: Sequence[T]) -> T:
+        live = self.world.live_now if self.world else None
+        if what == "answer" and live is not None and live.release == BROKEN:
+            options = [option for option in options if option != "pass"]
+        if what.startswith("power"):  # rare, or hardly a run would get anywhere
+            options = [options[0]] * 9 + [options[1]]
+        choice = self._data.draw(st.sampled_from(list(options)), label=what)
+        self.chosen.append(choice)
+        return choice
+
+
+class Replay:
+    """Makes the same choices again; the two runs must ask for them in the same order."""
+
+    def __init__(self, chosen: list[object]) -> None:
+        self._left = list(chosen)
+
+    def __call__(self, what: str, options: Sequence[T]) -> T:
+        del what
+        wanted = self._left.pop(0)
+        return next(option for option in options if option == wanted)
+
+
+class CuttingDatabase(Database):
+    """A real database on a host whose power may go right before or right after each COMMIT."""
+
+    choose: Recorder
+
+    @override
+    def commit(self) -> None:
+        if self.choose("power before the write", ("on", "cut")) == "cut":
+            raise PowerCut
+        super().commit()
+        if self.choose("power after the write", ("on", "cut")) == "cut":
+            raise PowerCut
+
+
+class Host(RuleBasedStateMachine):
+    """One host, over weeks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp())
+        self.state = open_state(self.directory / "state", "traefik")
+        self.clock = FakeClock()
+        open_journal(self.state, Retention(), self.clock.now).close()
+        self.live: Deployment | None = None
+        self.model = Disk()
+        self.ever_proven: set[Release] = set()
+
+    @override
+    def teardown(self) -> None:
+        shutil.rmtree(self.directory)
+
+    @rule(data=st.data(), latest=st.sampled_from([NEW, GOOD, OLD, LatestUnknown("offline")]))
+    def run(self, data: st.DataObject, latest: Release | LatestUnknown) -> None:
+        choose = Recorder(data)
+        db = database.connect(self.state.journal)
+        db.__class__ = CuttingDatabase
+        db.choose = choose  # type: ignore[attr-defined]
+        journal = SqliteJournal(db, Retention(), self.clock.now)
+        world = ModelWorld(choose, self.clock, (latest,), live_now=self.live)
+        choose.world = world
+        try:
+            final: State | None = make_run_on(journal, world)
+        finally:
+            journal.close()
+        self.check_against_the_model(choose.chosen, latest, final)
+        self.live = world.live_now
+
+    def check_against_the_model(
+        self, chosen: list[object], latest: Release | LatestUnknown, final: State | None
+    ) -> None:
+        replay = Replay(chosen)
+        twin = MemoryJournal(replay, self.model)
+        world = ModelWorld(replay, FakeClock(self.clock.time), (latest,), live_now=self.live)
+        assert make_run_on(twin, world) == final
+        self.model = twin.disk
+
+    @rule()
+    def reboot(self) -> None:
+        self.live = None
+
+    @rule()
+    def another_hand(self) -> None:
+        self.live = Deployment(BROKEN, "somebody else's")
+
+    @rule()
+    def weeks_pass(self) -> None:
+        self.clock.sleep(WEEK + 1)
+        self.model = evolve(self.model, quarantine=frozenset())
+
+    @invariant()
+    def journals_agree(self) -> None:
+        journal = open_journal(self.state, Retention(), self.clock.now)
+        past = History(database.connect(self.state.journal, read_only=True))
+        proven = tuple(r for r in self.model.proven if r.digest not in self.model.quarantine)
+        assert journal.proven() == proven
+        assert journal.quarantined() == self.model.quarantine
+        remembered = past.open_attempt()
+        assert (remembered is None) == (self.model.memory is None)
+        if remembered is not None and self.model.memory is not None:
+            assert remembered.candidate == self.model.memory.candidate
+            assert bool(remembered.against) == bool(self.model.memory.against)
+            assert remembered.guilty == self.model.memory.guilty
+            assert remembered.crashes == self.model.memory.crashes
+        past.close()
+        journal.close()
+
+    @invariant()
+    def the_broken_release_is_never_proven(self) -> None:
+        assert BROKEN not in self.model.proven
+
+    @invariant()
+    def nothing_proven_is_forgotten(self) -> None:
+        self.ever_proven |= set(self.model.proven)
+        assert self.ever_proven == set(self.model.proven)
+
+
+def make_run_on(journal: SqliteJournal | MemoryJournal, world: ModelWorld) -> State | None:
+    """Run to the end; None if the power went."""
+    try:
+        return make_run(journal, world).to_the_end()[0]
+    except PowerCut:
+        return None
+
+
+TestHost = Host.TestCase

@@ -1,0 +1,111 @@
+"""What several unit tests build: a state directory, a release, a Python process, a small disk."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+
+import pytest
+
+from runner.reconcile.statedir import StateDir, open_state
+
+PATIENCE = 30.0
+"""Seconds until something that must happen is given up; nothing waits so long in a good run."""
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateDir:
+    """Make the state directory of an app that never ran."""
+    return open_state(tmp_path / "state", "traefik")
+
+
+@pytest.fixture(scope="session")
+def until() -> Callable[[Callable[[], bool]], None]:
+    """Wait for a condition: ``until(lambda: path.exists())``."""
+
+    def wait(condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "what must happen did not happen"
+            time.sleep(0.01)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def start_python() -> Generator[Callable[..., subprocess.Popen[str]]]:
+    """Start Python on some code with arguments; whatever is left of it at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run Python on some code with arguments, to its end."""
+
+    def run(
+        code: str, *arguments: str | Path, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            check=False,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=PATIENCE,
+            env={**os.environ, **(env or {})},
+        )
+
+    return run
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Generator[Path | None]:
+    """Mount a file system of 1 MiB; None where this user may not mount."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    options = f"size=1m,mode=0700,uid={os.geteuid()}"
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        yield None
+        return
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture
+def make_release(tmp_path: Path) -> Callable[..., Path]:
+    """Write a release below ``source/``: ``make_release("3.4.0+v3.5.1")`` is its directory."""
+
+    def make(label: str, *, binary: bytes = b"#!/bin/sh\n", version: str = "3.5.1") -> Path:
+        place = tmp_path / "source" / label
+        (place / "dynamic").mkdir(parents=True)
+        (place / "traefik.yml").write_text(f"# {label}\n")
+        (place / "dynamic" / "routes.yml").write_text("http: {}\n")
+        program = tmp_path / "programs" / hashlib.sha256(binary).hexdigest()
+        program.parent.mkdir(exist_ok=True)
+        program.write_bytes(binary)
+        (place / "release.toml").write_text(
+            f'version = "{version}"\nbinary = "{program}"\nbinary_sha256 = "{program.name}"\n'
+        )
+        return place
+
+    return make

@@ -1,0 +1,380 @@
+"""A file that is not our whole journal is refused, and left exactly as it is."""
+
+# ruff: noqa: SIM300 (asserts read: expected == actual)
+
+import contextlib
+import sqlite3  # noqa: TID251 - the test looks at the file without the code under test
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.reconcile import database
+from runner.reconcile.errors import ExitCode, JournalError
+from runner.reconcile.history import open_history
+from runner.reconcile.journal import Retention, open_journal
+from runner.reconcile.machine import State
+from runner.reconcile.statedir import StateDir, find_state, open_state
+from runner.reconcile.steps import CandidateFound, Commit, Committed, Deploy
+from runner.reconcile.vocabulary import Deployment, Healthy, Release
+
+GOOD = Release("3.4.0+v3.5.1", "3.5.1", "a" * 64)
+NEXT = Release("3.5.0+v3.6.0", "3.6.0", "b" * 64)
+
+
+def fill(state: StateDir) -> None:
+    """Leave a journal with a proven release and an open attempt."""
+    with contextlib.closing(open_journal(state, Retention(), time.time)) as journal:
+        verdict = Healthy(Deployment(GOOD, "t"), (), 3, 10.0)
+        attempt = journal.begin()
+        journal.intend(State.COMMITTING, Commit(verdict))
+        journal.commit(verdict)
+        journal.observe(Committed(GOOD), State.COMMITTED, evolve(attempt, candidate=GOOD))
+        attempt = evolve(journal.begin(), candidate=NEXT)
+        journal.observe(CandidateFound(NEXT), State.DEPLOYING, attempt)
+        journal.intend(State.DEPLOYING, Deploy(Deployment(NEXT, attempt.next_token)))
+
+
+@pytest.fixture
+def filled(state: StateDir) -> StateDir:
+    fill(state)
+    return state
+
+
+def change(state: StateDir, sql: str) -> None:
+    """Change the file as another program would."""
+    with contextlib.closing(sqlite3.connect(state.journal)) as other:
+        other.execute(sql)
+        other.commit()
+
+
+def refusal(state: StateDir) -> JournalError:
+    """Begin a run, which must be refused and must not change one byte."""
+    before = {path.name: path.read_bytes() for path in state.home.iterdir() if path.is_file()}
+    with (
+        pytest.raises(JournalError) as caught,
+        contextlib.closing(open_journal(state, Retention(), time.time)) as journal,
+    ):
+        journal.begin()
+    assert before == {
+        path.name: path.read_bytes() for path in state.home.iterdir() if path.is_file()
+    }
+    assert ExitCode.STATE == caught.value.exit_code
+    assert caught.value.hint
+    return caught.value
+
+
+# What is no journal ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "can't be read: it is empty"),
+        (b"\x00", "can't be read: "),
+        (b"\xa5" * 5000, "can't be read: file is not a database"),
+        (b"SQLite format 3\x00", "can't be read: "),
+        (b"SQLite format 3\x00" + b"\x00" * 5000, "can't be read: "),
+        (b'{"proven": []}\n', "can't be read: "),
+    ],
+    ids=["empty", "one byte", "noise", "half a header", "a header and nothing", "JSON"],
+)
+def test_a_file_that_is_no_database_is_refused(
+    state: StateDir, content: bytes, expected: str
+) -> None:
+    """An unreadable journal is never taken for a fresh start."""
+    state.journal.write_bytes(content)
+    error = refusal(state)
+    assert f"the journal {state.journal} {expected}" in error.message
+    assert "never taken for a fresh start" in error.hint
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_another_programs_database_is_refused(state: StateDir, mode: str) -> None:
+    """A database that somebody put there by mistake is not ours to write into."""
+    with contextlib.closing(sqlite3.connect(state.journal)) as other:
+        other.execute(f"PRAGMA journal_mode = {mode}")
+        other.execute("CREATE TABLE attempt (number INTEGER)")
+    assert "it is some other SQLite database" in refusal(state).message
+
+
+@pytest.mark.parametrize("schema", [0, database.SCHEMA + 1])
+def test_a_journal_of_another_schema_is_refused(filled: StateDir, schema: int) -> None:
+    """A rollback of this program must not write into what a newer one made."""
+    change(filled, f"PRAGMA user_version = {schema}")
+    error = refusal(filled)
+    assert f"has schema {schema}, this version knows {database.SCHEMA}" in error.message
+    assert "nothing was changed" in error.hint
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE attempt SET state = 'hibernating' WHERE ended IS NULL",
+        "UPDATE attempt SET state = 'IDLE' WHERE ended IS NULL",
+        "UPDATE entry SET state = 'hibernating'",
+        """UPDATE entry SET entry = '{"is":"Teleport"}'""",
+        """UPDATE entry SET entry = replace(entry, '"token":', '"nonce":"n","token":')""",
+        """UPDATE entry SET entry = replace(entry, '"token":', '"nonce":')""",
+        "UPDATE entry SET entry = ''",
+        "UPDATE entry SET entry = substr(entry, 1, 20)",
+        "UPDATE entry SET entry = CAST(x'ff' AS TEXT)",
+        "DROP TABLE entry",
+        "ALTER TABLE attempt RENAME COLUMN state TO phase",
+    ],
+    ids=[
+        *("unknown state", "state in capitals", "unknown state of an entry", "unknown entry"),
+        *("extra key", "other key", "no text", "half a text", "no UTF-8", "no table", "no column"),
+    ],
+)
+def test_a_word_that_this_version_does_not_know_is_refused(filled: StateDir, sql: str) -> None:
+    """Half-understood, an open attempt could be resumed wrongly; so nothing is done at all."""
+    change(filled, sql)
+    refusal(filled)
+
+
+def test_a_second_open_attempt_is_refused(filled: StateDir) -> None:
+    """A file that lost its own guard is a damaged file, not a crash."""
+    change(filled, "DROP INDEX one_open_attempt")
+    change(filled, "INSERT INTO attempt (id, begun, state) VALUES ('x', 0, 'idle')")
+    refusal(filled)
+
+
+@pytest.mark.parametrize("name", ["releases", "instances"])
+def test_a_journal_that_is_gone_is_not_a_new_app(state: StateDir, name: str) -> None:
+    """Where releases or instances are, a journal has been: without it nothing may be done."""
+    (state.home / name).mkdir(mode=0o700)
+    error = refusal(state)
+    assert f"the journal {state.journal} is gone, but releases of traefik are here" == error.message
+    assert not state.journal.exists()
+
+
+def test_a_directory_for_a_journal_is_refused(state: StateDir) -> None:
+    """What can't be opened is told with the reason."""
+    state.journal.mkdir()
+    assert "can't be used" in refusal(state).message
+
+
+@pytest.fixture(scope="module")
+def whole_journal(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    state = open_state(tmp_path_factory.mktemp("whole"), "traefik")
+    fill(state)
+    return state.journal.read_bytes()
+
+
+@given(data=st.data())
+def test_a_damaged_journal_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, whole_journal: bytes, data: st.DataObject
+) -> None:
+    """Whatever bytes rot or get lost, the only refusal is a JournalError."""
+    content = bytearray(whole_journal)
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        piece = data.draw(st.binary(min_size=1, max_size=8))
+        content[at : at + len(piece)] = piece
+    length = data.draw(st.sampled_from([len(content), len(content) // 2, 4096, 100]))
+    state = open_state(tmp_path_factory.getbasetemp() / "damaged", "traefik")
+    for left in state.home.iterdir():
+        left.unlink()
+    state.journal.write_bytes(bytes(content[:length]))
+    with (
+        contextlib.suppress(JournalError),
+        contextlib.closing(open_journal(state, Retention(), time.time)) as journal,
+    ):
+        journal.proven()
+        journal.needed()
+        journal.quarantined()
+        journal.begin()
+        journal.intend(State.DEPLOYING, Deploy(Deployment(NEXT, "t")))
+    with contextlib.suppress(JournalError):
+        history = open_history(state)
+        assert history is not None
+        with contextlib.closing(history):
+            for past in history.attempts(10):
+                history.story(past.number)
+            history.quarantine(0.0)
+            history.open_attempt()
+
+
+# Making one --------------------------------------------------------------------------------------
+
+
+def test_a_new_journal_is_closed_to_others(filled: StateDir) -> None:
+    """Who can write the journal chooses what is deployed."""
+    assert 0o100600 == filled.journal.stat().st_mode
+
+
+def test_what_a_killed_run_left_half_made_is_made_anew(state: StateDir) -> None:
+    """A draft of a journal is no journal, and does not stand in the way of one."""
+    for suffix in (".new", ".new-journal"):
+        state.journal.with_suffix(suffix).write_bytes(b"half of one")
+    fill(state)
+    assert GOOD in read_proven(state)
+    assert [state.journal.name] == [
+        path.name for path in state.home.iterdir() if "half of one" not in path.read_text("latin-1")
+    ]
+
+
+def read_proven(state: StateDir) -> tuple[Release, ...]:
+    with contextlib.closing(open_journal(state, Retention(), time.time)) as journal:
+        return journal.proven()
+
+
+@pytest.mark.parametrize("name", ["what?", "a#b", "100%41", "it's", "two words", "é", "a?mode=ro"])
+def test_any_directory_can_hold_a_journal(tmp_path: Path, name: str) -> None:
+    """The path is a path, whatever it would mean in a URI."""
+    state = open_state(tmp_path / name, "traefik")
+    fill(state)
+    assert (GOOD,) == read_proven(state)
+    assert [name] == [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_journal_that_cannot_be_made_is_an_error_of_the_state(state: StateDir) -> None:
+    """No directory, no journal: told with the kernel's reason."""
+    state.home.rmdir()
+    with pytest.raises(JournalError, match="can't be used"):
+        open_journal(state, Retention(), time.time)
+
+
+# A full disk -------------------------------------------------------------------------------------
+
+WRITE_UNTIL_FULL = """
+import resource, sys, time
+from pathlib import Path
+from runner.reconcile.errors import JournalError
+from runner.reconcile.journal import Retention, open_journal
+from runner.reconcile.machine import State
+from runner.reconcile.statedir import open_state
+from runner.reconcile.steps import Deploy
+from runner.reconcile.vocabulary import Deployment, Release
+
+state = open_state(Path(sys.argv[1]), "traefik")
+journal = open_journal(state, Retention(), time.time)
+attempt = journal.begin()
+if sys.argv[2:]:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+deployment = Deployment(Release("x" * 5000, "3.5.1", "d" * 64), "t")
+done = 0
+try:
+    while True:
+        journal.intend(State.DEPLOYING, Deploy(deployment))
+        done += 1
+except JournalError as error:
+    print(done, error.exit_code, error.message, error.hint, sep="\\n")
+"""
+
+
+def write_until_full(
+    run_python: Callable[..., subprocess.CompletedProcess[str]], state: StateDir, *limit: str
+) -> None:
+    """Write until it fails; all that was reported as written must be there, and all before it."""
+    fill(state)
+    done = run_python(WRITE_UNTIL_FULL, state.root, *limit)
+    assert ("", 0) == (done.stderr, done.returncode)
+    written, code, message, hint = done.stdout.splitlines()
+    assert int(written) > 0
+    assert ExitCode.STATE == int(code)
+    assert f"the journal {state.journal} can't be used" in message
+    assert "is the disk full" in hint
+    history = open_history(find_state(state.root, "traefik"))
+    assert history is not None
+    with contextlib.closing(history):
+        attempt = history.open_attempt()
+        assert attempt is not None
+        assert 1 + int(written) == attempt.deploys
+        assert (GOOD,) == history.proven(4, time.time())
+
+
+def test_a_full_disk_loses_nothing(
+    small_disk: Path | None,
+    tmp_path: Path,
+    run_python: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """What ``intend`` returned from is kept; what it raised for never happened."""
+    if small_disk is not None:
+        write_until_full(run_python, open_state(small_disk / "state", "traefik"))
+    else:
+        write_until_full(run_python, open_state(tmp_path / "state", "traefik"), "300000")
+
+
+def test_a_file_that_may_not_grow_loses_nothing(
+    state: StateDir, run_python: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """A quota is a full disk."""
+    write_until_full(run_python, state, "300000")
+
+
+@pytest.mark.parametrize("limit", [0, 1000])
+def test_a_journal_that_cannot_be_begun_leaves_no_journal(
+    state: StateDir, run_python: Callable[..., subprocess.CompletedProcess[str]], limit: int
+) -> None:
+    """A first run on a full disk leaves nothing that a second one would take for a journal."""
+    done = run_python(
+        "import resource, sys, time; from pathlib import Path\n"
+        "from runner.reconcile.errors import JournalError\n"
+        "from runner.reconcile.journal import Retention, open_journal\n"
+        "from runner.reconcile.statedir import open_state\n"
+        "state = open_state(Path(sys.argv[1]), 'traefik')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
+        "try: open_journal(state, Retention(), time.time)\n"
+        "except JournalError as error: print(error.hint)\n",
+        state.root,
+        str(limit),
+    )
+    assert ("", 0) == (done.stderr, done.returncode)
+    assert "is the disk full" in done.stdout
+    assert not state.journal.exists()
+    fill(state)
+    assert (GOOD,) == read_proven(state)
+
+
+# Reading beside a run ----------------------------------------------------------------------------
+
+
+def test_a_reader_sees_what_is_durable_while_a_run_writes(filled: StateDir) -> None:
+    """``status`` and ``history`` neither wait for a run nor see half of what it does."""
+    with contextlib.closing(open_journal(filled, Retention(), time.time)) as journal:
+        journal.begin()
+        history = open_history(filled)
+        assert history is not None
+        with contextlib.closing(history):
+            attempt = history.open_attempt()
+            assert attempt is not None
+            assert (NEXT, 0) == (attempt.candidate, attempt.crashes)
+            assert [(2, State.DEPLOYING), (1, State.COMMITTED)] == [
+                (past.number, past.state) for past in history.attempts(10)
+            ]
+
+
+def test_a_reader_cannot_write(filled: StateDir) -> None:
+    """A command that only reads could not change the journal if it tried."""
+    history = open_history(filled)
+    assert history is not None
+    with contextlib.closing(history), pytest.raises(JournalError, match="readonly"):
+        history.db.execute("DELETE FROM proven")
+
+
+def test_the_history_of_an_app_that_never_ran_is_none(state: StateDir) -> None:
+    """Reading makes no journal."""
+    assert open_history(state) is None
+    assert [] == list(state.home.iterdir())
+
+
+def test_the_story_of_an_attempt_is_told_in_order(filled: StateDir) -> None:
+    """Entries come with their times, of the one attempt that was asked for."""
+    history = open_history(filled)
+    assert history is not None
+    with contextlib.closing(history):
+        assert [CandidateFound(NEXT), Deploy] == [
+            entry if isinstance(entry, CandidateFound) else type(entry)
+            for _, entry in history.story(2)
+        ]
+        assert [NEXT.label, GOOD.label] == [past.release for past in history.attempts(2)]
+        assert [NEXT.label] == [past.release for past in history.attempt(2)]
+        assert [] == history.attempt(3)
+        assert [] == history.story(3)

@@ -1,0 +1,504 @@
+"""What is in the journal, when it is durable, and what the next run makes of it."""
+
+# ruff: noqa: SIM300 (asserts read: expected == actual)
+
+import contextlib
+import sqlite3  # noqa: TID251 - the test looks at the file without the code under test
+import subprocess
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+from attrs import define, evolve
+
+from runner.reconcile.attempt import Attempt, Interrupted, remember
+from runner.reconcile.errors import JournalError
+from runner.reconcile.journal import Retention, SqliteJournal, open_journal
+from runner.reconcile.machine import FINAL, State
+from runner.reconcile.statedir import StateDir
+from runner.reconcile.steps import (
+    Assess,
+    CandidateFound,
+    ChooseFallback,
+    Commit,
+    Committed,
+    Deploy,
+    Effect,
+    Judged,
+    NothingDecided,
+    NothingDeployable,
+    RunGate,
+    Unreachable,
+    Verify,
+)
+from runner.reconcile.vocabulary import (
+    Answer,
+    Deployment,
+    Healthy,
+    ProbeResult,
+    Release,
+    Unhealthy,
+)
+
+WEEK = 7 * 24 * 3600.0
+
+
+def release(name: str) -> Release:
+    return Release(f"{name}+v{name}", name, name * 8)
+
+
+A, B, C, D, E = map(release, "ABCDE")
+
+
+def deployment(of: Release) -> Deployment:
+    return Deployment(of, f"token-of-{of.version}")
+
+
+def healthy(of: Release) -> Healthy:
+    evidence = (ProbeResult("ping", Answer.PASS, "status 200", "proxy.service", 0.1, 200, "OK"),)
+    return Healthy(deployment(of), evidence, 3, 10.0)
+
+
+@define
+class Clock:
+    time: float = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+Open = Callable[..., SqliteJournal]
+
+
+@pytest.fixture
+def open_it(state: StateDir, clock: Clock) -> Generator[Open]:
+    """Open the journal as the next run would: the one before is closed first, as it stands."""
+    with contextlib.ExitStack() as opened:
+
+        def open_next(retention: Retention | None = None) -> SqliteJournal:
+            opened.close()
+            journal = open_journal(state, retention or Retention(), clock)
+            opened.callback(journal.close)
+            return journal
+
+        yield open_next
+
+
+def on_disk(state: StateDir, sql: str) -> list[tuple[object, ...]]:
+    """Read what is durable, through a connection of our own."""
+    with contextlib.closing(sqlite3.connect(state.journal)) as other:
+        return other.execute(sql).fetchall()
+
+
+def commit(journal: SqliteJournal, of: Release) -> None:
+    """Let a whole attempt end in COMMITTED."""
+    attempt = evolve(journal.begin(), candidate=of)
+    journal.intend(State.COMMITTING, Commit(healthy(of)))
+    journal.commit(healthy(of))
+    journal.observe(Committed(of), State.COMMITTED, attempt)
+
+
+def roll_back(journal: SqliteJournal, guilty: Release, to: Release) -> None:
+    """Let a whole attempt end in ROLLED_BACK, with evidence against its candidate."""
+    attempt = evolve(
+        journal.begin(), candidate=guilty, against="status 500", guilty=True, fallbacks=(to,)
+    )
+    journal.observe(Judged(healthy(to)), State.ROLLED_BACK, attempt)
+
+
+# Intents -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "effect", [Deploy(deployment(A)), RunGate(deployment(A)), Commit(healthy(A))]
+)
+def test_what_touches_anything_is_durable_before_it_is_allowed(
+    state: StateDir, open_it: Open, effect: Effect
+) -> None:
+    """The intent and everything before it are on the disk when ``intend`` returns."""
+    journal = open_it()
+    attempt = journal.begin()
+    journal.intend(State.IDLE, Assess())
+    journal.observe(CandidateFound(A), State.DEPLOYING, attempt)
+    assert (State.DEPLOYING, effect) == journal.intend(State.DEPLOYING, effect)
+    assert [(attempt.id, "deploying", None)] == on_disk(
+        state, "SELECT id, state, ended FROM attempt"
+    )
+    assert [("idle",), ("deploying",), ("deploying",)] == on_disk(state, "SELECT state FROM entry")
+
+
+@pytest.mark.parametrize("effect", [Assess(), Verify(deployment(A)), ChooseFallback()])
+def test_a_look_costs_no_write(state: StateDir, open_it: Open, effect: Effect) -> None:
+    """What touches nothing is written down with whatever comes next."""
+    journal = open_it()
+    journal.begin()
+    assert (State.IDLE, effect) == journal.intend(State.IDLE, effect)
+    assert [] == on_disk(state, "SELECT * FROM attempt")
+    journal.intend(State.DEPLOYING, Deploy(deployment(A)))
+    assert 2 == len(on_disk(state, "SELECT * FROM entry"))
+
+
+def test_an_intent_survives_the_death_of_the_process(
+    state: StateDir,
+    open_it: Open,
+    start_python: Callable[..., subprocess.Popen[str]],
+) -> None:
+    """SIGKILL right after ``intend``: the next run knows what may have happened, and counts it."""
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from runner.reconcile.journal import Retention, open_journal\n"
+        "from runner.reconcile.machine import State\n"
+        "from runner.reconcile.statedir import open_state\n"
+        "from runner.reconcile.steps import CandidateFound, Deploy\n"
+        "from runner.reconcile.vocabulary import Deployment, Release\n"
+        "state = open_state(Path(sys.argv[1]), 'traefik')\n"
+        "journal = open_journal(state, Retention(), time.time)\n"
+        "attempt = journal.begin()\n"
+        "release = Release('A+vA', 'A', 'AAAAAAAA')\n"
+        "journal.observe(CandidateFound(release), State.DEPLOYING, attempt)\n"
+        "journal.intend(State.DEPLOYING, Deploy(Deployment(release, attempt.next_token)))\n"
+        "print('durable', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    for runs in (1, 2):
+        process = start_python(code, state.root)
+        assert process.stdout is not None
+        assert "durable\n" == process.stdout.readline()
+        process.kill()
+        process.wait()
+        assert runs == len(on_disk(state, "SELECT * FROM entry WHERE entry LIKE '%\"Deploy\"%'"))
+    attempt = open_it().begin()
+    assert (A, A, 2, 2) == (attempt.candidate, attempt.target, attempt.crashes, attempt.deploys)
+    assert attempt.deployment is not None
+    assert f"{attempt.id}-2" == attempt.deployment.token
+    assert f"{attempt.id}-3" == attempt.next_token
+
+
+def test_what_was_not_durable_never_happened(state: StateDir, open_it: Open) -> None:
+    """A run that dies before its first touching intent leaves no attempt behind."""
+    journal = open_it()
+    first = journal.begin()
+    journal.intend(State.IDLE, Assess())
+    second = open_it().begin()
+    assert first.id != second.id
+    assert Attempt(second.id) == second
+    assert [] == on_disk(state, "SELECT * FROM attempt")
+
+
+# Attempts ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("final", [state for state in State if state in FINAL - {State.UNDECIDED}])
+def test_a_closed_attempt_is_not_taken_up_again(
+    state: StateDir, open_it: Open, clock: Clock, final: State
+) -> None:
+    """After an outcome the next run starts anew, with another id."""
+    journal = open_it()
+    first = journal.begin()
+    clock.time += 5
+    journal.observe(NothingDeployable("none"), final, evolve(first, candidate=A, note="why"))
+    assert [(final.value, clock.time - 5, clock.time, A.label, "why")] == on_disk(
+        state, "SELECT state, begun, ended, release, note FROM attempt"
+    )
+    second = open_it().begin()
+    assert first.id != second.id
+    assert Attempt(second.id) == second
+
+
+def test_an_attempt_id_is_unguessable(open_it: Open) -> None:
+    """The tokens of deployments are made from it: 128 bits, new each time."""
+    ids = set[str]()
+    for _ in range(3):
+        journal = open_it()
+        attempt = journal.begin()
+        ids.add(attempt.id)
+        journal.observe(NothingDeployable("none"), State.STRANDED, attempt)
+    assert {32} == {len(found) for found in ids}
+    assert 3 == len(ids)
+
+
+def test_an_open_attempt_is_taken_up_with_all_it_remembers(open_it: Open) -> None:
+    """The fold of the journal is what the run before remembered, and the interruption."""
+    journal = open_it()
+    first = journal.begin()
+    journal.observe(CandidateFound(A), State.DEPLOYING, first)
+    journal.intend(State.DEPLOYING, Deploy(deployment(A)))
+    journal.observe(Judged(Unhealthy(deployment(A), "500", (), 3)), State.CHOOSING, first)
+    journal.intend(State.ROLLING_BACK, Deploy(deployment(B)))
+    second = open_it().begin()
+    assert (
+        Attempt(
+            first.id,
+            candidate=A,
+            target=A,
+            deployment=deployment(B),
+            deploys=2,
+            verdict=None,
+            against="500",
+            guilty=True,
+            crashes=1,
+            note="500",
+        )
+        == second
+    )
+
+
+def test_every_crash_is_counted_and_recorded(state: StateDir, open_it: Open) -> None:
+    """Each run that died leaves one ``Interrupted`` in the journal once the next one acts."""
+    for crashes in (0, 1, 2, 3):
+        journal = open_it()
+        attempt = journal.begin()
+        assert crashes == attempt.crashes
+        journal.observe(CandidateFound(A), State.DEPLOYING, attempt)
+        journal.intend(State.DEPLOYING, Deploy(deployment(A)))
+    expected = ['{"crashed":true,"is":"Interrupted"}'] * 3
+    found = [str(text) for (text,) in on_disk(state, "SELECT entry FROM entry ORDER BY rowid")]
+    assert expected == [text for text in found if "Interrupted" in text]
+
+
+def test_undecided_leaves_the_attempt_open_and_is_no_crash(state: StateDir, open_it: Open) -> None:
+    """A run that ended without a decision is taken up, and nobody is blamed for it."""
+    journal = open_it()
+    first = journal.begin()
+    journal.observe(CandidateFound(A), State.DEPLOYING, first)
+    journal.observe(Unreachable("no engine"), State.UNDECIDED, evolve(first, note="no engine"))
+    assert [("undecided", None, "no engine")] == on_disk(
+        state, "SELECT state, ended, note FROM attempt"
+    )
+    second = open_it().begin()
+    assert (first.id, A, 0) == (second.id, second.candidate, second.crashes)
+
+
+def test_a_crash_after_an_undecided_run_is_a_crash(open_it: Open) -> None:
+    """Once the attempt has been taken up, how an earlier run ended counts no more."""
+    journal = open_it()
+    first = journal.begin()
+    journal.observe(CandidateFound(A), State.DEPLOYING, first)
+    journal.observe(NothingDecided("no answer"), State.UNDECIDED, first)
+    journal = open_it()
+    journal.begin()
+    journal.intend(State.DEPLOYING, Deploy(deployment(A)))
+    assert 1 == open_it().begin().crashes
+
+
+def test_two_open_attempts_are_impossible(state: StateDir, open_it: Open) -> None:
+    """The file itself refuses a second one, whoever writes it."""
+    journal = open_it()
+    journal.begin()
+    journal.intend(State.DEPLOYING, Deploy(deployment(A)))
+    with contextlib.closing(sqlite3.connect(state.journal)) as other:
+        sql = "INSERT INTO attempt (id, begun, state) VALUES ('x', 0, 'idle')"
+        with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+            other.execute(sql)
+
+
+# What is proven ----------------------------------------------------------------------------------
+
+
+def test_a_committed_release_is_last_good(state: StateDir, open_it: Open, clock: Clock) -> None:
+    """It is first among the proven, with the evidence and the time of its commit."""
+    commit(open_it(), A)
+    commit(journal := open_it(), B)
+    assert (B, A) == journal.proven()
+    _, (at, evidence) = on_disk(state, "SELECT committed_at, evidence FROM proven ORDER BY rank")
+    assert clock.time == at
+    assert '"is":"Healthy"' in str(evidence)
+    assert B.label in str(evidence)
+
+
+def test_a_release_that_is_committed_again_moves_to_the_front(open_it: Open) -> None:
+    """Last-good is what passed last, and nothing is listed twice."""
+    for each in (A, B, C, A):
+        commit(open_it(), each)
+    assert (A, C, B) == open_it().proven()
+
+
+def test_a_commit_is_durable_with_the_record_of_it_and_not_before(
+    state: StateDir, open_it: Open
+) -> None:
+    """Between ``commit`` and ``observe`` the disk still holds the old last-good, whole."""
+    commit(open_it(), A)
+    commit(open_it(), B)
+    journal = open_it()
+    attempt = journal.begin()
+    journal.intend(State.COMMITTING, Commit(healthy(A)))
+    journal.commit(healthy(A))
+    assert [(A.digest,), (B.digest,)] == on_disk(state, "SELECT digest FROM proven ORDER BY rank")
+    journal.observe(Committed(A), State.COMMITTED, attempt)
+    assert [(B.digest,), (A.digest,)] == on_disk(state, "SELECT digest FROM proven ORDER BY rank")
+
+
+def test_a_commit_that_fails_half_way_loses_nothing(state: StateDir, open_it: Open) -> None:
+    """A release that is proven already stays so if committing it again can't be written."""
+    commit(open_it(), A)
+    roll_back(open_it(), A, B)
+    journal = open_it()
+    journal.begin()
+    journal.intend(State.COMMITTING, Commit(healthy(A)))
+    with contextlib.closing(sqlite3.connect(state.journal)) as other:
+        other.execute(
+            "CREATE TRIGGER no_more BEFORE INSERT ON proven BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+    with pytest.raises(JournalError):
+        journal.commit(healthy(A))
+    open_it()
+    assert [(A.digest,)] == on_disk(state, "SELECT digest FROM proven")
+    assert [(A.digest,)] == on_disk(state, "SELECT digest FROM quarantine")
+
+
+def test_only_so_many_proven_releases_are_kept(open_it: Open) -> None:
+    """The newest ``retention.proven`` are offered for a rollback and kept in the store."""
+    retention = Retention(proven=3)
+    for each in (A, B, C, D, E):
+        commit(open_it(retention), each)
+    journal = open_it(retention)
+    assert (E, D, C) == journal.proven()
+    assert {E.digest, D.digest, C.digest} == journal.needed()
+
+
+def test_nothing_is_proven_at_first(open_it: Open) -> None:
+    """A new journal offers nothing to fall back on."""
+    journal = open_it()
+    assert ((), frozenset(), frozenset()) == (
+        journal.proven(),
+        journal.quarantined(),
+        journal.needed(),
+    )
+
+
+# Quarantine --------------------------------------------------------------------------------------
+
+
+def test_a_guilty_candidate_is_in_quarantine_until_it_expires(open_it: Open, clock: Clock) -> None:
+    """It is not tried again before, and it may be from that very second on."""
+    commit(open_it(), A)
+    roll_back(journal := open_it(), B, A)
+    assert {B.digest} == journal.quarantined()
+    clock.time += WEEK - 1
+    assert {B.digest} == journal.quarantined()
+    clock.time += 1
+    assert frozenset() == journal.quarantined()
+
+
+def test_the_length_of_a_quarantine_is_configured(
+    state: StateDir, open_it: Open, clock: Clock
+) -> None:
+    """``retention.quarantine`` seconds, with the reason that an operator reads."""
+    roll_back(open_it(Retention(quarantine=60)), B, A)
+    assert [(B.digest, "status 500", clock.time, clock.time + 60)] == on_disk(
+        state, "SELECT digest, reason, since, until FROM quarantine"
+    )
+
+
+def test_a_second_quarantine_starts_anew(open_it: Open, clock: Clock) -> None:
+    """A forced trial that fails again counts from then."""
+    roll_back(open_it(), B, A)
+    clock.time += WEEK / 2
+    roll_back(journal := open_it(), B, A)
+    clock.time += WEEK - 1
+    assert {B.digest} == journal.quarantined()
+
+
+def test_a_proven_release_in_quarantine_is_left_out_but_kept(open_it: Open, clock: Clock) -> None:
+    """It is no fallback while it is in quarantine, takes no other's place, and comes back."""
+    for each in (A, B, C):
+        commit(open_it(), each)
+    roll_back(journal := open_it(Retention(proven=2)), C, B)
+    assert (B,) == journal.proven()
+    assert {C.digest, B.digest} == journal.needed()
+    clock.time += WEEK
+    assert (C, B) == journal.proven()
+
+
+@pytest.mark.parametrize(
+    ("changes", "final"),
+    [
+        ({"guilty": False}, State.ROLLED_BACK),
+        ({"fallbacks": (A, D)}, State.ROLLED_BACK),
+        ({"fallbacks": ()}, State.ROLLED_BACK),
+        ({}, State.STRANDED),
+        ({}, State.UNDECIDED),
+    ],
+    ids=["not guilty", "last-good failed too", "nothing tried", "stranded", "undecided"],
+)
+def test_nobody_is_put_into_quarantine_without_proof(
+    open_it: Open, changes: dict[str, Any], final: State
+) -> None:
+    """A candidate is blamed only where last-good passed the same gate in the same run."""
+    journal = open_it()
+    attempt = evolve(journal.begin(), candidate=B, against="500", guilty=True, fallbacks=(A,))
+    journal.observe(Judged(healthy(A)), final, evolve(attempt, **changes))
+    assert frozenset() == journal.quarantined()
+
+
+def test_a_commit_ends_the_quarantine(open_it: Open) -> None:
+    """A release that has proven itself is not kept from being tried."""
+    roll_back(open_it(), B, A)
+    commit(journal := open_it(), B)
+    assert frozenset() == journal.quarantined()
+    assert (B,) == journal.proven()
+
+
+def test_a_quarantine_is_forgotten_by_label_or_altogether(open_it: Open) -> None:
+    """An operator may let one release be tried again, or all; the answer is how many there were."""
+    for each in (B, C, D):
+        roll_back(open_it(), each, A)
+    assert 0 == open_it().forget_quarantine("unknown")
+    assert 1 == open_it().forget_quarantine(C.label)
+    assert {B.digest, D.digest} == open_it().quarantined()
+    assert 2 == open_it().forget_quarantine()
+    assert frozenset() == (journal := open_it()).quarantined()
+    assert 0 == journal.forget_quarantine()
+
+
+# Housekeeping ------------------------------------------------------------------------------------
+
+
+def test_the_history_is_bounded_and_takes_nothing_else_with_it(
+    state: StateDir, open_it: Open
+) -> None:
+    """Old attempts and their entries go; what they proved and condemned stays."""
+    retention = Retention(proven=10, history=3)
+    for each in (A, B):
+        commit(open_it(retention), each)
+    roll_back(open_it(retention), C, B)
+    for each in (D, E, D, E):
+        commit(open_it(retention), each)
+    assert [(5,), (6,), (7,)] == on_disk(state, "SELECT number FROM attempt ORDER BY 1")
+    assert [(5,), (6,), (7,)] == on_disk(state, "SELECT DISTINCT attempt FROM entry ORDER BY 1")
+    journal = open_it(retention)
+    assert (E, D, B, A) == journal.proven()
+    assert {C.digest} == journal.quarantined()
+
+
+def test_the_open_attempt_is_never_history(state: StateDir, open_it: Open) -> None:
+    """An attempt that is to be taken up stays, however little is kept."""
+    retention = Retention(history=1)
+    commit(open_it(retention), A)
+    journal = open_it(retention)
+    attempt = journal.begin()
+    journal.observe(Unreachable("no engine"), State.UNDECIDED, attempt)
+    assert [(2,)] == on_disk(state, "SELECT number FROM attempt")
+    assert attempt.id == open_it(retention).begin().id
+
+
+def test_any_text_that_a_reason_can_carry_is_written(open_it: Open) -> None:
+    """Names of files that are no UTF-8, and NUL, reach a reason; they must not stop a run."""
+    reason = "caf\udce9 \0 \ud83d is no plain file"
+    journal = open_it()
+    attempt = evolve(journal.begin(), note=reason)
+    journal.observe(CandidateFound(A), State.DEPLOYING, attempt)
+    journal.observe(Unreachable(reason), State.UNDECIDED, attempt)
+    assert reason == open_it().begin().note
+
+
+def test_an_interruption_is_an_entry_like_any_other() -> None:
+    """The fold forgets the fallbacks of the run that died: they are tried again."""
+    attempt = Attempt("a", fallbacks=(A,), crashes=1)
+    assert Attempt("a", crashes=2) == remember(attempt, Interrupted(crashed=True))
+    assert Attempt("a", crashes=1) == remember(attempt, Interrupted(crashed=False))

@@ -1,0 +1,936 @@
+"""Probes against real little servers: each can fail in its own way, and none may raise or hang."""
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+from attrs import evolve, frozen
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from runner.reconcile.probes import BODY_CAP, TOKEN_HEADER, Prober
+from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
+from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Release
+
+UNIT = "proxy.service"
+DEPLOYMENT = Deployment(Release("3.4.0+v3.5.1", "3.5.1", "d" * 64), "token-of-this-deployment")
+AMPLE = 20.0
+"""Seconds that no probe needs: whoever waits so long hangs."""
+SHORT = 0.25
+"""Seconds for an answer that never comes."""
+
+Handler = Callable[[socket.socket], None]
+
+
+class Server:
+    """Answers every connection on 127.0.0.1 with whatever ``handle`` does, in its own thread."""
+
+    def __init__(self, handle: Handler) -> None:
+        self._handle = handle
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self.port: int = self._listener.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        self.url = f"http://{self.address}/"
+        self.connections = 0
+        self._spawn(self._accept)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        for connection in self._open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(AMPLE)
+        self._listener.close()
+
+    def _spawn(self, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.append(connection)
+
+            def serve(connection: socket.socket = connection) -> None:
+                with contextlib.suppress(OSError), connection:
+                    self._handle(connection)
+
+            self._spawn(serve)
+
+
+Serve = Callable[[Handler], Server]
+
+
+@pytest.fixture
+def serve() -> Generator[Serve]:
+    """Start servers: ``serve(replying(...)).url``."""
+    servers: list[Server] = []
+
+    def start(handle: Handler) -> Server:
+        servers.append(Server(handle))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def read_request(connection: socket.socket) -> bytes:
+    request = b""
+    while b"\r\n\r\n" not in request:
+        piece = connection.recv(4096)
+        if not piece:
+            break
+        request += piece
+    return request
+
+
+def replying(reply: bytes) -> Handler:
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(reply)
+
+    return handle
+
+
+def http(status: str = "200 OK", body: bytes = b"OK", **headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+def wait_for_the_other_end(connection: socket.socket) -> None:
+    while connection.recv(4096):
+        pass
+
+
+def ask_all(*questions: Question, timeout: float = AMPLE) -> tuple[ProbeResult, ...]:
+    prober = Prober(questions)
+    try:
+        return prober.ask(DEPLOYMENT, timeout)
+    finally:
+        prober.close()
+
+
+def ask(question: Question, timeout: float = AMPLE) -> ProbeResult:
+    (result,) = ask_all(question, timeout=timeout)
+    assert (question.name, question.target_unit) == (result.probe, result.target_unit)
+    assert result.latency >= 0
+    return result
+
+
+def told(result: ProbeResult) -> tuple[Answer, str]:
+    return result.answer, result.reason
+
+
+def page(url: str, **changes: object) -> Http:
+    return evolve(Http(name="page", target_unit=UNIT, url=url, timeout=AMPLE), **changes)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+
+
+# What passes -------------------------------------------------------------------------------------
+
+
+def test_a_page_as_expected_passes(serve: Serve) -> None:
+    """Status, headers and body all match; the evidence is kept."""
+    server = serve(replying(http("418 Teapot", b"all is well", X_Served_By="traefik")))
+    result = ask(
+        page(
+            server.url,
+            status=418,
+            headers={"x-served-by": "traefik"},
+            body="all is well",
+            body_contains="well",
+        )
+    )
+    assert (Answer.PASS, "status 418 as expected") == told(result)
+    assert (418, "all is well", False) == (result.status, result.excerpt, result.terminal)
+
+
+def test_a_body_without_length_ends_with_the_connection(serve: Serve) -> None:
+    """An answer as old as HTTP/1.0 is an answer."""
+    server = serve(replying(b"HTTP/1.0 200 OK\r\n\r\nOK"))
+    assert Answer.PASS is ask(page(server.url, body="OK")).answer
+
+
+def test_a_ping_is_ok_and_nothing_else(serve: Serve) -> None:
+    """Traefik's ping answers 200 and OK, whole."""
+    for reply, expected in [
+        (http(), (Answer.PASS, "status 200 as expected")),
+        (http(body=b"OK\n"), (Answer.FAIL, "the body is not 'OK'")),
+        (http(body=b"NOT OK"), (Answer.FAIL, "the body is not 'OK'")),
+        (http("503 Busy"), (Answer.FAIL, "status 503, expected 200")),
+    ]:
+        ping = TraefikPing(target_unit=UNIT, url=serve(replying(reply)).url, timeout=AMPLE)
+        assert expected == told(ask(ping))
+
+
+# What is answered, but wrong ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "changes", "reason"),
+    [
+        (http("500 Oops"), {}, "status 500, expected 200"),
+        (http("404 Not Found"), {"status": 204}, "status 404, expected 204"),
+        (http(), {"headers": {"X-A": "b"}}, "header X-A is None, expected 'b'"),
+        (http(X_A="c"), {"headers": {"X-A": "b"}}, "header X-A is 'c', expected 'b'"),
+        (http(X_A="b, b"), {"headers": {"X-A": "b"}}, "header X-A is 'b, b', expected 'b'"),
+        (http(), {"body": ""}, "the body is not ''"),
+        (http(body=b"ok"), {"body": "OK"}, "the body is not 'OK'"),
+        (http(body=b"\xff"), {"body": "OK"}, "the body is not 'OK'"),
+        (http(), {"body_contains": "well"}, "the body does not contain 'well'"),
+    ],
+    ids=[
+        *("500", "404", "no header", "other header", "header twice", "body too long"),
+        *("other body", "no text", "not contained"),
+    ],
+)
+def test_a_wrong_answer_fails_and_names_the_difference(
+    serve: Serve, reply: bytes, changes: dict[str, object], reason: str
+) -> None:
+    """The first thing that differs is the reason."""
+    assert (Answer.FAIL, reason) == told(ask(page(serve(replying(reply)).url, **changes)))
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("http://127.0.0.1:1/login", "http://127.0.0.1:1/login"),
+        ("/login", "/login"),
+        ("\x1b[31m", r"\\x1b[31m"),
+    ],
+    ids=["absolute", "relative", "with an escape sequence"],
+)
+def test_a_redirect_is_not_followed_and_names_where_it_leads(
+    serve: Serve, location: str, shown: str
+) -> None:
+    """Another page's 200 is not this page's."""
+    target = serve(replying(http()))
+    location = location.replace("127.0.0.1:1", target.address)
+    result = ask(page(serve(replying(http("302 Found", Location=location))).url))
+    shown = shown.replace("127.0.0.1:1", target.address).replace("\\\\", "\\")
+    assert result.answer is Answer.FAIL
+    if "\x1b" not in location:
+        assert f"status 302, expected 200 (redirect to {shown})" == result.reason
+    assert result.reason.isprintable()
+    assert 0 == target.connections
+
+
+def test_a_redirect_can_be_what_is_expected(serve: Serve) -> None:
+    """An entry point that sends everybody to HTTPS is asked for exactly that."""
+    server = serve(replying(http("301 Moved", Location="https://site.example/")))
+    question = page(server.url, status=301, headers={"Location": "https://site.example/"})
+    assert Answer.PASS is ask(question).answer
+
+
+def test_a_huge_body_is_cut_and_fails(serve: Serve) -> None:
+    """No health page is so large, and no gate reads a download to its end."""
+    server = serve(replying(http(body=b"x" * (4 * BODY_CAP))))
+    result = ask(page(server.url))
+    assert (Answer.FAIL, f"the body is larger than {BODY_CAP} bytes") == told(result)
+    assert len(result.excerpt) < 300
+
+
+def test_a_body_of_exactly_the_cap_passes(serve: Serve) -> None:
+    """The limit itself is allowed."""
+    server = serve(replying(http(body=b"x" * BODY_CAP)))
+    assert Answer.PASS is ask(page(server.url)).answer
+
+
+def test_the_evidence_is_printable(serve: Serve) -> None:
+    """What a stranger sends reaches a terminal and a log: no control characters, no bulk."""
+    server = serve(replying(http(body=b"\x1b[31m\x00\xff" + b"x" * 1000)))
+    result = ask(page(server.url, body="OK"))
+    assert result.excerpt.isascii()
+    assert result.excerpt.isprintable()
+    assert result.excerpt.startswith(r"\x1b[31m\x00")
+    assert result.excerpt.endswith("…".encode("unicode_escape").decode()) or (
+        result.excerpt.endswith("…")
+    )
+
+
+# What never becomes an answer --------------------------------------------------------------------
+
+
+def say_nothing(connection: socket.socket) -> None:
+    wait_for_the_other_end(connection)
+
+
+def drip(head: bytes, drop: bytes) -> Handler:
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(head)
+        connection.settimeout(0.02)
+        while True:
+            connection.sendall(drop)
+            with contextlib.suppress(TimeoutError):
+                if not connection.recv(1):
+                    return
+
+    return handle
+
+
+def flood(head: bytes, piece: bytes) -> Handler:
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(head)
+        while True:
+            connection.sendall(piece)
+
+    return handle
+
+
+OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "handle",
+    [
+        say_nothing,
+        drip(b"", b"H"),
+        drip(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n"),
+        drip(OK_HEAD, b"x"),
+        drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        lambda c: (read_request(c), c.sendall(OK_HEAD), wait_for_the_other_end(c))[0] and None,
+        lambda c: (c.sendall(b"HTTP/1.1 200 OK\r\n"), wait_for_the_other_end(c))[0],
+    ],
+    ids=[
+        *("silence", "slow status line", "slow headers", "slow body", "slow chunks"),
+        *("endless 100 Continue", "headers, then silence", "half of the headers, then silence"),
+    ],
+)
+def test_whatever_takes_too_long_ends_at_the_timeout(serve: Serve, handle: Handler) -> None:
+    """The limit is for the whole exchange: each byte that arrives does not start it anew."""
+    result = ask(page(serve(handle).url, timeout=SHORT))
+    assert (Answer.FAIL, f"no whole answer within {SHORT:g} s") == told(result)
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 4096),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"3\r\nabc\r\n" * 500),
+        (b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n" * 500),
+        (b"", b"x" * 4096),
+    ],
+    ids=["body", "chunks", "headers", "status line"],
+)
+def test_what_never_ends_is_cut(serve: Serve, head: bytes, piece: bytes) -> None:
+    """A flood fails by its size, long before the timeout."""
+    result = ask(page(serve(flood(head, piece)).url))
+    assert result.answer is Answer.FAIL
+    assert "no whole answer" not in result.reason
+
+
+def test_a_round_takes_no_longer_than_the_gate_has_left(serve: Serve) -> None:
+    """The seconds left of the gate end a probe that would like to take more."""
+    result = ask(page(serve(say_nothing).url), timeout=SHORT)
+    assert (Answer.FAIL, f"no whole answer within {SHORT:g} s") == told(result)
+
+
+def test_no_time_left_is_no_answer_and_no_error(serve: Serve) -> None:
+    """A gate at its deadline asks once more with nothing left; that fails like any timeout."""
+    for question in (
+        page(serve(say_nothing).url),
+        Tcp(name="port", target_unit=UNIT, address="127.0.0.1:9", timeout=AMPLE),
+    ):
+        assert Answer.FAIL is ask(question, timeout=0.0).answer
+
+
+def test_the_slowest_probe_does_not_hold_the_others_up(serve: Serve) -> None:
+    """All are asked at once, each with its own limit, and answers keep the order of the config."""
+    silent, good = serve(say_nothing), serve(replying(http()))
+    results = ask_all(
+        evolve(page(silent.url, timeout=SHORT), name="first"),
+        evolve(page(good.url), name="second"),
+        evolve(page(silent.url, timeout=SHORT), name="third"),
+    )
+    assert [("first", Answer.FAIL), ("second", Answer.PASS), ("third", Answer.FAIL)] == [
+        (result.probe, result.answer) for result in results
+    ]
+
+
+def close_at_once(connection: socket.socket) -> None:
+    connection.close()
+
+
+def reset_at_once(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "handle",
+    [
+        close_at_once,
+        reset_at_once,
+        replying(b""),
+        replying(b"SSH-2.0-OpenSSH_9.2\r\n"),
+        replying(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256))),
+        replying(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nOK"),
+        replying(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nOK"),
+        replying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+        replying(b"HTTP/1.1 2000 OK\r\n\r\n"),
+        replying(b"HTTP/9.9 200 OK\r\n\r\n"),
+        replying(http("302 Found", Location="http://[::1")),
+        replying(http("302 Found", Location="http://\xff\xfe:99999999/")),
+        replying(http(Set_Cookie="=;;;=; expires=\xff; domain=..")) and replying(b"\n" * 5000),
+    ],
+    ids=[
+        *("close", "reset", "empty", "SSH", "TLS", "short body", "no length", "no chunk"),
+        *("no status", "no version", "broken location", "broken host", "line feeds"),
+    ],
+)
+def test_what_is_no_http_fails_with_a_reason(serve: Serve, handle: Handler) -> None:
+    """Whoever listens there, it is not the page that was asked for."""
+    result = ask(page(serve(handle).url))
+    assert result.answer is Answer.FAIL
+    assert result.reason.isprintable()
+    assert not result.terminal
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("kind", ["http", "https", "tcp", "identity", "ping"])
+def test_nobody_there_is_a_failure_and_not_terminal(kind: str) -> None:
+    """A refused connection is what every start looks like at first."""
+    port = free_port()
+    url = f"http{'s' if kind == 'https' else ''}://127.0.0.1:{port}/"
+    questions: dict[str, Question] = {
+        "http": page(url),
+        "https": page(url),
+        "tcp": Tcp(name="port", target_unit=UNIT, address=f"127.0.0.1:{port}"),
+        "identity": Identity(target_unit=UNIT, url=url),
+        "ping": TraefikPing(target_unit=UNIT, url=url),
+    }
+    result = ask(questions[kind])
+    assert (Answer.FAIL, "connection refused") == told(result)
+    assert not result.terminal
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:{}/", "http://127.0.0.1:{}/%zz?%", "http://a@127.0.0.1:{}/"])
+def test_an_odd_url_is_answered_like_any_other(serve: Serve, url: str) -> None:
+    """What the config lets through never raises."""
+    server = serve(replying(http()))
+    assert ask(page(url.format(server.port))).answer in {Answer.PASS, Answer.FAIL}
+
+
+def test_proxies_of_the_environment_are_ignored(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gate asks the app itself, whatever a shell or a unit file has set for others."""
+    dead = f"http://127.0.0.1:{free_port()}"
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, dead)
+        monkeypatch.setenv(name.lower(), dead)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert Answer.PASS is ask(page(serve(replying(http())).url)).answer
+
+
+def test_no_connection_is_kept_between_rounds(serve: Serve) -> None:
+    """A kept connection could still lead to an old instance that is draining."""
+    server = serve(replying(http(Connection="keep-alive")))
+    prober = Prober((page(server.url),))
+    for rounds in (1, 2, 3):
+        assert Answer.PASS is prober.ask(DEPLOYMENT, AMPLE)[0].answer
+        assert rounds == server.connections
+    prober.close()
+
+
+def test_an_address_is_connected_to_and_the_name_is_sent(serve: Serve) -> None:
+    """No resolver is asked: the host of the URL goes into the request, not into the connection."""
+    requests: list[bytes] = []
+
+    def handle(connection: socket.socket) -> None:
+        requests.append(read_request(connection))
+        connection.sendall(http())
+
+    server = serve(handle)
+    question = page("http://site.invalid:8080/health?a=b", address=server.address)
+    assert Answer.PASS is ask(question).answer
+    (request,) = requests
+    assert request.startswith(b"GET /health?a=b HTTP/1.1\r\n")
+    assert 1 == request.lower().count(b"\r\nhost: ")
+    assert b"\r\nhost: site.invalid:8080\r\n" in request.lower()
+
+
+# TLS ---------------------------------------------------------------------------------------------
+
+
+@frozen
+class Certificate:
+    certificate: Path
+    key: Path
+
+
+@pytest.fixture(scope="session")
+def certificate(
+    tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]
+) -> Certificate:
+    """Make a certificate for 127.0.0.1 and site.invalid that nobody has signed."""
+    place = tmp_path_factory.mktemp("tls")
+    made = Certificate(place / "cert.pem", place / "key.pem")
+    command = [need("openssl"), "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
+    command += ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=test"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:site.invalid"]
+    command += ["-keyout", str(made.key), "-out", str(made.certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return made
+
+
+@pytest.fixture
+def serve_tls(serve: Serve, certificate: Certificate) -> Callable[[list[str | None]], Server]:
+    """Serve a good page over TLS, and note the names that clients ask for."""
+
+    def start(names: list[str | None]) -> Server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.certificate, certificate.key)
+
+        def note(_: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> None:
+            names.append(name)
+
+        context.sni_callback = note  # type: ignore[assignment]
+
+        def handle(connection: socket.socket) -> None:
+            with context.wrap_socket(connection, server_side=True) as secure:
+                read_request(secure)
+                secure.sendall(http())
+
+        server = serve(handle)
+        server.url = f"https://{server.address}/"
+        return server
+
+    return start
+
+
+ServeTls = Callable[[list[str | None]], Server]
+
+
+def test_a_certificate_that_nobody_signed_fails(serve_tls: ServeTls) -> None:
+    """Verification is on unless it is turned off, and says why it failed."""
+    result = ask(page(serve_tls([]).url))
+    assert (Answer.FAIL, "TLS: CERTIFICATE_VERIFY_FAILED") == told(result)
+
+
+def test_verification_can_be_turned_off(serve_tls: ServeTls) -> None:
+    """A host's own certificate is good enough for a health page, if the operator says so."""
+    server = serve_tls([])
+    assert Answer.PASS is ask(page(server.url, verify_tls=False)).answer
+    other_name = page("https://other.invalid/", address=server.address, verify_tls=False)
+    assert Answer.PASS is ask(other_name).answer
+
+
+def test_a_ca_file_is_what_is_trusted(serve_tls: ServeTls, certificate: Certificate) -> None:
+    """One certificate can be trusted without trusting everybody's."""
+    ca_file = str(certificate.certificate)
+    assert Answer.PASS is ask(page(serve_tls([]).url, ca_file=ca_file)).answer
+
+
+def test_the_name_of_the_url_is_asked_for_and_verified(
+    serve_tls: ServeTls, certificate: Certificate
+) -> None:
+    """With an address given, SNI and the certificate's name are still those of the URL."""
+    names: list[str | None] = []
+    server, ca_file = serve_tls(names), str(certificate.certificate)
+    good = page("https://site.invalid/", address=server.address, ca_file=ca_file)
+    assert Answer.PASS is ask(good).answer
+    assert ["site.invalid"] == names
+    bad = page("https://other.invalid/", address=server.address, ca_file=ca_file)
+    assert (Answer.FAIL, "TLS: CERTIFICATE_VERIFY_FAILED") == told(ask(bad))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate"], ids=["no", "empty", "garbage"])
+def test_a_ca_file_that_cannot_be_read_blames_nobody(
+    serve_tls: ServeTls, tmp_path: Path, content: bytes | None
+) -> None:
+    """It is the asking side that lacks something: no evidence about the release."""
+    ca_file = tmp_path / "ca.pem"
+    if content is not None:
+        ca_file.write_bytes(content)
+    result = ask(page(serve_tls([]).url, ca_file=str(ca_file)))
+    assert result.answer is Answer.INCONCLUSIVE
+    assert result.reason.startswith("could not ask: ")
+
+
+def test_a_server_without_tls_fails_a_tls_probe_and_the_other_way_round(
+    serve: Serve, serve_tls: ServeTls
+) -> None:
+    """The wrong protocol on the right port is a failure with a reason."""
+    plain = serve(replying(http()))
+    result = ask(page(plain.url.replace("http:", "https:"), timeout=1.0))
+    assert result.answer is Answer.FAIL
+    result = ask(page(serve_tls([]).url.replace("https:", "http:"), timeout=1.0))
+    assert result.answer is Answer.FAIL
+
+
+# Identity ----------------------------------------------------------------------------------------
+
+
+def who(url: str) -> Identity:
+    return Identity(target_unit=UNIT, url=url, timeout=AMPLE)
+
+
+def identified(body: bytes, token: str | None = DEPLOYMENT.token, status: str = "200 OK") -> bytes:
+    headers = {} if token is None else {TOKEN_HEADER: token}
+    return http(status, body, **headers)
+
+
+RIGHT = b'{"Version": "3.5.1", "Codename": "chabichou"}'
+
+
+def test_the_right_token_and_version_pass(serve: Serve) -> None:
+    """This very deployment answers, with the program that its release promises."""
+    assert Answer.PASS is ask(who(serve(replying(identified(RIGHT))).url)).answer
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (identified(RIGHT, None), "a stranger answers: it returned no token"),
+        (identified(RIGHT, ""), "another deployment answers: its token is not this one's"),
+        (identified(RIGHT, "old"), "another deployment answers: its token is not this one's"),
+        (
+            identified(b"", "old", "404 Not Found"),
+            "another deployment answers: its token is not this one's",
+        ),
+        (
+            identified(RIGHT, DEPLOYMENT.token.upper()),
+            "another deployment answers: its token is not this one's",
+        ),
+        (
+            identified(RIGHT, f"{DEPLOYMENT.token}, old"),
+            "another deployment answers: its token is not this one's",
+        ),
+        (
+            identified(b'{"Version": "3.5.0"}'),
+            "version 3.5.0 answers, expected 3.5.1",
+        ),
+        (
+            identified(b'{"Version": "\\u001b[31m"}'),
+            r"version \x1b[31m answers, expected 3.5.1",
+        ),
+        (identified(b'{"Version": 3.5}'), "version 3.5 answers, expected 3.5.1"),
+        (identified(b'{"version": "3.5.1"}'), "it did not tell its version"),
+        (identified(b"<html>3.5.1</html>"), "it did not tell its version"),
+        (identified(b'["3.5.1"]'), "it did not tell its version"),
+        (identified(b"null"), "it did not tell its version"),
+        (identified(b"\xff\xfe"), "it did not tell its version"),
+        (identified(b""), "it did not tell its version"),
+        (identified(b"[" * 20_000), "it did not tell its version"),
+        (identified(b'{"Version": ' + b"1" * 5000 + b"}"), "it did not tell its version"),
+    ],
+    ids=[
+        *("no token", "empty token", "other token", "other token and 404", "capitals"),
+        *("two tokens", "other version", "escape sequence", "number", "no version", "HTML"),
+        *("list", "null", "no UTF-8", "nothing", "deep", "long number"),
+    ],
+)
+def test_anybody_else_fails(serve: Serve, reply: bytes, reason: str) -> None:
+    """An old instance, another program, a stranger: each is told apart."""
+    assert (Answer.FAIL, reason) == told(ask(who(serve(replying(reply)).url)))
+
+
+def test_a_missing_route_is_told_as_a_missing_identity(serve: Serve) -> None:
+    """Traefik without its api, or without our file, answers 404: the hint says what to look at."""
+    result = ask(who(serve(replying(http("404 Not Found"))).url))
+    assert result.answer is Answer.FAIL
+    assert result.reason.startswith("status 404, expected 200: no identity")
+
+
+def test_a_stranger_that_echoes_everything_does_not_pass(serve: Serve) -> None:
+    """The token is not in the question, so nobody can return it who was not started with it."""
+    seen: list[bytes] = []
+
+    def echo(connection: socket.socket) -> None:
+        request = read_request(connection)
+        seen.append(request)
+        headers = request.split(b"\r\n", 1)[1].split(b"\r\n\r\n", 1)[0]
+        body = RIGHT + request
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\n%s\r\nContent-Length: %d\r\n\r\n%s" % (headers, len(body), body)
+        )
+
+    result = ask(who(serve(echo).url))
+    assert (Answer.FAIL, "a stranger answers: it returned no token") == told(result)
+    assert DEPLOYMENT.token.encode() not in seen[0]
+
+
+# TCP ---------------------------------------------------------------------------------------------
+
+
+def test_a_port_that_accepts_passes(serve: Serve) -> None:
+    """Nothing more is asked, and the connection is closed again."""
+    closed = threading.Event()
+
+    def handle(connection: socket.socket) -> None:
+        wait_for_the_other_end(connection)
+        closed.set()
+
+    question = Tcp(name="port", target_unit=UNIT, address=serve(handle).address, timeout=AMPLE)
+    prober = Prober((question,))
+    assert (Answer.PASS, "accepts connections") == told(prober.ask(DEPLOYMENT, AMPLE)[0])
+    assert closed.wait(AMPLE)
+    prober.close()
+
+
+@pytest.mark.parametrize("address", ["[::1]:{}", "::1:{}"])
+def test_an_ipv6_port_is_asked_too(address: str) -> None:
+    """Brackets or not, the address is one."""
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    with listener:
+        port = listener.getsockname()[1]
+        question = Tcp(name="port", target_unit=UNIT, address=address.format(port), timeout=AMPLE)
+        assert Answer.PASS is ask(question).answer
+
+
+# Units -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Put a ``systemctl`` of our own first on the PATH; its arguments go to ``asked``."""
+
+    def install(script: str) -> Path:
+        program = tmp_path / "bin" / "systemctl"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/asked\n{script}\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        return tmp_path / "asked"
+
+    return install
+
+
+Systemctl = Callable[[str], Path]
+
+
+def unit(timeout: float = AMPLE) -> UnitActive:
+    return UnitActive(name="active", target_unit="deploy-proxy.service", timeout=timeout)
+
+
+def test_an_active_unit_passes(systemctl: Systemctl) -> None:
+    """systemd is asked for exactly this unit, and its name can't be taken for an option."""
+    asked = systemctl("echo active")
+    assert (Answer.PASS, "the unit is active") == told(ask(unit()))
+    assert ["--", "deploy-proxy.service"] == asked.read_text().splitlines()[-2:]
+
+
+@pytest.mark.parametrize(
+    ("state", "terminal"),
+    [("failed", True), ("inactive", False), ("activating", False), ("deactivating", False)],
+)
+def test_another_state_fails_and_only_failed_is_final(
+    systemctl: Systemctl,
+    state: str,
+    terminal: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A unit that is on its way may still arrive; one that has failed will not."""
+    systemctl(f"echo {state}")
+    result = ask(unit())
+    assert (Answer.FAIL, f"the unit is {state}") == told(result)
+    assert terminal is result.terminal
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo 'Failed to connect to bus' >&2; exit 1",
+        "exit 1",
+        "exit 0",
+        "echo active; exit 4",
+        "echo broken",
+        "printf 'active\\nfailed\\n'",
+        r"printf '\033[31mactive'",
+        r"printf '\377\377'",
+        "kill -9 $$",
+    ],
+    ids=[
+        *("no bus", "no reason", "no answer", "error after all", "no state", "two states"),
+        *("coloured", "no text", "killed"),
+    ],
+)
+def test_garbage_from_systemctl_is_no_evidence(systemctl: Systemctl, script: str) -> None:
+    """Where systemd can't be asked, or says what no systemd says, nobody is blamed."""
+    systemctl(script)
+    result = ask(unit())
+    assert result.answer is Answer.INCONCLUSIVE
+    assert result.reason.isprintable()
+    assert not result.terminal
+
+
+def test_a_host_without_systemctl_is_no_evidence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing program is trouble on the asking side."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert (Answer.INCONCLUSIVE, "systemctl: No such file or directory") == told(ask(unit()))
+
+
+def test_a_systemctl_that_cannot_be_executed_is_no_evidence(systemctl: Systemctl) -> None:
+    """Likewise one that the kernel refuses to run."""
+    systemctl("").parent.joinpath("bin", "systemctl").write_bytes(b"\x7fELF")
+    assert (Answer.INCONCLUSIVE, "systemctl: Exec format error") == told(ask(unit()))
+
+
+@pytest.mark.parametrize("script", ["exec sleep 600", "sleep 600"], ids=["itself", "its child"])
+def test_a_systemctl_that_hangs_ends_at_the_timeout(
+    systemctl: Systemctl, tmp_path: Path, script: str
+) -> None:
+    """The limit holds even where a child of systemctl keeps its output open."""
+    systemctl(f"{script} & echo $! > {tmp_path}/pid; wait" if "exec" not in script else script)
+    threading.Timer(10.0, _kill, [tmp_path / "pid"]).start() if "exec" not in script else None
+    try:
+        result = ask(unit(SHORT))
+    finally:
+        still_there = _kill(tmp_path / "pid")
+    assert "no whole answer within" in result.reason
+    assert still_there or "exec" in script
+
+
+def _kill(pid_file: Path) -> bool:
+    """End what the script left behind; say whether it was still there."""
+    try:
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+# Trouble on the asking side ----------------------------------------------------------------------
+
+OUT_OF_FILES = """
+import resource, socket, sys
+from runner.reconcile.probes import Prober
+from runner.reconcile.questions import Http, Identity, Tcp, UnitActive
+from runner.reconcile.vocabulary import Deployment, Release
+
+address, warm = sys.argv[1], sys.argv[2] == "warm"
+common = {"target_unit": "a.service"}
+deployment = Deployment(Release("1", "1", "d"), "t")
+prober = Prober((
+    Http(name="http", url=f"http://{address}/", **common),
+    Http(name="https", url=f"https://{address}/", verify_tls=False, **common),
+    Identity(url=f"http://{address}/", **common),
+    Tcp(name="tcp", address=address, **common),
+    UnitActive(name="unit", **common),
+))
+if warm:
+    prober.ask(deployment, 20.0)
+with socket.socket() as probe:
+    lowest = probe.fileno()
+resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, lowest + 100))
+try:
+    results = prober.ask(deployment, 20.0)
+finally:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 100, lowest + 100))
+for result in results:
+    print(result.probe, result.answer.name, result.reason)
+"""
+
+
+@pytest.mark.parametrize("when", ["warm", "cold"])
+def test_a_host_out_of_file_descriptors_blames_nobody(
+    serve: Serve, run_python: Callable[..., subprocess.CompletedProcess[str]], when: str
+) -> None:
+    """Whoever can't ask knows nothing, in the first round as in any other."""
+    done = run_python(OUT_OF_FILES, serve(replying(http())).address, when)
+    assert ("", 0) == (done.stderr, done.returncode)
+    lines = [line.split(" ", 2) for line in done.stdout.splitlines()]
+    assert [
+        (name, "INCONCLUSIVE") for name in ("http", "https", "identity", "tcp", "unit")
+    ] == [(name, answer) for name, answer, _ in lines]
+    assert [True] * 5 == [os.strerror(errno.EMFILE) in reason for _, _, reason in lines]
+
+
+# Anything at all ---------------------------------------------------------------------------------
+
+
+class Anything:
+    """Replies with whatever bytes the test has set last."""
+
+    def __init__(self) -> None:
+        self.reply = b""
+
+    def handle(self, connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(self.reply)
+
+
+@pytest.fixture(scope="module")
+def anything() -> Iterator[tuple[Anything, Server]]:
+    behaviour = Anything()
+    server = Server(behaviour.handle)
+    yield behaviour, server
+    server.close()
+
+
+pieces = st.sampled_from(
+    [
+        *(b"HTTP/1.1 ", b"200", b" OK", b"\r\n", b"\r\n\r\n", b"Content-Length: ", b"5", b"-1"),
+        *(b"Transfer-Encoding: chunked\r\n", b"Location: ", b"http://", b"[", b"//", b"302 x\r\n"),
+        *(b"Set-Cookie: ", b"a=b; expires=", b"; domain=.", b"; max-age=x", b"101 x\r\n", b"204 "),
+        *(b"Content-Encoding: gzip\r\n", b"\0", b"\xff", b" ", b"\n", b"Connection: upgrade\r\n"),
+        TOKEN_HEADER.encode() + b": " + DEPLOYMENT.token.encode() + b"\r\n",
+    ]
+)
+
+
+@settings(max_examples=80)
+@given(
+    reply=st.binary(max_size=200)
+    | st.lists(pieces | st.binary(max_size=4), max_size=30).map(b"".join)
+    | st.lists(pieces, max_size=20).map(lambda p: b"HTTP/1.1 200 OK\r\n" + b"".join(p))
+)
+@example(reply=b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\nx")
+@example(reply=http("302 Found", Location="\xff"))
+@example(reply=http("302 Found", Location="http://a b"))
+@example(reply=http("302 Found", Location="http://xn--/"))
+@example(reply=http("302 Found", Location="http://" + "a" * 300))
+@example(reply=http("302 Found", Location="//[:::]"))
+@example(reply=http("302 Found", Location="x:" * 40000))
+@example(reply=http(Set_Cookie="a=b; expires=Thu, 99 Foo 99999999 99:99:99 GMT; version=\xff"))
+def test_no_bytes_make_a_probe_raise(anything: tuple[Anything, Server], reply: bytes) -> None:
+    """Whatever comes back is an answer with a printable reason, and never PASS without cause."""
+    behaviour, server = anything
+    behaviour.reply = reply
+    results = ask_all(
+        page(server.url, body="the one page"),
+        who(server.url),
+        TraefikPing(target_unit=UNIT, url=server.url, timeout=AMPLE),
+    )
+    for result in results:
+        assert result.answer is Answer.FAIL
+        assert result.reason.replace("…", "").isprintable()
+        assert result.excerpt.replace("…", "").isprintable()
+
+
+def test_the_machine_has_what_these_tests_need(need: Callable[[str], str]) -> None:
+    """Sockets and a shell are everywhere; openssl may be missing on a laptop, never in CI."""
+    assert shutil.which("sh")
+    assert need("openssl")

@@ -1,0 +1,238 @@
+"""A world and a journal without I/O: everything that can happen is a choice of the test.
+
+``ModelWorld`` is honest about one thing only, which is what the real gate guarantees: an answer
+passes for a deployment only while that very deployment is what is live. All else may go wrong at
+any moment, including the power.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from attrs import define, evolve, field, frozen
+
+from runner.reconcile.attempt import Attempt, Entry, Interrupted, blamed, remember
+from runner.reconcile.driver import Policy, Run
+from runner.reconcile.errors import DeployError, EngineUnreachableError, ReconcileError
+from runner.reconcile.gate import GatePolicy, Progress
+from runner.reconcile.machine import State
+from runner.reconcile.ports import Journal, Journaled
+from runner.reconcile.records import LOOKS
+from runner.reconcile.steps import Effect, Event
+from runner.reconcile.vocabulary import (
+    Answer,
+    Deployment,
+    Healthy,
+    LatestUnknown,
+    ProbeResult,
+    Release,
+    Round,
+)
+
+T = TypeVar("T")
+
+DEADLINE = 10.0
+ONE_ROUND = GatePolicy(rise=1, window=0.0, deadline=DEADLINE, verify_deadline=DEADLINE)
+"""The gate has tests of its own; here one round decides."""
+
+
+def release(name: str) -> Release:
+    """Make a release whose digest is its name."""
+    return Release(name, name, name)
+
+
+class PowerCut(BaseException):
+    """Everything that was not durable is gone. No ``except Exception`` may survive it."""
+
+
+class Chooser(Protocol):
+    """Whoever decides what happens next: Hypothesis, a script, or an exhaustive search."""
+
+    def __call__(self, what: str, options: Sequence[T]) -> T: ...
+
+
+@define
+class FakeClock:
+    """Time that passes only when somebody sleeps or waits."""
+
+    time: float = 1_000_000.0
+
+    def monotonic(self) -> float:
+        return self.time
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class Silent:
+    """A watcher that does not."""
+
+    def entered(self, state: State, attempt: Attempt, event: Event) -> None:
+        del state, attempt, event
+
+    def gate(self, progress: Progress) -> None:
+        del progress
+
+    def warn(self, error: ReconcileError) -> None:
+        raise AssertionError(error)
+
+
+@frozen
+class Disk:
+    """What survives a power cut of a ``MemoryJournal``."""
+
+    proven: tuple[Release, ...] = ()
+    quarantine: frozenset[str] = frozenset()
+    open_state: State = State.IDLE
+    memory: Attempt | None = None
+    """The open attempt, folded as it is written: what replaying its entries gives."""
+    attempts: int = 0
+
+
+@define
+class MemoryJournal:
+    """The journal's contract in a few lines; ``test_journals_agree`` holds it to the real one."""
+
+    choose: Chooser
+    disk: Disk = Disk()
+    draft: Disk = Disk()
+    """The open transaction."""
+
+    def begin(self) -> Attempt:
+        self.draft = self.disk
+        if self.disk.memory is None:
+            attempt = Attempt(f"attempt{self.disk.attempts}")
+            self._draft(memory=attempt, attempts=self.disk.attempts + 1)
+        else:
+            crashed = self.disk.open_state is not State.UNDECIDED
+            attempt = remember(self.disk.memory, Interrupted(crashed))
+            self._draft(memory=attempt)
+        self._draft(open_state=State.IDLE)
+        return attempt
+
+    def intend(self, state: State, effect: Effect) -> Journaled:
+        self._remember(effect)
+        if not isinstance(effect, LOOKS):
+            self._flush()
+        return Journaled((state, effect))
+
+    def observe(self, event: Event, state: State, attempt: Attempt) -> None:
+        self._remember(event)
+        self._draft(open_state=state)
+        if not state.is_final:
+            return
+        guilty = blamed(attempt) if state is State.ROLLED_BACK else None
+        if guilty is not None:
+            self._draft(quarantine=self.draft.quarantine | {guilty.digest})
+        if state is not State.UNDECIDED:
+            self._draft(memory=None, open_state=State.IDLE)
+        self._flush()
+
+    def commit(self, verdict: Healthy) -> None:
+        good = verdict.deployment.release
+        older = tuple(r for r in self.draft.proven if r != good)
+        self._draft(proven=(good, *older), quarantine=self.draft.quarantine - {good.digest})
+
+    def proven(self) -> tuple[Release, ...]:
+        return tuple(r for r in self.draft.proven if r.digest not in self.draft.quarantine)
+
+    def quarantined(self) -> frozenset[str]:
+        return self.draft.quarantine
+
+    def needed(self) -> frozenset[str]:
+        return frozenset(r.digest for r in self.draft.proven)
+
+    def _remember(self, entry: Entry) -> None:
+        assert self.draft.memory is not None
+        self._draft(memory=remember(self.draft.memory, entry))
+
+    def _draft(self, **changes: Any) -> None:  # noqa: ANN401 - the fields of Disk
+        self.draft = evolve(self.draft, **changes)
+
+    def _flush(self) -> None:
+        """COMMIT: all or nothing, and the power may go right before or right after it."""
+        if self.choose("power before the write", ("on", "cut")) == "cut":
+            raise PowerCut
+        self.disk = self.draft
+        if self.choose("power after the write", ("on", "cut")) == "cut":
+            raise PowerCut
+
+
+DEPLOYS = (
+    "done",
+    "refused, untouched",
+    "failed, nothing left",
+    "failed, but it runs",
+    "unreachable, untouched",
+    "unreachable, but it runs",
+    "cut, untouched",
+    "cut, nothing left",
+    "cut, but it runs",
+)
+ANSWERS = ("pass", "fail", "inconclusive", "cut")
+
+
+@define
+class ModelWorld:
+    """One app on one host, as a handful of choices."""
+
+    choose: Chooser
+    clock: FakeClock
+    offers: tuple[Release | LatestUnknown, ...]
+    live_now: Deployment | None = None
+    deployed: list[Deployment] = field(factory=list[Deployment])
+    """Every deployment that was begun in this run, in order."""
+    passed: set[str] = field(factory=set[str])
+    """Tokens of the deployments that answered well while they were live."""
+    on_deploy: Callable[[Deployment], None] = field(default=lambda _: None)
+
+    def latest(self) -> Release | LatestUnknown:
+        return self.choose("latest", self.offers)
+
+    def live(self) -> Deployment | None:
+        if self.choose("engine", ("up", "down")) == "down":
+            raise EngineUnreachableError("the engine is down")
+        return self.live_now
+
+    def deploy(self, deployment: Deployment) -> None:
+        self.deployed.append(deployment)
+        self.on_deploy(deployment)
+        outcome = self.choose("deploy", DEPLOYS)
+        if outcome.endswith(("runs", "done")):
+            self.live_now = deployment
+        elif outcome.endswith("nothing left"):
+            self.live_now = None
+        if outcome.startswith("cut"):
+            raise PowerCut
+        if outcome.startswith("unreachable"):
+            raise EngineUnreachableError("the engine is down")
+        if outcome != "done":
+            raise DeployError("it can't be deployed")
+
+    def ask(self, deployment: Deployment, timeout: float) -> Round:
+        is_live = deployment == self.live_now
+        outcome = self.choose("answer", ANSWERS if is_live else ANSWERS[1:])
+        if outcome == "cut":
+            raise PowerCut
+        if outcome == "pass":
+            self.passed.add(deployment.token)
+            return (ProbeResult("ping", Answer.PASS, "200", "proxy.service"),)
+        if outcome == "fail":
+            return (ProbeResult("ping", Answer.FAIL, "404", "proxy.service", terminal=True),)
+        self.clock.sleep(timeout)
+        return (ProbeResult("ping", Answer.INCONCLUSIVE, "no socket", "proxy.service"),)
+
+    def seal(self, release: Release) -> None:
+        if self.choose("seal", ("whole", "damaged")) == "damaged":
+            raise DeployError(f"{release.label} is damaged")
+
+    def prune(self, keep: frozenset[str]) -> None:
+        del keep
+
+
+def make_run(
+    journal: Journal, world: ModelWorld, *, depth: int = 2, forced: bool = False
+) -> Run:
+    return Run(journal, world, Policy(ONE_ROUND, depth, forced), world.clock, Silent())
