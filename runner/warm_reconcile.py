@@ -87,8 +87,11 @@ def make_world(config: AppConfig, state: StateDir) -> Generator[ProcessWorld]:
     prober = Prober(config.probes)
     try:
         yield ProcessWorld(
-            source=make_source(config, state.mirror),
-            store=Store(state.releases, Binaries(state.binaries, config.budget.fetch / 2)),
+            store=Store(
+                state.releases,
+                Binaries(state.binaries, config.budget.fetch / 2),
+                make_source(config, state.mirror),
+            ),
             instances=Instances(state.instances),
             prober=prober,
             stop_timeout=config.world.stop_timeout,

@@ -79,8 +79,9 @@ def assess(facts: Facts) -> Assessment:  # noqa: PLR0911 - one return a purpose
         if attempt.crashes >= CRASH_LIMIT:
             return RollbackDue(wanted, f"{attempt.crashes} runs died while it was on trial")
         # The last deployment of an attempt may also be a restoration between two trials.
-        if facts.live == attempt.deployment is not None and facts.live.release == wanted:
-            return CandidateLive(facts.live)
+        live = facts.live
+        if live is not None and live == attempt.deployment and live.release == wanted:
+            return CandidateLive(live)
     return CandidateFound(wanted)
 
 

@@ -5,7 +5,8 @@ that want the real Traefik without an engine. Its order is stop-first: the old i
 one listen on the same ports.
 """
 
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
 from attrs import frozen
 
@@ -19,8 +20,6 @@ from runner.reconcile.vocabulary import (
     Release,
     Round,
 )
-from runner.releases.source import Source
-from runner.releases.store import Store
 
 IDENTITY_PATH: Final = "/.warm-reconcile/identity"
 
@@ -47,11 +46,24 @@ http:
 """A router of our own on ``api@internal``, narrowed to the version: nothing else is exposed."""
 
 
+class Store(Protocol):
+    """Where releases are kept, as this world sees it."""
+
+    def latest(self) -> Release | LatestUnknown: ...
+
+    def check(self, release: Release, *, deep: bool) -> None: ...
+
+    def files(self, digest: str) -> Path: ...
+
+    def binary(self, digest: str) -> Path: ...
+
+    def prune(self, keep: frozenset[str]) -> None: ...
+
+
 @frozen
 class ProcessWorld:
     """One app as processes; every unit-less probe is about what ``caller`` deploys."""
 
-    source: Source
     store: Store
     instances: Instances
     prober: Prober
@@ -61,7 +73,7 @@ class ProcessWorld:
     """The unit that runs us, and so the one that serves what it deployed."""
 
     def latest(self) -> Release | LatestUnknown:
-        return self.store.latest(self.source)
+        return self.store.latest()
 
     def live(self) -> Deployment | None:
         running = self.instances.running()

@@ -54,6 +54,7 @@ class Store:
 
     directory: Path
     binaries: Binaries
+    source: Source
 
     def files(self, digest: str) -> Path:
         return self.directory / digest / FILES
@@ -61,15 +62,15 @@ class Store:
     def binary(self, digest: str) -> Path:
         return self.binaries.path(str(self._manifest(digest)["binary"]))
 
-    def latest(self, source: Source) -> Release | LatestUnknown:
-        """Take in the newest release of ``source``; say why if that can't be done."""
+    def latest(self) -> Release | LatestUnknown:
+        """Take in the newest release of the source; say why if that can't be done."""
         try:
-            labels = source.labels()
-            return self.stage(labels[0], source) if labels else LatestUnknown(EMPTY)
+            labels = self.source.labels()
+            return self.stage(labels[0]) if labels else LatestUnknown(EMPTY)
         except SourceUnreachableError as error:
             return LatestUnknown(error.message)
 
-    def stage(self, label: Label, source: Source) -> Release:
+    def stage(self, label: Label) -> Release:
         """Take a release in; its digest covers the label, every file and the binary.
 
         Raises:
@@ -78,7 +79,7 @@ class Store:
         self.directory.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.directory, prefix=".new-") as scratch:
             draft = Path(scratch) / "entry"
-            release, origin, manifest = _fetch(label, source, draft / FILES)
+            release, origin, manifest = _fetch(label, self.source, draft / FILES)
             self.binaries.ensure(origin)
             if not (self.directory / release.digest).exists():
                 (draft / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
