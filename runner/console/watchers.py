@@ -21,27 +21,30 @@ class TerminalWatcher:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._is_live = out.isatty()
         self._began = time.monotonic()
 
     def entered(self, state: State, attempt: Attempt, event: Event) -> None:
         del attempt
         elapsed = time.monotonic() - self._began
-        self._write(f"{_CLEAR}{elapsed:6.1f} s  {state.name.lower():<12}  {tell(event)}\n")
+        self._write(f"{elapsed:6.1f} s  {state.name.lower():<12}  {tell(event)}\n")
 
     def gate(self, progress: Progress) -> None:
+        if not self._is_live:
+            return
         policy = progress.policy
         failing = [f"{r.probe}: {r.reason}" for r in progress.last if r.answer is not Answer.PASS]
         now = failing[0] if failing else f"held {progress.held:.1f} of {policy.window:g} s"
         left = max(0.0, policy.deadline - progress.elapsed)
         width = os.get_terminal_size(self._out.fileno()).columns
         line = f"          gate: {progress.passes}/{policy.rise} passes, {left:.0f} s left; {now}"
-        self._write(f"{_CLEAR}{line[: width - 1]}")
+        self._write(line[: width - 1])
 
     def warn(self, error: ReconcileError) -> None:
-        self._write(f"{_CLEAR}warning: {error.message}\n")
+        self._write(f"warning: {error.message}\n")
 
     def _write(self, text: str) -> None:
-        self._out.write(text)
+        self._out.write(f"{_CLEAR}{text}" if self._is_live else text)
         self._out.flush()
 
 
