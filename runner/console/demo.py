@@ -6,10 +6,10 @@ back. Meanwhile an observer that knows nothing of the reconciler asks Traefik ov
 
 import contextlib
 import http.client
+import os
 import shutil
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Generator
@@ -24,11 +24,13 @@ from runner.console.watchers import TerminalWatcher
 from runner.reconcile import config as configs
 from runner.reconcile.errors import ExitCode
 from runner.reconcile.instances import Instances
-from runner.reconcile.statedir import find_state
+from runner.reconcile.statedir import StateDir, find_state
 from runner.warm_reconcile import App, reconcile
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 HOME: Final = Path.cwd() / ".demo"
+BINARIES: Final = HOME / "binaries"
+"""Outlives a story, whose own store drops every binary that no kept release needs."""
 ADDRESS: Final = "127.0.0.1:18080"
 STORY: Final = (
     ("3.5.0", "An older Traefik, on a host that has none", ExitCode.COMMITTED),
@@ -106,7 +108,10 @@ def _chapter(
         shutil.copytree(EXAMPLES / "releases" / label, target)
         _replace(target / "traefik.yml", ADDRESS, f"127.0.0.1:{observer.port}")
     observer.outage = 0.0
+    store = StateDir(app.state_root, app.name).binaries
+    _link_new(BINARIES, store)
     report = reconcile(app, TerminalWatcher(sys.stdout))
+    _link_new(store, BINARIES)
     _say(f"  => {report.to_text()}")
     _say(f"     not answering for {observer.outage:.1f} s")
     return _is_as_told(report, expected)
@@ -120,22 +125,16 @@ def _is_as_told(report: Report, expected: ExitCode) -> bool:
 
 @contextlib.contextmanager
 def _prepared(port: int) -> Generator[tuple[App, Path]]:
-    """Start from nothing but the binaries of an earlier run; leave no Traefik behind."""
+    """Start from nothing but the binaries of an earlier story; leave no Traefik behind."""
     releases = HOME / "releases"
     state = find_state(HOME / "state", "traefik")
     instances = Instances(state.instances)
     instances.stop_all(5.0)
-    with tempfile.TemporaryDirectory(dir=HOME.parent, prefix=".demo-") as scratch:
-        kept = Path(scratch) / "binaries"
-        if state.binaries.exists():
-            state.binaries.rename(kept)
-        else:
-            _say("Fetching two versions of Traefik (50 MB each, once) ...")
-        shutil.rmtree(HOME, ignore_errors=True)
-        releases.mkdir(parents=True)
-        state.home.mkdir(parents=True, mode=0o700)
-        if kept.exists():
-            kept.rename(state.binaries)
+    for leftover in (HOME / "state", releases):
+        shutil.rmtree(leftover, ignore_errors=True)
+    releases.mkdir(parents=True)
+    if not BINARIES.exists():
+        _say("Fetching two versions of Traefik (50 MB each, once) ...")
     config = HOME / "traefik.toml"
     shutil.copy(EXAMPLES / "traefik.toml", config)
     _replace(config, "/var/lib/warm-reconcile", str(HOME / "state"))
@@ -145,6 +144,13 @@ def _prepared(port: int) -> Generator[tuple[App, Path]]:
         yield App("traefik", configs.load(config)), releases
     finally:
         instances.stop_all(5.0)
+
+
+def _link_new(source: Path, dest: Path) -> None:
+    """Give ``dest`` what it lacks of ``source``, without copying a byte."""
+    for entry in source.glob("*-*"):
+        if not (dest / entry.name).exists():
+            shutil.copytree(entry, dest / entry.name, copy_function=os.link)
 
 
 def _free_port() -> int:

@@ -10,7 +10,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +27,8 @@ LOG: Final = "traefik.log"
 TOKEN_VARIABLE: Final = "WARM_RECONCILE_TOKEN"  # noqa: S105 - the name of a variable
 KILL_TIMEOUT: Final = 5.0
 """Seconds that the kernel gets to end a process after SIGKILL."""
+RELEASE_POLL: Final = 0.01
+"""Seconds between two looks at the sockets of an instance that is stopping."""
 LOG_TAIL: Final = 2000
 """Bytes of an instance's log that are searched for its last words."""
 NOT_INHERITED: Final = frozenset({"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"})
@@ -108,11 +112,40 @@ class Instances:
         Raises:
             DeployError: one is still there after that.
         """
+        self.await_end(self.ask_to_stop(), timeout)
+
+    def ask_to_stop(self) -> list[psutil.Process]:
+        """Send SIGTERM to every instance; list them."""
         processes = [process for group in self.running().values() for process in group]
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
                 process.resume()  # a stopped process can't see its SIGTERM
+        return processes
+
+    def await_release(self, processes: list[psutil.Process], timeout: float) -> None:
+        """Wait until these hold no internet socket that a new instance may want.
+
+        On SIGTERM Traefik closes its listeners at once, and then serves what is open for up to ten
+        seconds (``graceTimeOut``): waiting for its end would make that an outage for everybody
+        else.
+
+        Raises:
+            DeployError: one can't be ended, not even with SIGKILL.
+        """
+        deadline = time.monotonic() + timeout
+        while any(map(_is_listening, processes)):
+            if time.monotonic() > deadline:
+                self.await_end(processes, 0.0)
+                return
+            time.sleep(RELEASE_POLL)
+
+    def await_end(self, processes: list[psutil.Process], timeout: float) -> None:
+        """Wait ``timeout`` seconds for these to end, then SIGKILL them.
+
+        Raises:
+            DeployError: one is still there after that.
+        """
         _, left = psutil.wait_procs(processes, timeout)
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -144,3 +177,11 @@ class Instances:
             for entry in self._directory.iterdir():
                 if entry.name not in keep:
                     shutil.rmtree(entry, ignore_errors=True)
+
+
+def _is_listening(process: psutil.Process) -> bool:
+    try:
+        sockets = process.net_connections(kind="inet")
+    except psutil.Error:  # it has gone, or is a zombie
+        return False
+    return any(s.status == psutil.CONN_LISTEN or s.type == socket.SOCK_DGRAM for s in sockets)

@@ -88,8 +88,10 @@ class ProcessWorld:
         files = self.store.files(deployment.release.digest)
         binary = self.store.binary(deployment.release.digest)
         self.instances.prepare(deployment, files, GATE)
-        self.instances.stop_all(self.stop_timeout)
+        old = self.instances.ask_to_stop()
+        self.instances.await_release(old, self.stop_timeout)
         self.instances.start(deployment, binary)
+        self.instances.await_end(old, self.stop_timeout)
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
         # The process first: if it has gone, whoever answers now is somebody else.
