@@ -232,7 +232,5 @@ class ModelWorld:
         del keep
 
 
-def make_run(
-    journal: Journal, world: ModelWorld, *, depth: int = 2, forced: bool = False
-) -> Run:
+def make_run(journal: Journal, world: ModelWorld, *, depth: int = 2, forced: bool = False) -> Run:
     return Run(journal, world, Policy(ONE_ROUND, depth, forced), world.clock, Silent())

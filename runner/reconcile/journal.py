@@ -12,6 +12,7 @@ from runner.reconcile.errors import JournalError
 from runner.reconcile.machine import State
 from runner.reconcile.ports import Journaled
 from runner.reconcile.records import LOOKS, from_text, replay, state_from_text, to_text
+from runner.reconcile.rules import Count, Duration
 from runner.reconcile.statedir import StateDir
 from runner.reconcile.steps import Effect, Event, Judged
 from runner.reconcile.vocabulary import Healthy, Release
@@ -21,11 +22,11 @@ from runner.reconcile.vocabulary import Healthy, Release
 class Retention:
     """How much a journal keeps."""
 
-    proven: int = 4
+    proven: Count = 4
     """Proven releases kept deployable, last-good among them."""
-    history: int = 1000
+    history: Count = 1000
     """Attempts; the oldest go first."""
-    quarantine: float = 7 * 24 * 3600.0
+    quarantine: Duration = 7 * 24 * 3600.0
     """Seconds until a release in quarantine may be tried again."""
 
 
