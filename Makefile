@@ -5,19 +5,19 @@ UV := .bootstrap/bin/uv
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
 
-.PHONY: run test test-all check bench docs lock clean
+.PHONY: run test test-all bench docs lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
 
 test: .venv/.ready
-	.venv/bin/python -m pytest -n auto -m "not slow"
+	.venv/bin/python -m pytest -n auto -m "not slow" $(PYTEST_ARGS)
 
 test-all: .venv/.ready
-	.venv/bin/python -m pytest -n auto
+	.venv/bin/python -m pytest -n auto $(PYTEST_ARGS)
 
 bench: .venv/.ready
-	.venv/bin/python bench/run.py
+	.venv/bin/python bench/run.py --write
 
 docs: .venv/.ready
 	.venv/bin/python docs/generate.py

@@ -1,5 +1,8 @@
 """Writes the documents that repeat what the code says. ``--check`` fails if one is stale."""
 
+import ast
+import inspect
+import itertools
 import sys
 import typing
 from pathlib import Path
@@ -102,17 +105,35 @@ or where `--config-dir` says. All mistakes are reported at once; an unknown key 
 def _table(cls: type, title: str) -> list[str]:
     hints = typing.get_type_hints(cls, include_extras=True)
     lines = [f"## {title}", "", (cls.__doc__ or "").strip(), ""]
-    lines += ["| key | expected | default |", "|---|---|---|"]
+    lines += ["| key | expected | default | meaning |", "|---|---|---|---|"]
+    meanings = _meanings(cls)
     below: list[str] = []
     for attribute in attrs.fields(cls):
         hint = hints[attribute.name]
         expected, classes = _expected(hint)
-        lines.append(f"| `{attribute.name}` | {expected} | {_default(attribute)} |")
+        meaning = meanings.get(attribute.name, "")
+        lines.append(f"| `{attribute.name}` | {expected} | {_default(attribute)} | {meaning} |")
         for inner in classes:
             kind = getattr(attrs.fields_dict(inner).get("kind"), "default", None)
             suffix = f', `kind = "{kind}"`' if kind else ""
             below += _table(inner, f"`{attribute.name}`{suffix}")
     return [*lines, "", *below]
+
+
+def _meanings(cls: type) -> dict[str, str]:
+    """Read the docstrings that stand below the attributes of a class."""
+    (body,) = ast.parse(inspect.getsource(cls)).body
+    assert isinstance(body, ast.ClassDef)
+    found: dict[str, str] = {}
+    for before, after in itertools.pairwise(body.body):
+        match before, after:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(
+                value=ast.Constant(value=str(text))
+            ):
+                found[name] = " ".join(text.split())
+            case _:
+                pass
+    return found
 
 
 def _expected(hint: Any) -> tuple[str, list[type]]:  # noqa: ANN401, PLR0911 - any annotation
@@ -137,7 +158,7 @@ def _expected(hint: Any) -> tuple[str, list[type]]:  # noqa: ANN401, PLR0911 - a
 
 def _default(attribute: Any) -> str:  # noqa: ANN401 - attrs.Attribute is generic in nothing useful
     default = attribute.default
-    if default is attrs.NOTHING:
+    if default is attrs.NOTHING or attribute.name == "kind":
         return "**required**"
     if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
         return "as below" if attrs.has(default.factory) else "empty"

@@ -48,7 +48,7 @@ class ProcessWorldConfig:
 
     kind: Literal["process"] = "process"
     stop_timeout: Seconds = 15.0
-    """Seconds from SIGTERM to SIGKILL. Traefik's own grace time is 10."""
+    """Seconds from SIGTERM to SIGKILL. Traefik serves what is open for 10 (graceTimeOut)."""
 
 
 @frozen(kw_only=True)
@@ -56,13 +56,16 @@ class AppConfig:
     """All that a run of one app needs to know."""
 
     state_dir: Text
+    """Where journals and releases are kept; this user's alone. systemd: ``StateDirectory=``."""
     caller: UnitName
     """The systemd unit that runs the reconciler, and so serves what it deployed."""
     source: Source
     probes: tuple[Question, ...]
+    """What the gate asks, all of it in every round. One must be an ``identity``."""
     world: ProcessWorldConfig = field(factory=ProcessWorldConfig)
     gate: GatePolicy = field(factory=GatePolicy)
     fallback_depth: Amount = 2
+    """How many proven releases a rollback may try, newest first."""
     retention: Retention = field(factory=Retention)
     budget: Budget = field(factory=Budget)
 
