@@ -12,6 +12,7 @@ from runner.reconcile.steps import (
     DeployFailed,
     Event,
     FallbackChosen,
+    FallbackLive,
     Judged,
     LastGoodAbsent,
     LastGoodLive,
@@ -56,6 +57,8 @@ def tell(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an even
             return f"{release.label} can't become last-good: {reason}"
         case FallbackChosen(release):
             return f"falling back to {release.label}, which is proven"
+        case FallbackLive(deployment):
+            return f"{deployment.release.label}, which is proven, is still what is live"
         case NoFallback(reason) | NothingDecided(reason):
             return reason
         case _:

@@ -18,6 +18,7 @@ from runner.reconcile.steps import (
     Effect,
     Event,
     FallbackChosen,
+    FallbackLive,
     Judged,
     LastGoodAbsent,
     LastGoodLive,
@@ -53,6 +54,8 @@ class Attempt:
     """It was given up on evidence, and not for the lack of it."""
     fallbacks: tuple[Release, ...] = ()
     """The proven releases tried since this run began, newest first."""
+    has_looked: bool = False
+    """Last-good was found live in this rollback; if it failed, it is to be deployed again."""
     crashes: int = 0
     """Runs that ended without an outcome while this candidate was on trial."""
     note: str = ""
@@ -79,7 +82,9 @@ def remember(attempt: Attempt, entry: Entry) -> Attempt:  # noqa: C901, PLR0911,
     """Fold one journal entry into the memory."""
     match entry:
         case Interrupted(crashed):
-            return evolve(attempt, fallbacks=(), crashes=attempt.crashes + crashed)
+            return evolve(
+                attempt, fallbacks=(), has_looked=False, crashes=attempt.crashes + crashed
+            )
         case Deploy(deployment):
             return evolve(attempt, deployment=deployment, deploys=attempt.deploys + 1, verdict=None)
         case CandidateFound(release):
@@ -108,6 +113,8 @@ def remember(attempt: Attempt, entry: Entry) -> Attempt:  # noqa: C901, PLR0911,
             return _against(attempt, release, reason, guilty=False)
         case FallbackChosen(release):
             return evolve(attempt, target=release, fallbacks=(*attempt.fallbacks, release))
+        case FallbackLive(deployment):
+            return evolve(attempt, deployment=deployment, verdict=None, has_looked=True)
         case NothingDeployable(reason) | Unreachable(reason) | NoFallback(reason):
             return evolve(attempt, note=attempt.note or reason)
         case NothingDecided(reason):
@@ -147,6 +154,6 @@ def blamed(attempt: Attempt) -> Release | None:
     A candidate is blamed only where last-good passed the same gate in the same run: where last-good
     fails too, the environment is the likelier culprit.
     """
-    if attempt.guilty and len(attempt.fallbacks) == 1:
+    if attempt.guilty and len(attempt.fallbacks) <= 1:
         return attempt.candidate
     return None

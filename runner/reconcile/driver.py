@@ -94,7 +94,7 @@ class Run:
             case Commit():
                 return self._commit(effect)
             case ChooseFallback():
-                return choose_fallback(attempt, self.journal.proven(), self.policy.fallback_depth)
+                return self._choose_fallback(attempt)
             case _:
                 assert_never(effect)
 
@@ -118,6 +118,13 @@ class Run:
             return assess(self.facts(attempt))
         except EngineUnreachableError as error:
             return Unreachable(error.message)
+
+    def _choose_fallback(self, attempt: Attempt) -> Event:
+        try:
+            live = self.world.live()
+        except EngineUnreachableError as error:
+            return Unreachable(error.message)
+        return choose_fallback(attempt, self.journal.proven(), live, self.policy.fallback_depth)
 
     def _deploy(self, effect: Deploy) -> Event:
         try:

@@ -49,6 +49,7 @@ from runner.reconcile.steps import (
     DeployFailed,
     Event,
     FallbackChosen,
+    FallbackLive,
     Judged,
     LastGoodAbsent,
     LastGoodLive,
@@ -120,6 +121,7 @@ class Trigger(Enum):
     UNREACHABLE = "unreachable"
     RECORDED = "recorded"
     FALLBACK_CHOSEN = "fallback chosen"
+    FALLBACK_LIVE = "fallback live"
     NO_FALLBACK = "no fallback"
 
 
@@ -164,7 +166,9 @@ TABLE: Final[tuple[Row, ...]] = (
     Row(Trigger.INCONCLUSIVE,       State.CONFIRMING,   State.UNDECIDED),
 
     Row(Trigger.FALLBACK_CHOSEN,    State.CHOOSING,     State.ROLLING_BACK),
+    Row(Trigger.FALLBACK_LIVE,      State.CHOOSING,     State.REGATING),
     Row(Trigger.NO_FALLBACK,        State.CHOOSING,     State.STRANDED),
+    Row(Trigger.UNREACHABLE,        State.CHOOSING,     State.UNDECIDED),
     Row(Trigger.INCONCLUSIVE,       State.CHOOSING,     State.UNDECIDED),
     Row(Trigger.DEPLOYED,           State.ROLLING_BACK, State.REGATING),
     Row(Trigger.FAILED,             State.ROLLING_BACK, State.CHOOSING),
@@ -203,6 +207,8 @@ def trigger_of(event: Event) -> Trigger:  # noqa: C901, PLR0911, PLR0912 - one a
             return Trigger.RECORDED
         case FallbackChosen():
             return Trigger.FALLBACK_CHOSEN
+        case FallbackLive():
+            return Trigger.FALLBACK_LIVE
         case NoFallback():
             return Trigger.NO_FALLBACK
         case NothingDecided():

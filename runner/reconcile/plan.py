@@ -12,6 +12,7 @@ from runner.reconcile.steps import (
     CandidateFound,
     CandidateLive,
     FallbackChosen,
+    FallbackLive,
     LastGoodAbsent,
     LastGoodLive,
     NoFallback,
@@ -94,10 +95,17 @@ def _why_not_latest(facts: Facts) -> str:
 
 
 def choose_fallback(
-    attempt: Attempt, proven: tuple[Release, ...], depth: int
-) -> FallbackChosen | NoFallback | NothingDecided:
-    """Name the next proven release: strictly older than each one tried (S3), at most ``depth``."""
+    attempt: Attempt, proven: tuple[Release, ...], live: Deployment | None, depth: int
+) -> FallbackChosen | FallbackLive | NoFallback | NothingDecided:
+    """Name the next proven release: strictly older than each one tried (S3), at most ``depth``.
+
+    Last-good is not deployed again where it is what is live: a candidate that never took its place
+    is no reason to touch it.
+    """
     tried = {attempt.candidate, *attempt.fallbacks, attempt.target}
+    is_fresh = not attempt.has_looked and not attempt.fallbacks
+    if live is not None and is_fresh and live.release in proven[:1] and live.release not in tried:
+        return FallbackLive(live)
     start = max((proven.index(r) + 1 for r in attempt.fallbacks if r in proven), default=0)
     for release in proven[start:]:
         if release not in tried and len(attempt.fallbacks) < depth:

@@ -112,6 +112,13 @@ class FallbackChosen:
 
 
 @frozen
+class FallbackLive:
+    """Last-good is what is live: the failed deployment never took its place."""
+
+    deployment: Deployment
+
+
+@frozen
 class NoFallback:
     """No proven release is left to fall back on."""
 
@@ -139,6 +146,7 @@ Event: TypeAlias = (
     | Committed
     | CommitFailed
     | FallbackChosen
+    | FallbackLive
     | NoFallback
     | NothingDecided
 )

@@ -20,6 +20,7 @@ from runner.reconcile.steps import (
     DeployFailed,
     Event,
     FallbackChosen,
+    FallbackLive,
     Judged,
     LastGoodAbsent,
     LastGoodLive,
@@ -52,6 +53,7 @@ EVENTS: tuple[Event, ...] = (
     Committed(NEW),
     CommitFailed(NEW, "why"),
     FallbackChosen(NEW),
+    FallbackLive(DEPLOYMENT),
     NoFallback("why"),
     NothingDecided("why"),
 )

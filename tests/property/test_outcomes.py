@@ -93,9 +93,30 @@ STORIES = (
         blamed=(NEW,),
     ),
     Story(
-        *("upgrade refused", BOTH, GOOD, NEW, State.ROLLED_BACK, "D H B E", GOOD, GOOD),
+        *("upgrade refused", BOTH, GOOD, NEW, State.ROLLED_BACK, "D H E", GOOD, GOOD),
         told={"deploy": (REFUSED,)},
         blamed=(NEW,),
+    ),
+    Story(
+        *("upgrade refused, last-good ill", BOTH, GOOD, NEW, State.ROLLED_BACK, "D H E H B E"),
+        *(GOOD, GOOD),
+        told={"deploy": (REFUSED,), "answer": (FAIL, PASS)},
+        blamed=(NEW,),
+    ),
+    Story(
+        *("upgrade lost", BOTH, GOOD, NEW, State.ROLLED_BACK, "D H B E", GOOD, GOOD),
+        told={"deploy": (LOST,)},
+        blamed=(NEW,),
+    ),
+    Story(
+        *("engine gone before the rollback", BOTH, GOOD, NEW, State.UNDECIDED, "D G H", NEW, GOOD),
+        told={"answer": (FAIL,), "engine": ("up", "down")},
+    ),
+    Story(
+        *("rollback taken up after it was deployed", BOTH, GOOD, NEW, State.ROLLED_BACK, "H E"),
+        *(GOOD, GOOD),
+        blamed=(NEW,),
+        interrupted=evolve(ON_TRIAL, against="it failed", guilty=True),
     ),
     Story(
         *("upgrade not askable", BOTH, GOOD, NEW, State.ROLLED_BACK, "D G H B E", GOOD, GOOD),
@@ -410,7 +431,7 @@ def test_an_interrupted_rollback_is_finished_first() -> None:
     journal = MemoryJournal(choose, journal.disk)
     final, attempt = make_run(journal, again).to_the_end()
     assert final is State.ROLLED_BACK
-    assert [deployment.release for deployment in again.deployed] == [GOOD]
+    assert again.deployed == [], "last-good was live already: it is gated, not touched"
     assert journal.disk.quarantine == {NEW.digest}
     assert isinstance(attempt, Attempt)
 

@@ -85,6 +85,8 @@ class Host(RuleBasedStateMachine):
         self.clock = FakeClock()
         open_journal(self.state, Retention(), self.clock.now).close()
         self.live: Deployment | None = None
+        self.live_in_model: Deployment | None = None
+        """The same, but for the token: each journal makes its own."""
         self.model = Disk()
         self.ever_proven: set[Release] = set()
 
@@ -113,17 +115,18 @@ class Host(RuleBasedStateMachine):
     ) -> None:
         replay = Replay(chosen)
         twin = MemoryJournal(replay, self.model)
-        world = ModelWorld(replay, FakeClock(self.clock.time), (latest,), live_now=self.live)
+        clock = FakeClock(self.clock.time)
+        world = ModelWorld(replay, clock, (latest,), live_now=self.live_in_model)
         assert make_run_on(twin, world) == final
-        self.model = twin.disk
+        self.model, self.live_in_model = twin.disk, world.live_now
 
     @rule()
     def reboot(self) -> None:
-        self.live = None
+        self.live = self.live_in_model = None
 
     @rule()
     def another_hand(self) -> None:
-        self.live = Deployment(BROKEN, "somebody else's")
+        self.live = self.live_in_model = Deployment(BROKEN, "somebody else's")
 
     @rule()
     def weeks_pass(self) -> None:
