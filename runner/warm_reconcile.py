@@ -19,6 +19,7 @@ from runner.console.arguments import (
     add_app_arguments,
     add_run_arguments,
     guarded,
+    say,
 )
 from runner.console.report import Report
 from runner.console.watchers import choose_watcher
@@ -122,7 +123,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     app = find_app(arguments.app, config=arguments.config, config_dir=arguments.config_dir)
     watcher = choose_watcher(sys.stderr, app.name)
     report = reconcile(app, watcher, forced=arguments.force, wait=arguments.wait)
-    print(report.to_json() if arguments.json else report.to_text())  # noqa: T201 - the answer
+    say(report.to_json() if arguments.json else report.to_text(), sys.stdout)
     return report.exit_code(detailed=arguments.detailed_exit_code)
 
 

@@ -1,13 +1,14 @@
 """What the two commands have in common: arguments, exit codes, and how a failure is told."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TextIO
 
 from typing_extensions import override
 
@@ -71,7 +72,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = float("nan")
     if not 0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"expected 0 seconds or more, not {text}")
     return seconds
@@ -79,6 +83,13 @@ def _seconds(text: str) -> float:
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a command; the two ways to end badly are a message with a hint, and a traceback."""
+    code = _run(command)
+    for stream in (sys.stdout, sys.stderr):
+        _settle(stream)
+    return code
+
+
+def _run(command: Callable[[], int]) -> int:
     try:
         return command()
     except ReconcileError as error:
@@ -87,21 +98,32 @@ def guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print_error(ReconcileError("interrupted", hint="nothing is lost: the next run resumes"))
         return 130
-    except BrokenPipeError:
-        # The reader has gone (`| head`): point stdout elsewhere so that exit doesn't flush to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
     except Exception:  # noqa: BLE001 - the outermost frame: a defect gets its own exit code
         traceback.print_exc()
         return ExitCode.INTERNAL
 
 
+def _settle(stream: TextIO) -> None:
+    """Flush, or give up on a reader that has gone: it must not change how the command ended."""
+    try:
+        stream.flush()
+    except OSError:
+        # Python flushes once more at exit, and would exit with 120.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def print_error(error: ReconcileError) -> None:
-    print(f"error: {error.message}", file=sys.stderr)  # noqa: T201 - the terminal is the boundary
+    say(f"error: {error.message}", sys.stderr)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201
+        say(f"hint: {error.hint}", sys.stderr)
 
 
 def answer(data: object, text: str, *, as_json: bool) -> None:
     """Print the answer of a command, in one of its two forms."""
-    print(json.dumps(data, indent=2, default=str) if as_json else text)  # noqa: T201
+    say(json.dumps(data, indent=2, default=str) if as_json else text, sys.stdout)
+
+
+def say(text: str, out: TextIO) -> None:
+    """Print a line, whether or not somebody still reads."""
+    with contextlib.suppress(OSError):
+        print(text, file=out)

@@ -1,5 +1,7 @@
 """Who looks on while a run goes: a person at a terminal, or the journal of systemd."""
 
+import contextlib
+import json
 import os
 import time
 from typing import Final, TextIO
@@ -44,8 +46,7 @@ class TerminalWatcher:
         self._write(f"warning: {error.message}\n")
 
     def _write(self, text: str) -> None:
-        self._out.write(f"{_CLEAR}{text}" if self._is_live else text)
-        self._out.flush()
+        _write(self._out, f"{_CLEAR}{text}" if self._is_live else text)
 
 
 class LogWatcher:
@@ -79,15 +80,21 @@ class LogWatcher:
     def _log(self, priority: int, **fields: str) -> None:
         prefix = f"<{priority}>" if self._journald else ""
         pairs = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
-        self._out.write(f"{prefix}app={self._app} {pairs}\n")
-        self._out.flush()
+        _write(self._out, f"{prefix}app={self._app} {pairs}\n")
+
+
+def _write(out: TextIO, text: str) -> None:
+    """Write, whether or not somebody still reads: a closed terminal must not stop a rollback."""
+    with contextlib.suppress(OSError):
+        out.write(text)
+        out.flush()
 
 
 def _quoted(value: str) -> str:
-    if value and all(c.isalnum() or c in "._+-:/" for c in value):
+    """Quote as JSON does where a reader needs it: no text breaks the line or moves a cursor."""
+    if value and all(c.isascii() and (c.isalnum() or c in "._+-:/") for c in value):
         return value
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    return json.dumps(value)
 
 
 def choose_watcher(out: TextIO, app: str) -> Watcher:

@@ -5,11 +5,11 @@ directory on its command line, and that path ends in the token of its deployment
 leaves nothing behind that the next one can't find, and a pid that was used again fools nobody.
 """
 
-import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -35,7 +35,8 @@ NOT_INHERITED: Final = frozenset({"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "
 """Variables by which systemd speaks to the caller; the instance is no part of that talk."""
 
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+"""Control sequences of a terminal (ECMA-48): CSI, OSC and the single-character ones."""
 
 
 class Instances:
@@ -61,9 +62,11 @@ class Instances:
         try:
             data = json.loads((self._directory / token / RECORD).read_text())
             deployment = cattrs.structure(data, Deployment)
-        except (OSError, ValueError, cattrs.BaseValidationError):
+        except (OSError, ValueError, RecursionError, cattrs.BaseValidationError):
             return None
-        return deployment if deployment.token == token else None
+        # cattrs makes a text of anything: what comes back must be what was read.
+        is_exact = cattrs.unstructure(deployment) == data
+        return deployment if is_exact and deployment.token == token else None
 
     def prepare(self, deployment: Deployment, files: Path, gate: str) -> Path:
         """Lay out the directory of an instance, whatever a killed run left there.
@@ -80,7 +83,7 @@ class Instances:
             (home / "dynamic" / "warm-reconcile.yml").write_text(gate)
             (home / RECORD).write_text(json.dumps(cattrs.unstructure(deployment)))
         except OSError as error:
-            raise DeployError(f"the instance can't be laid out: {error.strerror}") from error
+            raise DeployError(f"the instance can't be laid out: {_why(error)}") from error
         return home
 
     def start(self, deployment: Deployment, binary: Path) -> None:
@@ -118,9 +121,8 @@ class Instances:
         """Send SIGTERM to every instance; list them."""
         processes = [process for group in self.running().values() for process in group]
         for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.terminate()
-                process.resume()  # a stopped process can't see its SIGTERM
+            _signal(process, signal.SIGTERM)
+            _signal(process, signal.SIGCONT)  # a stopped process can't see its SIGTERM
         return processes
 
     def await_release(self, processes: list[psutil.Process], timeout: float) -> None:
@@ -146,15 +148,13 @@ class Instances:
         Raises:
             DeployError: one is still there after that.
         """
-        _, left = psutil.wait_procs(processes, timeout)
-        for process in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        _, left = psutil.wait_procs(left, KILL_TIMEOUT)
+        for process in _await_end(processes, timeout):
+            _signal(process, signal.SIGKILL)
+        left = _await_end(processes, KILL_TIMEOUT)
+        for child in self._children.values():
+            child.poll()  # collect its status: nobody else will
         if left:
             raise DeployError(f"process {left[0].pid} survived SIGKILL for {KILL_TIMEOUT:g} s")
-        for child in self._children.values():
-            child.poll()
 
     def exit_status(self, token: str) -> int | None:
         """Tell the exit status of an instance that this very process started, if it has ended."""
@@ -169,7 +169,7 @@ class Instances:
                 lines = log.read().decode("utf-8", "replace").strip().splitlines()
         except OSError:
             return ""
-        return _COLOUR.sub("", lines[-1]) if lines else ""
+        return _ESCAPES.sub("", lines[-1]) if lines else ""
 
     def prune(self, keep: frozenset[str]) -> None:
         """Remove the directories of all tokens but these."""
@@ -177,6 +177,48 @@ class Instances:
             for entry in self._directory.iterdir():
                 if entry.name not in keep:
                     shutil.rmtree(entry, ignore_errors=True)
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    """Send a signal to a process that may have gone meanwhile.
+
+    Raises:
+        DeployError: it is not ours to signal.
+    """
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.AccessDenied as error:
+        raise DeployError(f"process {process.pid} belongs to somebody else") from error
+
+
+def _await_end(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Wait until these have ended; list those that have not.
+
+    Not ``psutil.wait_procs``: it collects the exit status of our children, which ``Popen`` then
+    makes up, and waits for the zombies of others, which have ended.
+    """
+    deadline = time.monotonic() + timeout
+    while left := [process for process in processes if not _has_ended(process)]:
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(RELEASE_POLL)
+    return left
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _why(error: OSError) -> str:
+    """Tell the reasons of an error, also of one that shutil collected from many files."""
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        return "; ".join(str(entry[-1]) for entry in error.args[0])
+    return error.strerror or str(error)
 
 
 def _is_listening(process: psutil.Process) -> bool:

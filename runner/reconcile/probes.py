@@ -12,9 +12,10 @@ What keeps an answer honest:
 import asyncio
 import errno
 import json
+import os
 import ssl
 import sys
-from typing import Final, assert_never
+from typing import IO, Final, assert_never
 
 from attrs import evolve, frozen
 
@@ -38,6 +39,25 @@ OUR_FAULT: Final = frozenset(
 """Errors of connect(2) that speak of the asking host, not of what was asked."""
 
 
+HANDSHAKE: Final = 0.8
+"""Fraction of a probe's time that connecting, and then TLS, may take."""
+CLOSING_TURNS: Final = 3
+"""Turns of the event loop in which connections that were broken off get closed (TLS takes most)."""
+UNIT_STATES: Final = frozenset(
+    {"active", "activating", "deactivating", "failed", "inactive", "maintenance", "refreshing"}
+    | {"reloading"}
+)
+"""ActiveState= as systemd(1) knows it."""
+
+
+class _CannotAskError(Exception):
+    """The asking side lacks something."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 @frozen
 class _Reply:
     status: int
@@ -52,6 +72,7 @@ class Prober:
     def __init__(self, questions: tuple[Question, ...]) -> None:
         self._questions = questions
         self._runner = asyncio.Runner()
+        self._runner.get_loop()  # it needs descriptors of its own: now, not when they run out
         self._contexts: dict[tuple[bool, str | None], ssl.SSLContext] = {}
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
@@ -62,25 +83,30 @@ class Prober:
         self._runner.close()
 
     async def _ask_all(self, deployment: Deployment, timeout: float) -> Round:  # noqa: ASYNC109 - passed on
-        return tuple(
-            await asyncio.gather(
-                *(self._ask(question, deployment, timeout) for question in self._questions)
-            )
+        results = await asyncio.gather(
+            *(self._ask(question, deployment, timeout) for question in self._questions)
         )
+        for _ in range(CLOSING_TURNS):
+            await asyncio.sleep(0)
+        return tuple(results)
 
     async def _ask(self, question: Question, deployment: Deployment, timeout: float) -> ProbeResult:  # noqa: ASYNC109
         limit = min(question.timeout, timeout)
         began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limit):
-                result = await self._exchange(question, deployment)
-        except TimeoutError:
+                result = await self._exchange(question, deployment, limit)
+        except (TimeoutError, httpx.ConnectTimeout):
             result = _result(question, Answer.FAIL, f"no whole answer within {limit:.2g} s")
+        except _CannotAskError as error:
+            result = _cannot_ask(question, error.cause)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             result = _from_error(question, error)
         return evolve(result, latency=asyncio.get_running_loop().time() - began)
 
-    async def _exchange(self, question: Question, deployment: Deployment) -> ProbeResult:
+    async def _exchange(
+        self, question: Question, deployment: Deployment, limit: float
+    ) -> ProbeResult:
         match question:
             case TraefikPing():
                 ping = Http(
@@ -89,7 +115,7 @@ class Prober:
                     url=question.url,
                     body="OK",
                 )
-                return _check_http(ping, await self._get(ping))
+                return _check_http(ping, await self._get(ping, limit))
             case Identity():
                 who = Http(
                     name=question.name,
@@ -97,9 +123,9 @@ class Prober:
                     url=question.url,
                     verify_tls=question.verify_tls,
                 )
-                return _check_identity(who, await self._get(who), deployment)
+                return _check_identity(who, await self._get(who, limit), deployment)
             case Http():
-                return _check_http(question, await self._get(question))
+                return _check_http(question, await self._get(question, limit))
             case Tcp():
                 return await _connect(question)
             case UnitActive():
@@ -107,7 +133,7 @@ class Prober:
             case _:
                 assert_never(question)
 
-    async def _get(self, question: Http) -> _Reply:
+    async def _get(self, question: Http, limit: float) -> _Reply:
         url = httpx.URL(question.url)
         headers = {"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity"}
         extensions = {"sni_hostname": url.host}
@@ -119,7 +145,9 @@ class Prober:
                 verify=self._context(question) if url.scheme == "https" else False,
                 trust_env=False,
                 follow_redirects=False,
-                timeout=None,  # noqa: S113 - httpx bounds each read; we bound the whole exchange
+                # httpx bounds each read, we the whole exchange; but a handshake that is cancelled
+                # from outside would leave its socket open.
+                timeout=httpx.Timeout(None, connect=HANDSHAKE * limit),
             ) as client,
             client.stream("GET", url, headers=headers, extensions=extensions) as response,
         ):
@@ -134,7 +162,10 @@ class Prober:
     def _context(self, question: Http) -> ssl.SSLContext:
         key = (question.verify_tls, question.ca_file)
         if key not in self._contexts:
-            context = ssl.create_default_context(cafile=question.ca_file)
+            try:
+                context = ssl.create_default_context(cafile=question.ca_file)
+            except OSError as error:  # ssl.SSLError is one
+                raise _CannotAskError(error) from error
             if not question.verify_tls:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
@@ -187,7 +218,7 @@ def _stranger(question: Http, reply: _Reply, deployment: Deployment) -> str:
         return "a stranger answers: it returned no token"
     try:
         version = json.loads(reply.body)["Version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "it did not tell its version"
     if version != deployment.release.version:
         return f"version {_printable(str(version))} answers, expected {deployment.release.version}"
@@ -209,11 +240,16 @@ def _result(question: Question, answer: Answer, reason: str) -> ProbeResult:
     return ProbeResult(question.name, answer, reason, question.target_unit)
 
 
+def _cannot_ask(question: Question, error: OSError) -> ProbeResult:
+    why = _printable(error.strerror or str(error))
+    return _result(question, Answer.INCONCLUSIVE, f"could not ask: {why}")
+
+
 def _from_error(question: Question, error: BaseException) -> ProbeResult:
     """Tell trouble on our side from an answer that says no."""
     for cause in _chain(error):
         if isinstance(cause, OSError) and cause.errno in OUR_FAULT:
-            return _result(question, Answer.INCONCLUSIVE, f"could not ask: {cause.strerror}")
+            return _cannot_ask(question, cause)
     for cause in _chain(error):
         if isinstance(cause, ConnectionRefusedError):
             return _result(question, Answer.FAIL, "connection refused")
@@ -238,7 +274,8 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _printable(text: str) -> str:
-    shown = text[:EXCERPT].encode("unicode_escape").decode("ascii")
+    # Not the codec "unicode_escape": it would be imported when it is needed, with a file to open.
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:EXCERPT])
     return shown if len(text) <= EXCERPT else shown + "…"
 
 
@@ -253,29 +290,35 @@ async def _connect(question: Tcp) -> ProbeResult:
 
 
 async def _ask_systemd(question: UnitActive) -> ProbeResult:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "systemctl",
-            "show",
-            "--property=ActiveState",
-            "--value",
-            "--",
-            question.target_unit,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+    command = ("systemctl", "show", "--property=ActiveState", "--value", "--", question.target_unit)
+    # Files, not pipes: a child of systemctl that keeps a pipe open would outlast any timeout.
+    with _open_memory() as out, _open_memory() as err:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err
+            )
+        except OSError as error:
+            why = f"systemctl: {error.strerror}"
+            return _result(question, Answer.INCONCLUSIVE, why)
+        try:
+            status = await process.wait()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+        state, complaint = (_read_back(file) for file in (out, err))
+    if status != 0 or state not in UNIT_STATES:
+        return _result(
+            question, Answer.INCONCLUSIVE, f"systemctl: {complaint or state or 'no answer'}"
         )
-    except OSError as error:
-        return _result(question, Answer.INCONCLUSIVE, f"systemctl: {error.strerror}")
-    try:
-        out, err = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
-        raise
-    state = out.decode("utf-8", "replace").strip()
-    if process.returncode != 0 or not state:
-        complaint = _printable(err.decode("utf-8", "replace").strip())
-        return _result(question, Answer.INCONCLUSIVE, f"systemctl: {complaint}")
     answer = Answer.PASS if state == "active" else Answer.FAIL
     return evolve(_result(question, answer, f"the unit is {state}"), terminal=state == "failed")
+
+
+def _open_memory() -> IO[bytes]:
+    return open(os.memfd_create("systemctl"), "w+b")  # noqa: PTH123 - there is no path
+
+
+def _read_back(file: IO[bytes]) -> str:
+    file.seek(0)
+    return _printable(file.read(BODY_CAP).decode("utf-8", "replace").strip())

@@ -1,5 +1,7 @@
 """Probes against real little servers: each can fail in its own way, and none may raise or hang."""
 
+# ruff: noqa: SIM300 (asserts read: expected == actual)
+
 import contextlib
 import errno
 import os
@@ -259,12 +261,10 @@ def test_the_evidence_is_printable(serve: Serve) -> None:
     """What a stranger sends reaches a terminal and a log: no control characters, no bulk."""
     server = serve(replying(http(body=b"\x1b[31m\x00\xff" + b"x" * 1000)))
     result = ask(page(server.url, body="OK"))
-    assert result.excerpt.isascii()
     assert result.excerpt.isprintable()
     assert result.excerpt.startswith(r"\x1b[31m\x00")
-    assert result.excerpt.endswith("…".encode("unicode_escape").decode()) or (
-        result.excerpt.endswith("…")
-    )
+    assert result.excerpt.endswith("x…")
+    assert len(result.excerpt) < 300
 
 
 # What never becomes an answer --------------------------------------------------------------------
@@ -284,6 +284,14 @@ def drip(head: bytes, drop: bytes) -> Handler:
             with contextlib.suppress(TimeoutError):
                 if not connection.recv(1):
                     return
+
+    return handle
+
+
+def begin(head: bytes) -> Handler:
+    def handle(connection: socket.socket) -> None:
+        connection.sendall(head)
+        wait_for_the_other_end(connection)
 
     return handle
 
@@ -310,8 +318,8 @@ OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
         drip(OK_HEAD, b"x"),
         drip(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
         drip(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
-        lambda c: (read_request(c), c.sendall(OK_HEAD), wait_for_the_other_end(c))[0] and None,
-        lambda c: (c.sendall(b"HTTP/1.1 200 OK\r\n"), wait_for_the_other_end(c))[0],
+        begin(OK_HEAD),
+        begin(b"HTTP/1.1 200 OK\r\n"),
     ],
     ids=[
         *("silence", "slow status line", "slow headers", "slow body", "slow chunks"),
@@ -390,14 +398,13 @@ def reset_at_once(connection: socket.socket) -> None:
         replying(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nOK"),
         replying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
         replying(b"HTTP/1.1 2000 OK\r\n\r\n"),
-        replying(b"HTTP/9.9 200 OK\r\n\r\n"),
         replying(http("302 Found", Location="http://[::1")),
         replying(http("302 Found", Location="http://\xff\xfe:99999999/")),
-        replying(http(Set_Cookie="=;;;=; expires=\xff; domain=..")) and replying(b"\n" * 5000),
+        replying(b"\n" * 5000),
     ],
     ids=[
         *("close", "reset", "empty", "SSH", "TLS", "short body", "no length", "no chunk"),
-        *("no status", "no version", "broken location", "broken host", "line feeds"),
+        *("no status", "broken location", "broken host", "line feeds"),
     ],
 )
 def test_what_is_no_http_fails_with_a_reason(serve: Serve, handle: Handler) -> None:
@@ -430,7 +437,9 @@ def test_nobody_there_is_a_failure_and_not_terminal(kind: str) -> None:
     assert not result.terminal
 
 
-@pytest.mark.parametrize("url", ["http://[::1]:{}/", "http://127.0.0.1:{}/%zz?%", "http://a@127.0.0.1:{}/"])
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:{}/", "http://127.0.0.1:{}/%zz?%", "http://a@127.0.0.1:{}/"]
+)
 def test_an_odd_url_is_answered_like_any_other(serve: Serve, url: str) -> None:
     """What the config lets through never raises."""
     server = serve(replying(http()))
@@ -512,7 +521,7 @@ def serve_tls(serve: Serve, certificate: Certificate) -> Callable[[list[str | No
         def note(_: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> None:
             names.append(name)
 
-        context.sni_callback = note  # type: ignore[assignment]
+        context.sni_callback = note
 
         def handle(connection: socket.socket) -> None:
             with context.wrap_socket(connection, server_side=True) as secure:
@@ -579,10 +588,10 @@ def test_a_server_without_tls_fails_a_tls_probe_and_the_other_way_round(
     serve: Serve, serve_tls: ServeTls
 ) -> None:
     """The wrong protocol on the right port is a failure with a reason."""
-    plain = serve(replying(http()))
-    result = ask(page(plain.url.replace("http:", "https:"), timeout=1.0))
+    plain = serve(lambda connection: connection.sendall(http("400 Bad Request")))
+    result = ask(page(plain.url.replace("http:", "https:")))
     assert result.answer is Answer.FAIL
-    result = ask(page(serve_tls([]).url.replace("https:", "http:"), timeout=1.0))
+    result = ask(page(serve_tls([]).url.replace("https:", "http:")))
     assert result.answer is Answer.FAIL
 
 
@@ -602,7 +611,7 @@ RIGHT = b'{"Version": "3.5.1", "Codename": "chabichou"}'
 
 
 def test_the_right_token_and_version_pass(serve: Serve) -> None:
-    """This very deployment answers, with the program that its release promises."""
+    """It is this very deployment that answers, with the program that its release promises."""
     assert Answer.PASS is ask(who(serve(replying(identified(RIGHT))).url)).answer
 
 
@@ -735,7 +744,7 @@ def unit(timeout: float = AMPLE) -> UnitActive:
 
 
 def test_an_active_unit_passes(systemctl: Systemctl) -> None:
-    """systemd is asked for exactly this unit, and its name can't be taken for an option."""
+    """Systemd is asked for exactly this unit, and its name can't be taken for an option."""
     asked = systemctl("echo active")
     assert (Answer.PASS, "the unit is active") == told(ask(unit()))
     assert ["--", "deploy-proxy.service"] == asked.read_text().splitlines()[-2:]
@@ -792,34 +801,79 @@ def test_a_host_without_systemctl_is_no_evidence(
     assert (Answer.INCONCLUSIVE, "systemctl: No such file or directory") == told(ask(unit()))
 
 
-def test_a_systemctl_that_cannot_be_executed_is_no_evidence(systemctl: Systemctl) -> None:
+def test_a_systemctl_that_cannot_be_executed_is_no_evidence(
+    systemctl: Systemctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Likewise one that the kernel refuses to run."""
-    systemctl("").parent.joinpath("bin", "systemctl").write_bytes(b"\x7fELF")
+    program = systemctl("").parent / "bin" / "systemctl"
+    program.write_bytes(b"\x7fELF")
+    monkeypatch.setenv("PATH", str(program.parent))
     assert (Answer.INCONCLUSIVE, "systemctl: Exec format error") == told(ask(unit()))
 
 
-@pytest.mark.parametrize("script", ["exec sleep 600", "sleep 600"], ids=["itself", "its child"])
+ASK_AGAIN = """
+import os, sys
+from runner.reconcile.probes import Prober
+from runner.reconcile.questions import Http, Tcp, UnitActive
+from runner.reconcile.vocabulary import Deployment, Release
+
+deployment = Deployment(Release("1", "1", "d"), "t")
+common = {"name": "it", "target_unit": "a.service", "timeout": 0.1}
+url = sys.argv[1]
+question = Http(url=url, verify_tls=False, **common) if url else UnitActive(**common)
+prober = Prober((question,))
+for _ in range(6):
+    (result,) = prober.ask(deployment, 20.0)
+    print(result.reason, len(os.listdir("/proc/self/fd")), flush=True)
+"""
+
+
+def ask_again(start_python: Callable[..., subprocess.Popen[str]], url: str) -> list[str]:
+    """Ask in a process of its own; tell the reasons, and fail if a round never ends."""
+    process = start_python(ASK_AGAIN, url)
+    try:
+        out, err = process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        pytest.fail("a round outlived its timeout")
+    assert "" == err
+    reasons, files = zip(*(line.rsplit(" ", 1) for line in out.splitlines()), strict=True)
+    assert int(files[-1]) - int(files[0]) < 3, f"each round leaves a file open: {files}"
+    return list(reasons)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("exec sleep 600", "no whole answer within 0.1 s"),
+        ("sleep 600 & echo $! >> {}; wait", "no whole answer within 0.1 s"),
+        ("sleep 600 & echo $! >> {}", "systemctl: no answer"),
+    ],
+    ids=["itself", "with its child", "only its child"],
+)
 def test_a_systemctl_that_hangs_ends_at_the_timeout(
-    systemctl: Systemctl, tmp_path: Path, script: str
+    systemctl: Systemctl,
+    tmp_path: Path,
+    start_python: Callable[..., subprocess.Popen[str]],
+    script: str,
+    reason: str,
 ) -> None:
     """The limit holds even where a child of systemctl keeps its output open."""
-    systemctl(f"{script} & echo $! > {tmp_path}/pid; wait" if "exec" not in script else script)
-    threading.Timer(10.0, _kill, [tmp_path / "pid"]).start() if "exec" not in script else None
+    systemctl(script.format(tmp_path / "pid"))
     try:
-        result = ask(unit(SHORT))
+        assert [reason] * 6 == ask_again(start_python, "")
     finally:
-        still_there = _kill(tmp_path / "pid")
-    assert "no whole answer within" in result.reason
-    assert still_there or "exec" in script
+        left = (tmp_path / "pid").read_text().split() if "echo" in script else []
+        for pid in map(int, left):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
-def _kill(pid_file: Path) -> bool:
-    """End what the script left behind; say whether it was still there."""
-    try:
-        os.kill(int(pid_file.read_text()), signal.SIGKILL)
-    except (OSError, ValueError):
-        return False
-    return True
+def test_a_handshake_that_hangs_ends_at_the_timeout_and_leaves_nothing_open(
+    serve: Serve, start_python: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """A connection that never became TLS is closed with its round, too."""
+    url = serve(say_nothing).url.replace("http:", "https:")
+    assert ["no whole answer within 0.1 s"] * 6 == ask_again(start_python, url)
 
 
 # Trouble on the asking side ----------------------------------------------------------------------
@@ -841,7 +895,7 @@ prober = Prober((
     UnitActive(name="unit", **common),
 ))
 if warm:
-    prober.ask(deployment, 20.0)
+    prober.ask(deployment, 0.2)
 with socket.socket() as probe:
     lowest = probe.fileno()
 resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, lowest + 100))
@@ -860,11 +914,11 @@ def test_a_host_out_of_file_descriptors_blames_nobody(
 ) -> None:
     """Whoever can't ask knows nothing, in the first round as in any other."""
     done = run_python(OUT_OF_FILES, serve(replying(http())).address, when)
-    assert ("", 0) == (done.stderr, done.returncode)
+    assert 0 == done.returncode, done.stderr
     lines = [line.split(" ", 2) for line in done.stdout.splitlines()]
-    assert [
-        (name, "INCONCLUSIVE") for name in ("http", "https", "identity", "tcp", "unit")
-    ] == [(name, answer) for name, answer, _ in lines]
+    assert [(name, "INCONCLUSIVE") for name in ("http", "https", "identity", "tcp", "unit")] == [
+        (name, answer) for name, answer, _ in lines
+    ]
     assert [True] * 5 == [os.strerror(errno.EMFILE) in reason for _, _, reason in lines]
 
 
@@ -919,11 +973,7 @@ def test_no_bytes_make_a_probe_raise(anything: tuple[Anything, Server], reply: b
     """Whatever comes back is an answer with a printable reason, and never PASS without cause."""
     behaviour, server = anything
     behaviour.reply = reply
-    results = ask_all(
-        page(server.url, body="the one page"),
-        who(server.url),
-        TraefikPing(target_unit=UNIT, url=server.url, timeout=AMPLE),
-    )
+    results = ask_all(page(server.url, body="the one page"), who(server.url))
     for result in results:
         assert result.answer is Answer.FAIL
         assert result.reason.replace("…", "").isprintable()
