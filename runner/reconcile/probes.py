@@ -11,15 +11,22 @@ What keeps an answer honest:
 
 import asyncio
 import errno
-import json
-import os
 import ssl
 import sys
-from typing import IO, Final, assert_never
+from typing import Final, assert_never
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from runner.reconcile.answers import (
+    BODY_CAP,
+    Reply,
+    check_http,
+    check_identity,
+    printable,
+    result,
+)
 from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
+from runner.reconcile.units import ask_active
 from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Round
 
 # httpx loads its own command line, with rich and pygments, wherever click and rich happen to be
@@ -28,11 +35,6 @@ sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
 
 import httpx  # noqa: E402
 
-TOKEN_HEADER: Final = "X-Warm-Reconcile-Token"  # noqa: S105 - the name of a header
-BODY_CAP: Final = 64 * 1024
-"""Bytes of a body that are read. No health endpoint needs more."""
-EXCERPT: Final = 200
-"""Characters of an answer kept as evidence."""
 OUR_FAULT: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EACCES}
 )
@@ -43,11 +45,6 @@ HANDSHAKE: Final = 0.8
 """Fraction of a probe's time that connecting, and then TLS, may take."""
 CLOSING_TURNS: Final = 3
 """Turns of the event loop in which connections that were broken off get closed (TLS takes most)."""
-UNIT_STATES: Final = frozenset(
-    {"active", "activating", "deactivating", "failed", "inactive", "maintenance", "refreshing"}
-    | {"reloading"}
-)
-"""ActiveState= as systemd(1) knows it."""
 
 
 class _CannotAskError(Exception):
@@ -56,14 +53,6 @@ class _CannotAskError(Exception):
     def __init__(self, cause: OSError) -> None:
         super().__init__(str(cause))
         self.cause = cause
-
-
-@frozen
-class _Reply:
-    status: int
-    headers: httpx.Headers
-    body: bytes
-    capped: bool
 
 
 class Prober:
@@ -95,14 +84,14 @@ class Prober:
         began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limit):
-                result = await self._exchange(question, deployment, limit)
+                found = await self._exchange(question, deployment, limit)
         except (TimeoutError, httpx.ConnectTimeout):
-            result = _result(question, Answer.FAIL, f"no whole answer within {limit:.2g} s")
+            found = result(question, Answer.FAIL, f"no whole answer within {limit:.2g} s")
         except _CannotAskError as error:
-            result = _cannot_ask(question, error.cause)
+            found = _cannot_ask(question, error.cause)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            result = _from_error(question, error)
-        return evolve(result, latency=asyncio.get_running_loop().time() - began)
+            found = _from_error(question, error)
+        return evolve(found, latency=asyncio.get_running_loop().time() - began)
 
     async def _exchange(
         self, question: Question, deployment: Deployment, limit: float
@@ -115,7 +104,7 @@ class Prober:
                     url=question.url,
                     body="OK",
                 )
-                return _check_http(ping, await self._get(ping, limit))
+                return check_http(ping, await self._get(ping, limit))
             case Identity():
                 who = Http(
                     name=question.name,
@@ -123,17 +112,17 @@ class Prober:
                     url=question.url,
                     verify_tls=question.verify_tls,
                 )
-                return _check_identity(who, await self._get(who, limit), deployment)
+                return check_identity(who, await self._get(who, limit), deployment)
             case Http():
-                return _check_http(question, await self._get(question, limit))
+                return check_http(question, await self._get(question, limit))
             case Tcp():
                 return await _connect(question)
             case UnitActive():
-                return await _ask_systemd(question)
+                return await ask_active(question)
             case _:
                 assert_never(question)
 
-    async def _get(self, question: Http, limit: float) -> _Reply:
+    async def _get(self, question: Http, limit: float) -> Reply:
         url = httpx.URL(question.url)
         headers = {"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity"}
         extensions = {"sni_hostname": url.host}
@@ -157,7 +146,7 @@ class Prober:
                 if len(body) > BODY_CAP:
                     break
             capped = len(body) > BODY_CAP
-            return _Reply(response.status_code, response.headers, bytes(body[:BODY_CAP]), capped)
+            return Reply(response.status_code, response.headers, bytes(body[:BODY_CAP]), capped)
 
     def _context(self, question: Http) -> ssl.SSLContext:
         key = (question.verify_tls, question.ca_file)
@@ -173,76 +162,9 @@ class Prober:
         return self._contexts[key]
 
 
-# Judging one reply --------------------------------------------------------------------------------
-
-
-def _check_http(question: Http, reply: _Reply) -> ProbeResult:
-    return _reply_result(question, reply, _mismatch(question, reply))
-
-
-def _mismatch(question: Http, reply: _Reply) -> str:
-    """Name the first difference from what was expected; empty if there is none."""
-    if reply.status != question.status:
-        where = reply.headers.get("location")
-        towards = f" (redirect to {_printable(where)})" if where else ""
-        return f"status {reply.status}, expected {question.status}{towards}"
-    if reply.capped:
-        return f"the body is larger than {BODY_CAP} bytes"
-    for name, value in question.headers.items():
-        if reply.headers.get(name) != value:
-            return f"header {name} is {reply.headers.get(name)!r}, expected {value!r}"
-    text = reply.body.decode("utf-8", "replace")
-    if question.body is not None and text != question.body:
-        return f"the body is not {question.body!r}"
-    if question.body_contains is not None and question.body_contains not in text:
-        return f"the body does not contain {question.body_contains!r}"
-    return ""
-
-
-def _check_identity(question: Http, reply: _Reply, deployment: Deployment) -> ProbeResult:
-    """Hold the answer against the one deployment that may give it.
-
-    The token alone tells deployments apart. The version, told by the running program and not by its
-    config, catches another program under the right label.
-    """
-    return _reply_result(question, reply, _stranger(question, reply, deployment))
-
-
-def _stranger(question: Http, reply: _Reply, deployment: Deployment) -> str:
-    token = reply.headers.get(TOKEN_HEADER)
-    if token is not None and token != deployment.token:
-        return "another deployment answers: its token is not this one's"
-    if mismatch := _mismatch(question, reply):
-        return f"{mismatch}: no identity; is it another program, or is its api or dynamic/ off?"
-    if token is None:
-        return "a stranger answers: it returned no token"
-    try:
-        version = json.loads(reply.body)["Version"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return "it did not tell its version"
-    if version != deployment.release.version:
-        return f"version {_printable(str(version))} answers, expected {deployment.release.version}"
-    return ""
-
-
-def _reply_result(question: Http, reply: _Reply, wrong: str) -> ProbeResult:
-    return ProbeResult(
-        probe=question.name,
-        answer=Answer.FAIL if wrong else Answer.PASS,
-        reason=wrong or f"status {reply.status} as expected",
-        target_unit=question.target_unit,
-        status=reply.status,
-        excerpt=_printable(reply.body.decode("utf-8", "replace")),
-    )
-
-
-def _result(question: Question, answer: Answer, reason: str) -> ProbeResult:
-    return ProbeResult(question.name, answer, reason, question.target_unit)
-
-
 def _cannot_ask(question: Question, error: OSError) -> ProbeResult:
-    why = _printable(error.strerror or str(error))
-    return _result(question, Answer.INCONCLUSIVE, f"could not ask: {why}")
+    why = printable(error.strerror or str(error))
+    return result(question, Answer.INCONCLUSIVE, f"could not ask: {why}")
 
 
 def _from_error(question: Question, error: BaseException) -> ProbeResult:
@@ -252,11 +174,11 @@ def _from_error(question: Question, error: BaseException) -> ProbeResult:
             return _cannot_ask(question, cause)
     for cause in _chain(error):
         if isinstance(cause, ConnectionRefusedError):
-            return _result(question, Answer.FAIL, "connection refused")
+            return result(question, Answer.FAIL, "connection refused")
         if isinstance(cause, ssl.SSLError):
-            return _result(question, Answer.FAIL, f"TLS: {cause.reason or cause}")
+            return result(question, Answer.FAIL, f"TLS: {cause.reason or cause}")
     what = str(error) or type(error).__name__
-    return _result(question, Answer.FAIL, f"no HTTP answer: {_printable(what)}")
+    return result(question, Answer.FAIL, f"no HTTP answer: {printable(what)}")
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -273,52 +195,8 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _printable(text: str) -> str:
-    # Not the codec "unicode_escape": it would be imported when it is needed, with a file to open.
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:EXCERPT])
-    return shown if len(text) <= EXCERPT else shown + "…"
-
-
-# Other ways to ask --------------------------------------------------------------------------------
-
-
 async def _connect(question: Tcp) -> ProbeResult:
     host, _, port = question.address.rpartition(":")
     _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     writer.close()
-    return _result(question, Answer.PASS, "accepts connections")
-
-
-async def _ask_systemd(question: UnitActive) -> ProbeResult:
-    command = ("systemctl", "show", "--property=ActiveState", "--value", "--", question.target_unit)
-    # Files, not pipes: a child of systemctl that keeps a pipe open would outlast any timeout.
-    with _open_memory() as out, _open_memory() as err:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err
-            )
-        except OSError as error:
-            why = f"systemctl: {error.strerror}"
-            return _result(question, Answer.INCONCLUSIVE, why)
-        try:
-            status = await process.wait()
-        except asyncio.CancelledError:
-            process.kill()
-            await process.wait()
-            raise
-        state, complaint = (_read_back(file) for file in (out, err))
-    if status != 0 or state not in UNIT_STATES:
-        return _result(
-            question, Answer.INCONCLUSIVE, f"systemctl: {complaint or state or 'no answer'}"
-        )
-    answer = Answer.PASS if state == "active" else Answer.FAIL
-    return evolve(_result(question, answer, f"the unit is {state}"), terminal=state == "failed")
-
-
-def _open_memory() -> IO[bytes]:
-    return open(os.memfd_create("systemctl"), "w+b")  # noqa: PTH123 - there is no path
-
-
-def _read_back(file: IO[bytes]) -> str:
-    file.seek(0)
-    return _printable(file.read(BODY_CAP).decode("utf-8", "replace").strip())
+    return result(question, Answer.PASS, "accepts connections")

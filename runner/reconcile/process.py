@@ -10,8 +10,9 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
+from runner.reconcile.answers import TOKEN_HEADER
 from runner.reconcile.instances import TOKEN_VARIABLE, Instances
-from runner.reconcile.probes import TOKEN_HEADER, Prober
+from runner.reconcile.probes import Prober
 from runner.reconcile.vocabulary import (
     Answer,
     Deployment,

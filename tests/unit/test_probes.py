@@ -19,7 +19,8 @@ from attrs import evolve, frozen
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runner.reconcile.probes import BODY_CAP, TOKEN_HEADER, Prober
+from runner.reconcile.answers import BODY_CAP, TOKEN_HEADER
+from runner.reconcile.probes import Prober
 from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
 from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Release
 

@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -19,14 +20,14 @@ from typing import Any, Final, TypeVar
 from attrs import evolve, frozen
 
 from runner.console.watchers import choose_watcher
+from runner.reconcile.attempt import Attempt
 from runner.reconcile.config import load
 from runner.reconcile.driver import Policy, Run
 from runner.reconcile.history import History, open_history
 from runner.reconcile.instances import Instances
 from runner.reconcile.journal import open_journal
 from runner.reconcile.lock import hold
-from runner.reconcile.machine import State
-from runner.reconcile.probes import TOKEN_HEADER
+from runner.reconcile.answers import TOKEN_HEADER
 from runner.reconcile.process import IDENTITY_PATH
 from runner.reconcile.statedir import StateDir, find_state, open_state
 from runner.reconcile.steps import Commit, Committed
@@ -63,6 +64,17 @@ def wait_for(look: Callable[[], T | None], what: str) -> T:
     raise AssertionError(f"not within {PATIENCE:g} s: {what}")
 
 
+def kill(pid: int) -> None:
+    """End a process as a power cut does, and wait until its last thread has let go of its port."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        ready, _, _ = select.select([pidfd], [], [], PATIENCE)
+        assert ready, f"process {pid} survived SIGKILL"
+    finally:
+        os.close(pidfd)
+
+
 @frozen
 class Reply:
     """One HTTP answer."""
@@ -72,9 +84,9 @@ class Reply:
     body: str
 
 
-def get(port: int, path: str) -> Reply | None:
+def get(port: int, path: str, timeout: float = 5.0) -> Reply | None:
     """Ask once, on a connection of its own; None if nobody answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request("GET", path)
         reply = connection.getresponse()
@@ -159,7 +171,13 @@ class App:
     # What there is to deploy ---------------------------------------------------------------------
 
     def configure(
-        self, *, window: float = 0.3, deadline: float = 3.0, timeout: float = 1.0, git: str = ""
+        self,
+        *,
+        window: float = 0.3,
+        deadline: float = 3.0,
+        timeout: float = 1.0,
+        stop_timeout: float = 15.0,
+        git: str = "",
     ) -> None:
         """Write the config. Its gate is short: nothing in these tests heals by waiting."""
         where = (
@@ -176,8 +194,9 @@ class App:
         (self.config_dir / f"{NAME}.toml").write_text(
             f'state_dir = "{self.state.root}"\ncaller = "{CALLER}"\n'
             f"[source]\n{where}\n"
-            f"[world]\nstop_timeout = 5\n"
+            f"[world]\nstop_timeout = {stop_timeout}\n"
             f"[gate]\nrise = 2\nwindow = {window}\ndeadline = {deadline}\n"
+            f"verify_deadline = {deadline}\n"
             f"{probes}"
         )
 
@@ -308,13 +327,14 @@ class App:
             run.communicate()
         self.instances.stop_all(5)
         assert self.instances.running() == {}
+        for child in self.instances._children.values():
+            child.wait(PATIENCE)  # its last thread, too: until then its port is taken
 
     def kill_instances(self) -> None:
         """End every process of the app without a warning, as a power cut does."""
         for group in self.instances.running().values():
             for process in group:
-                process.send_signal(signal.SIGKILL)
-        wait_for(lambda: None if self.instances.running() else True, "the death of all instances")
+                kill(process.pid)
 
     # What is so now ------------------------------------------------------------------------------
 
@@ -336,6 +356,12 @@ class App:
         assert (ping.status, ping.body) == (200, "OK")
         return int(processes[0].pid)
 
+    def answering_token(self, others: frozenset[str] = frozenset()) -> str | None:
+        """Ask who answers; None if nobody does, or one of these others."""
+        identity = get(self.port, IDENTITY_PATH)
+        token = identity.headers.get(TOKEN_HEADER.lower()) if identity is not None else None
+        return None if token in others else token
+
     @contextlib.contextmanager
     def history(self) -> Generator[History]:
         """Read the journal beside whatever happens."""
@@ -354,10 +380,10 @@ class App:
         with self.history() as history:
             return {q.release.label: q.reason for q in history.quarantine(time.time())}
 
-    def states(self) -> list[State]:
-        """List how the attempts ended, oldest first; raise if one can't be read."""
+    def open_attempt(self) -> Attempt | None:
+        """Read the attempt that the next run would take up."""
         with self.history() as history:
-            return [attempt.state for attempt in reversed(history.attempts(1000))]
+            return history.open_attempt()
 
     def assert_never_committed(self, label: str) -> None:
         """Check that nothing in the journal made the release last-good, or meant to."""
