@@ -15,6 +15,7 @@ from typing_extensions import override
 from runner.reconcile.errors import ExitCode, ReconcileError, UsageError
 
 CONFIG_DIR: Final = "/etc/warm-reconcile"
+_DIGITS: Final = 10
 CONFIG_DIR_VARIABLE: Final = "WARM_RECONCILE_CONFIG_DIR"
 
 EXIT_CODES: Final = """\
@@ -79,6 +80,14 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"expected 0 seconds or more, not {text}")
     return seconds
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1 to what a journal can count."""
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < _DIGITS else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more, not {text}")
+    return number
 
 
 def guarded(command: Callable[[], int]) -> int:

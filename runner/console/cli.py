@@ -15,6 +15,7 @@ from runner.console.arguments import (
     add_run_arguments,
     answer,
     guarded,
+    positive,
 )
 from runner.console.survey import survey
 from runner.reconcile.errors import ExitCode
@@ -118,10 +119,14 @@ def make_parser() -> Parser:
         "--force", action="store_true", help="as if the latest release were not in quarantine"
     )
     add("history", history).add_argument(
-        "-n", "--lines", type=int, default=DEFAULT_LINES, help="how many (default: %(default)s)"
+        "-n",
+        "--lines",
+        type=positive,
+        default=DEFAULT_LINES,
+        help="how many (default: %(default)s)",
     )
     add("explain", explain).add_argument(
-        "--number", type=int, help="the attempt's number in `history` (default: the last)"
+        "--number", type=positive, help="the attempt's number in `history` (default: the last)"
     )
     add("releases", releases)
     add("forget-quarantine", forget_quarantine).add_argument(

@@ -15,7 +15,7 @@ from runner.reconcile.gate import GatePolicy
 from runner.reconcile.journal import Retention
 from runner.reconcile.names import RULE, is_safe
 from runner.reconcile.questions import Http, Identity, Question, TraefikPing
-from runner.reconcile.rules import Amount, Seconds, Text, UnitName, is_numeric_url
+from runner.reconcile.rules import AbsolutePath, Amount, Seconds, Text, UnitName, is_numeric_url
 from runner.reconcile.structure import Problem, structure
 
 SUFFIXES = (".toml", ".json")
@@ -26,7 +26,7 @@ class DirectorySource:
     """Releases are the directories in ``path``, named by their version."""
 
     kind: Literal["directory"] = "directory"
-    path: Text
+    path: AbsolutePath
     prereleases: bool = False
 
 
@@ -55,7 +55,7 @@ class ProcessWorldConfig:
 class AppConfig:
     """All that a run of one app needs to know."""
 
-    state_dir: Text
+    state_dir: AbsolutePath
     """Where journals and releases are kept; this user's alone. systemd: ``StateDirectory=``."""
     caller: UnitName
     """The systemd unit that runs the reconciler, and so serves what it deployed."""
@@ -80,13 +80,24 @@ def find(directory: Path, app: str) -> Path:
         raise UsageError(f"not an app name: {app!r}", hint=f"allowed: {RULE}")
     for suffix in SUFFIXES:
         path = directory / f"{app}{suffix}"
-        if path.is_file():
+        if _exists(path):
             return path
     known = sorted({p.stem for p in directory.glob("*") if p.suffix in SUFFIXES})
     raise UsageError(
         f"unknown app: {app} (no {app}.toml or {app}.json in {directory})",
         hint=f"known: {', '.join(known)}" if known else "give --config-dir or --config",
     )
+
+
+def _exists(path: Path) -> bool:
+    """Take what can't be looked at for something: ``load`` then says why it can't be read."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def load(path: Path) -> AppConfig:
@@ -115,7 +126,7 @@ def _parse(path: Path) -> Any:  # noqa: ANN401 - a file can hold anything
         raise ConfigError(f"{path} can't be read: {error}") from error
     try:
         return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also: a number or a nesting of thousands
         kind = path.suffix.removeprefix(".").upper()
         raise ConfigError(f"{path} is no {kind}: {error}") from error
 

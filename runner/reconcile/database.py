@@ -10,7 +10,7 @@ import os
 import sqlite3
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from runner.reconcile.errors import JournalError
 
@@ -61,6 +61,7 @@ CREATE TABLE quarantine (
 
 Value: TypeAlias = str | float | int | None
 DiskRow: TypeAlias = tuple[Value, ...]
+_T = TypeVar("_T", str, float, int)
 
 
 class Database:
@@ -73,7 +74,17 @@ class Database:
     def execute(self, sql: str, values: Sequence[Value] = ()) -> list[DiskRow]:
         """Run one statement and fetch all it yields."""
         with _translated(self._path):
-            return self._connection.execute(sql, values).fetchall()
+            return self._connection.execute(sql, list(map(_storable, values))).fetchall()
+
+    def typed(self, kind: type[_T], value: Value) -> _T:
+        """Take a value for what its column holds; anything else is refused, never converted."""
+        if not isinstance(value, kind):
+            raise self.damaged(f"{value!r} stands where a {kind.__name__} belongs")
+        return value
+
+    def damaged(self, why: str) -> JournalError:
+        """Say that the file holds what this program never wrote."""
+        return _unreadable(self._path, why)
 
     def begin(self) -> None:
         """Open a transaction, unless one is open."""
@@ -88,6 +99,11 @@ class Database:
     def close(self) -> None:
         """Close; what was not committed never happened."""
         self._connection.close()
+
+
+def _storable(value: Value) -> Value:
+    """Escape what a name can carry and UTF-8 can't: bytes of another encoding."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def create(path: Path) -> None:
@@ -121,9 +137,8 @@ def connect(path: Path, *, read_only: bool = False) -> Database:
     with _translated(path):
         if path.stat().st_size == 0:
             raise _unreadable(path, "it is empty")
-        connection = sqlite3.connect(
-            f"file:{path}?mode=rw", uri=True, isolation_level=None, timeout=BUSY
-        )
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY)
     database = Database(path, connection)
     try:
         _check(path, database)
@@ -167,7 +182,7 @@ def _translated(path: Path) -> Generator[None]:
             f"the journal {path} can't be used: {error}",
             hint="is the disk full or read-only? Nothing is deployed that can't be written down",
         ) from error
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # it quotes what it can't read
         raise _unreadable(path, str(error)) from error
     except OSError as error:
         raise JournalError(f"the journal {path} can't be used: {error.strerror}") from error

@@ -5,9 +5,9 @@ from attrs import frozen
 from runner.reconcile import database
 from runner.reconcile.attempt import Attempt, Entry
 from runner.reconcile.database import Database
-from runner.reconcile.journal import read_entries, read_proven
+from runner.reconcile.journal import read_open, read_proven, read_records, read_release
 from runner.reconcile.machine import State
-from runner.reconcile.records import replay, state_from_text
+from runner.reconcile.records import state_from_text
 from runner.reconcile.statedir import StateDir
 from runner.reconcile.vocabulary import Quarantine, Release
 
@@ -42,31 +42,28 @@ class History:
     def _attempts(self, which: str, value: int) -> list[PastAttempt]:
         columns = "number, id, begun, ended, state, release, note"
         rows = self.db.execute(f"SELECT {columns} FROM attempt {which}", (value,))  # noqa: S608 - ours
+        typed = self.db.typed
         return [
             PastAttempt(
-                int(str(number)),
-                str(found_id),
-                float(str(begun)),
-                None if ended is None else float(str(ended)),
-                state_from_text(str(state)),
-                str(release),
-                str(note),
+                typed(int, number),
+                typed(str, found_id),
+                typed(float, begun),
+                None if ended is None else typed(float, ended),
+                state_from_text(typed(str, state)),
+                typed(str, release),
+                typed(str, note),
             )
             for number, found_id, begun, ended, state, release, note in rows
         ]
 
     def story(self, number: int) -> list[tuple[float, Entry]]:
         """Read the entries of one attempt with their times."""
-        times = self.db.execute("SELECT at FROM entry WHERE attempt = ? ORDER BY rowid", (number,))
-        entries = read_entries(self.db, number)
-        return [(float(str(at)), entry) for (at,), entry in zip(times, entries, strict=True)]
+        return [(record.at, record.entry) for record in read_records(self.db, number)]
 
     def open_attempt(self) -> Attempt | None:
         """Read what an unfinished attempt remembers."""
-        rows = self.db.execute("SELECT number, id FROM attempt WHERE ended IS NULL")
-        return (
-            replay(str(rows[0][1]), read_entries(self.db, int(str(rows[0][0])))) if rows else None
-        )
+        left_open = read_open(self.db)
+        return left_open.memory if left_open else None
 
     def proven(self, limit: int, now: float) -> tuple[Release, ...]:
         return read_proven(self.db, limit, now)
@@ -80,12 +77,12 @@ class History:
         )
         return [
             Quarantine(
-                Release(str(label), str(version), str(digest)),
-                str(reason),
-                float(str(since)),
-                float(str(until)),
+                read_release(self.db, release),
+                self.db.typed(str, reason),
+                self.db.typed(float, since),
+                self.db.typed(float, until),
             )
-            for label, version, digest, reason, since, until in rows
+            for *release, reason, since, until in rows
         ]
 
     def close(self) -> None:

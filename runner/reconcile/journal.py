@@ -1,17 +1,17 @@
 """The journal as a run writes it: intent before effect, event after it, and what is proven."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
 from runner.reconcile import database
-from runner.reconcile.attempt import Attempt, Entry, Interrupted, blamed
-from runner.reconcile.database import Database
+from runner.reconcile.attempt import Attempt, Entry, Interrupted, blamed, remember
+from runner.reconcile.database import Database, Value
 from runner.reconcile.errors import JournalError
 from runner.reconcile.machine import State
 from runner.reconcile.ports import Journaled
-from runner.reconcile.records import LOOKS, from_text, replay, state_from_text, to_text
+from runner.reconcile.records import LOOKS, Record, from_text, replay, state_from_text, to_text
 from runner.reconcile.rules import Count, Duration
 from runner.reconcile.statedir import StateDir
 from runner.reconcile.steps import Effect, Event, Judged
@@ -44,24 +44,20 @@ class SqliteJournal:
     def begin(self) -> Attempt:
         """Take up the attempt that an earlier run left open, or start a new one."""
         self._db.begin()
-        open_attempts = self._db.execute(
-            "SELECT number, id, state FROM attempt WHERE ended IS NULL"
-        )
-        if not open_attempts:
+        left_open = read_open(self._db)
+        if left_open is None:
             attempt_id = secrets.token_hex(16)
             ((number,),) = self._db.execute(
                 "INSERT INTO attempt (id, begun, state) VALUES (?, ?, ?) RETURNING number",
                 (attempt_id, self._now(), State.IDLE.value),
             )
-            self._attempt = _int(number)
+            self._attempt = self._db.typed(int, number)
             return Attempt(attempt_id)
-        ((number, found_id, word),) = open_attempts
-        self._attempt = _int(number)
-        entries = read_entries(self._db, self._attempt)
-        interrupted = Interrupted(crashed=state_from_text(str(word)) is not State.UNDECIDED)
+        self._attempt = left_open.number
+        interrupted = Interrupted(crashed=left_open.state is not State.UNDECIDED)
         self._write(State.IDLE, interrupted)
         self._set_state(State.IDLE)
-        return replay(str(found_id), [*entries, interrupted])
+        return remember(left_open.memory, interrupted)
 
     def intend(self, state: State, effect: Effect) -> Journaled:
         """Record what is about to happen; durable before it returns, if it touches anything."""
@@ -89,6 +85,7 @@ class SqliteJournal:
     def commit(self, verdict: Healthy) -> None:
         """Make the release last-good, and end its quarantine; durable with the next record."""
         release = verdict.deployment.release
+        self._db.begin()
         self._know(release)
         self._db.execute("DELETE FROM quarantine WHERE digest = ?", (release.digest,))
         self._db.execute("DELETE FROM proven WHERE digest = ?", (release.digest,))
@@ -116,20 +113,22 @@ class SqliteJournal:
 
     def quarantined(self) -> frozenset[str]:
         """List the digests that are in quarantine now."""
-        rows = self._db.execute("SELECT digest FROM quarantine WHERE until > ?", (self._now(),))
-        return frozenset(str(digest) for (digest,) in rows)
+        return self._digests("SELECT digest FROM quarantine WHERE until > ?", self._now())
 
     def needed(self) -> frozenset[str]:
         """List the digests that the journal may still want deployed."""
-        rows = self._db.execute(
-            "SELECT digest FROM proven ORDER BY rank DESC LIMIT ?", (self._retention.proven,)
+        return self._digests(
+            "SELECT digest FROM proven ORDER BY rank DESC LIMIT ?", self._retention.proven
         )
-        return frozenset(str(digest) for (digest,) in rows)
 
     def close(self) -> None:
         self._db.close()
 
     # ---------------------------------------------------------------------------------------------
+
+    def _digests(self, sql: str, value: float) -> frozenset[str]:
+        rows = self._db.execute(sql, (value,))
+        return frozenset(self._db.typed(str, digest) for (digest,) in rows)
 
     def _write(self, state: State, entry: Entry) -> None:
         self._db.begin()
@@ -192,10 +191,41 @@ def open_journal(state: StateDir, retention: Retention, now: Callable[[], float]
     return SqliteJournal(database.connect(state.journal), retention, now)
 
 
-def read_entries(db: Database, number: int) -> list[Entry]:
+@frozen
+class OpenAttempt:
+    """An attempt that no run has brought to an end yet."""
+
+    number: int
+    state: State
+    memory: Attempt
+
+
+def read_open(db: Database) -> OpenAttempt | None:
+    """Read what the attempt remembers that was left open, if one was."""
+    match db.execute("SELECT number, id, state FROM attempt WHERE ended IS NULL"):
+        case []:
+            return None
+        case [(found, found_id, word)]:
+            number = db.typed(int, found)
+            memory = replay(db.typed(str, found_id), (r.entry for r in read_records(db, number)))
+            return OpenAttempt(number, state_from_text(db.typed(str, word)), memory)
+        case _:
+            raise db.damaged("more than one attempt is open")
+
+
+def read_records(db: Database, number: int) -> list[Record]:
     """Read what an attempt's journal holds, in order."""
-    rows = db.execute("SELECT entry FROM entry WHERE attempt = ? ORDER BY rowid", (number,))
-    return [from_text(str(text)) for (text,) in rows]
+    rows = db.execute(
+        "SELECT at, state, entry FROM entry WHERE attempt = ? ORDER BY rowid", (number,)
+    )
+    return [
+        Record(
+            db.typed(float, at),
+            state_from_text(db.typed(str, word)),
+            from_text(db.typed(str, text)),
+        )
+        for at, word, text in rows
+    ]
 
 
 def read_proven(db: Database, limit: int, now: float) -> tuple[Release, ...]:
@@ -206,10 +236,9 @@ def read_proven(db: Database, limit: int, now: float) -> tuple[Release, ...]:
         " WHERE digest NOT IN (SELECT digest FROM quarantine WHERE until > ?) ORDER BY rank DESC",
         (limit, now),
     )
-    return tuple(Release(*map(str, row)) for row in rows)
+    return tuple(read_release(db, row) for row in rows)
 
 
-def _int(value: database.Value) -> int:
-    if not isinstance(value, int):
-        raise JournalError(f"the journal holds {value!r} where a number belongs")
-    return value
+def read_release(db: Database, row: Iterable[Value]) -> Release:
+    """Make a release of the columns label, version and digest."""
+    return Release(*(db.typed(str, value) for value in row))

@@ -13,6 +13,10 @@ from runner.reconcile.errors import LockedError, StateError
 
 _POLL = 0.1
 """Seconds between two tries; flock(2) has no timeout of its own."""
+_SHOWN = 200
+"""Characters of the holder's command line that a message shows."""
+_SIGNED = 4096
+"""Bytes that hold a signature, however its characters are escaped."""
 
 
 @contextlib.contextmanager
@@ -54,7 +58,7 @@ def _acquire(descriptor: int, path: Path, deadline: float) -> None:
 
 def _sign(descriptor: int) -> None:
     """Say who holds it, for the next one's message only: the lock itself is the kernel's."""
-    holder = {"pid": os.getpid(), "since": time.time(), "command": " ".join(sys.argv)}
+    holder = {"pid": os.getpid(), "since": time.time(), "command": " ".join(sys.argv)[:_SHOWN]}
     with contextlib.suppress(OSError):  # a full disk must not stop a run before it has begun
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(holder).encode(), 0)
@@ -62,10 +66,10 @@ def _sign(descriptor: int) -> None:
 
 def _holder(descriptor: int) -> str:
     try:
-        holder = json.loads(os.pread(descriptor, 4096, 0))
+        holder = json.loads(os.pread(descriptor, _SIGNED, 0))
         since = time.strftime("%H:%M:%S", time.localtime(holder["since"]))
         return f"process {holder['pid']}, since {since} ({holder['command']})"
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, OSError, OverflowError, RecursionError):
         return "it did not say who it is"
 
 

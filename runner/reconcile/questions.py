@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
-from runner.reconcile.rules import Address, Name, Seconds, Status, Text, UnitName, Url
+from runner.reconcile.rules import AbsolutePath, Address, Name, Seconds, Status, Text, UnitName, Url
 
 PROBE_TIMEOUT = 2.0
 """Seconds for one whole exchange. HAProxy's and Kubernetes' defaults are 2 s and 1 s."""
@@ -54,7 +54,7 @@ class Http:
     """The whole body, exactly."""
     body_contains: Text | None = None
     verify_tls: bool = True
-    ca_file: Text | None = None
+    ca_file: AbsolutePath | None = None
     timeout: Seconds = PROBE_TIMEOUT
 
 

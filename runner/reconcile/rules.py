@@ -11,6 +11,12 @@ from attrs import frozen
 from runner.reconcile.names import RULE, is_safe
 
 _LAST_PORT = 65535
+_SHORTEST = 0.001
+_LONGEST = 1_000_000_000
+"""Seconds, some thirty years: far enough, and every sum of such times is still a number."""
+_MOST = 1_000_000
+"""Of anything that is counted."""
+_CHARACTERS = "in Unicode characters other than NUL"
 
 
 @frozen
@@ -32,7 +38,7 @@ def is_address(value: object) -> bool:
     if not isinstance(value, str):
         return False
     host, _, port = value.rpartition(":")
-    is_port = port.isascii() and port.isdecimal() and 0 < int(port) <= _LAST_PORT
+    is_port = re.fullmatch(r"[0-9]{1,5}", port) is not None and 0 < int(port) <= _LAST_PORT
     return is_port and _is_ip(host.removeprefix("[").removesuffix("]"))
 
 
@@ -45,7 +51,7 @@ def _is_ip(host: str) -> bool:
 
 
 def _is_url(value: object) -> bool:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or " " in value or not value.isprintable():
         return False
     try:
         parts = urlsplit(value)
@@ -63,28 +69,31 @@ def _is_sha256(value: object) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
 
 
-def _within(
-    low: float, high: float = float("inf"), *, whole: bool = False
-) -> Callable[[object], bool]:
-    """Make the predicate "a number from ``low`` to ``high``"; bool is no number here."""
+def _is_text(value: object) -> bool:
+    """Say whether it is a text that a file name, a program or a file can be given."""
+    return isinstance(value, str) and re.fullmatch(r"[^\0\ud800-\udfff]+", value) is not None
+
+
+def _is_path(value: object) -> bool:
+    return _is_text(value) and str(value).startswith("/")
+
+
+def _number(what: str, low: float, high: float, *, whole: bool = False) -> Rule:
+    """Make the rule "``what``, ``low`` to ``high``"; bool is no number here."""
 
     def holds(value: object) -> bool:
         if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
             return False
         return low <= value <= high
 
-    return holds
+    return Rule(f"{what}, {low} to {high}", holds)
 
 
-_LEAST = 0.001
-
-Seconds: TypeAlias = Annotated[float, Rule("a number of seconds above 0", _within(_LEAST))]
-Duration: TypeAlias = Annotated[float, Rule("a number of seconds, 0 or more", _within(0))]
-Count: TypeAlias = Annotated[int, Rule("a whole number, 1 or more", _within(1, whole=True))]
-Amount: TypeAlias = Annotated[int, Rule("a whole number, 0 or more", _within(0, whole=True))]
-Status: TypeAlias = Annotated[
-    int, Rule("an HTTP status, 100 to 599", _within(100, 599, whole=True))
-]
+Seconds: TypeAlias = Annotated[float, _number("a number of seconds", _SHORTEST, _LONGEST)]
+Duration: TypeAlias = Annotated[float, _number("a number of seconds", 0, _LONGEST)]
+Count: TypeAlias = Annotated[int, _number("a whole number", 1, _MOST, whole=True)]
+Amount: TypeAlias = Annotated[int, _number("a whole number", 0, _MOST, whole=True)]
+Status: TypeAlias = Annotated[int, _number("an HTTP status", 100, 599, whole=True)]
 Name: TypeAlias = Annotated[str, Rule(RULE, lambda v: isinstance(v, str) and is_safe(v))]
 UnitName: TypeAlias = Annotated[
     str, Rule("the systemd unit that serves it, such as deploy-proxy.service", _is_unit)
@@ -94,6 +103,6 @@ Address: TypeAlias = Annotated[
 ]
 Url: TypeAlias = Annotated[str, Rule("an http or https URL", _is_url)]
 Sha256: TypeAlias = Annotated[str, Rule("a SHA-256 of 64 hexadecimal digits", _is_sha256)]
-Text: TypeAlias = Annotated[
-    str, Rule("a text that is not empty", lambda v: isinstance(v, str) and v != "")
-]
+Text: TypeAlias = Annotated[str, Rule(f"a text that is not empty, {_CHARACTERS}", _is_text)]
+AbsolutePath: TypeAlias = Annotated[str, Rule(f"an absolute path, {_CHARACTERS}", _is_path)]
+"""Never relative: a run by hand and one by systemd must mean the same place."""

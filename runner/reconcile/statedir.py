@@ -59,6 +59,11 @@ class StateDir:
     def instances(self) -> Path:
         return self.home / "instances"
 
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Every directory that can be there, the outer ones first."""
+        return self.root, self.home, self.releases, self.binaries, self.mirror, self.instances
+
 
 def find_state(root: Path, app: str) -> StateDir:
     """Name the state directory of ``app``, and check what is there of it.
@@ -70,7 +75,7 @@ def find_state(root: Path, app: str) -> StateDir:
     if not is_safe(app):
         raise UsageError(f"not an app name: {app!r}", hint=f"allowed: {RULE}")
     state = StateDir(root, app)
-    for directory in (state.root, state.home, state.releases, state.binaries, state.instances):
+    for directory in state.directories:
         if os.path.lexists(directory):
             _check(directory)
     for file in (state.lock, state.journal):

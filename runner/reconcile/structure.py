@@ -1,8 +1,8 @@
 """From parsed TOML or JSON to typed values, with every mistake named at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
 import cattrs
@@ -46,9 +46,15 @@ class Problem:
     def __str__(self) -> str:
         if self.value is _ABSENT:
             return f"{self.key}: missing; expected {self.expected}"
-        shown = repr(self.value)
-        shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
-        return f"{self.key} = {shown}: expected {self.expected}"
+        return f"{self.key} = {_shown(self.value)}: expected {self.expected}"
+
+
+def _shown(value: object) -> str:
+    try:
+        shown = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply; a number of too many digits
+        return "(too long to show)"
+    return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
 
 
 class _Absent:
@@ -150,6 +156,21 @@ def _check_plain(value: object, kind: type) -> object:
     return value
 
 
+def _is_literal(annotation: object) -> bool:
+    return get_origin(annotation) is Literal
+
+
+def _check_literal(value: object, literal: object) -> object:
+    words = get_args(literal)
+    if not isinstance(value, str) or value not in words:
+        raise _BrokenRuleError(_quoted(words))
+    return value
+
+
+def _quoted(words: Iterable[str]) -> str:
+    return ", ".join(f'"{word}"' for word in words)
+
+
 def _is_choice(annotation: object) -> bool:
     """Say whether this is a union of classes that are told apart by their ``kind``."""
     members = get_args(annotation)
@@ -159,11 +180,11 @@ def _is_choice(annotation: object) -> bool:
 def _choose(converter: cattrs.Converter) -> _Hook:
     def hook(value: Any, union: Any) -> Any:  # noqa: ANN401 - hooks get anything
         members = {attrs.fields(member).kind.default: member for member in get_args(union)}
-        kinds = ", ".join(f'"{kind}"' for kind in members)
+        kinds = _quoted(members)
         if not isinstance(value, dict):
             raise _BrokenRuleError(f"a table with a key kind, one of {kinds}")
         kind = cast("dict[str, object]", value).get("kind")
-        if kind not in members:
+        if not isinstance(kind, str) or kind not in members:
             raise _BrokenRuleError(f"kind to be one of {kinds}")
         return converter.structure(value, members[kind])
 
@@ -202,6 +223,7 @@ def _make_converter() -> cattrs.Converter:
     for plain in _PLAIN:
         converter.register_structure_hook(plain, _check_plain)
     converter.register_structure_hook_func(_has_rule, _check_rule)
+    converter.register_structure_hook_func(_is_literal, _check_literal)
     converter.register_structure_hook_factory(attrs.has, table)
     converter.register_structure_hook_factory(is_mapping, mapping)
     converter.register_structure_hook_factory(_is_tuple, several)

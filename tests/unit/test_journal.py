@@ -385,6 +385,17 @@ def test_a_guilty_candidate_is_in_quarantine_until_it_expires(open_it: Open, clo
     assert frozenset() == journal.quarantined()
 
 
+@pytest.mark.parametrize("fallbacks", [(A,), ()], ids=["deployed again", "never replaced"])
+def test_a_candidate_is_blamed_where_last_good_passed(
+    open_it: Open, fallbacks: tuple[Release, ...]
+) -> None:
+    """Whether last-good had to be deployed again or was still live makes no difference."""
+    journal = open_it()
+    attempt = evolve(journal.begin(), candidate=B, against="500", guilty=True, fallbacks=fallbacks)
+    journal.observe(Judged(healthy(A)), State.ROLLED_BACK, attempt)
+    assert {B.digest} == journal.quarantined()
+
+
 def test_the_length_of_a_quarantine_is_configured(
     state: StateDir, open_it: Open, clock: Clock
 ) -> None:
@@ -420,11 +431,10 @@ def test_a_proven_release_in_quarantine_is_left_out_but_kept(open_it: Open, cloc
     [
         ({"guilty": False}, State.ROLLED_BACK),
         ({"fallbacks": (A, D)}, State.ROLLED_BACK),
-        ({"fallbacks": ()}, State.ROLLED_BACK),
         ({}, State.STRANDED),
         ({}, State.UNDECIDED),
     ],
-    ids=["not guilty", "last-good failed too", "nothing tried", "stranded", "undecided"],
+    ids=["not guilty", "last-good failed too", "stranded", "undecided"],
 )
 def test_nobody_is_put_into_quarantine_without_proof(
     open_it: Open, changes: dict[str, Any], final: State

@@ -123,10 +123,14 @@ def test_an_entry_of_another_version_is_refused(text: str) -> None:
         to_text(Deploy(DEPLOYMENT)).replace('"t-1"', "[]"),
         to_text(Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace('"rounds":3', '"rounds":"3"'),
         to_text(Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace('"held":1.0', '"held":"1"'),
+        to_text(Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace('"rounds":3', '"rounds":true'),
+        to_text(Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace("[]", "{}"),
+        to_text(Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace("[]", '""'),
     ],
     ids=[
         *("text for a truth", "number for a truth", "number for a text", "nothing for a text"),
         *("list for a text", "text for a whole number", "text for a number"),
+        *("truth for a whole number", "table for a list", "text for a list"),
     ],
 )
 def test_a_value_of_another_type_is_refused_and_not_converted(text: str) -> None:
