@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import cattrs
 import psutil
@@ -217,7 +217,8 @@ def _has_ended(process: psutil.Process) -> bool:
 def _why(error: OSError) -> str:
     """Tell the reasons of an error, also of one that shutil collected from many files."""
     if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
-        return "; ".join(str(entry[-1]) for entry in error.args[0])
+        copies = cast("list[tuple[str, str, str]]", error.args[0])
+        return "; ".join(why for _, _, why in copies)
     return error.strerror or str(error)
 
 
