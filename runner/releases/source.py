@@ -4,14 +4,30 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from attrs import frozen
 
 from runner.reconcile.errors import SourceUnreachableError
+from runner.releases.commands import run
+from runner.releases.durable import put, remove
 from runner.releases.versions import Label, ordered
+
+GIT_OPTIONS: Final = (
+    *("-c", "gc.autoDetach=false"),  # nothing of git outlives a run
+    *("-c", "core.fsync=all"),  # a power cut leaves no tag without its files
+)
+NOT_INHERITED: Final = frozenset(
+    {
+        *("GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_SHALLOW_FILE"),
+        *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH"),
+        *("GIT_NAMESPACE", "GIT_GRAFT_FILE", "GIT_REPLACE_REF_BASE", "GIT_PREFIX"),
+    }
+)
+"""Variables by which git tells a hook about another repository; how to reach ours stays."""
 
 
 class Source(Protocol):
@@ -53,60 +69,103 @@ class DirectorySource:
     def fetch(self, label: Label, into: Path) -> None:
         try:
             shutil.copytree(self.path / label.text, into, dirs_exist_ok=True, symlinks=True)
-        except (OSError, shutil.Error) as error:
-            raise SourceUnreachableError(f"{label.text} can't be copied: {error}") from error
+            _make_writable(into)
+        except shutil.Error as error:
+            reasons = "; ".join(reason for _, _, reason in error.args[0])
+            raise SourceUnreachableError(f"{label.text} can't be copied: {reasons}") from error
+        except OSError as error:
+            raise SourceUnreachableError(
+                f"{label.text} can't be copied: {error.strerror}"
+            ) from error
+
+
+def _make_writable(root: Path) -> None:
+    """Let the owner remove it again, even if it came out of a Nix store."""
+    for directory, _, _ in os.walk(root):
+        Path(directory).chmod(0o755)
+
+
+class GitRefusedError(SourceUnreachableError):
+    """Git said no: upstream may be at fault, or the mirror."""
 
 
 @frozen
 class GitSource:
-    """Every version tag of the repository ``url`` is a release. Keeps a mirror beside the app."""
+    """Every version tag of the repository ``url`` is a release. Keeps a mirror beside the app.
+
+    One run is at work on the mirror, under the lock of the app.
+    """
 
     url: str
     mirror: Path
     timeout: float
-    """Seconds for one git command."""
+    """Seconds for listing the releases, and for fetching one."""
     prereleases: bool = False
 
     def labels(self) -> list[Label]:
-        if not self.mirror.exists():
-            self._git("init", "--quiet", "--bare", "--", str(self.mirror), inside=False)
-        self._git(
-            "fetch", "--quiet", "--prune", "--force", "--", self.url, "refs/tags/*:refs/tags/*"
+        deadline = time.monotonic() + self.timeout
+        try:
+            self._update(self.mirror, deadline)
+        except GitRefusedError:
+            self._renew(deadline)
+        tags = self._git(
+            self.mirror, deadline, "for-each-ref", "--format=%(refname:strip=2)", "refs/tags"
         )
-        tags = self._git("for-each-ref", "--format=%(refname:strip=2)", "refs/tags").decode()
-        return ordered(tags.split(), prereleases=self.prereleases)
+        names = [tag.decode("utf-8", "replace") for tag in tags.splitlines()]
+        return ordered(names, prereleases=self.prereleases)
 
     def fetch(self, label: Label, into: Path) -> None:
-        archive = self._git("archive", "--format=tar", f"refs/tags/{label.text}")
+        deadline = time.monotonic() + self.timeout
+        tree = f"refs/tags/{label.text}"
+        archive = self._git(self.mirror, deadline, "archive", "--format=tar", tree)
         try:
-            with tarfile.open(fileobj=BytesIO(archive)) as tar:
+            with tarfile.open(fileobj=BytesIO(archive), mode="r:") as tar:
                 tar.extractall(into, filter="data")
         except (OSError, tarfile.TarError) as error:
             raise SourceUnreachableError(f"{label.text} can't be unpacked: {error}") from error
 
-    def _git(self, *arguments: str, inside: bool = True) -> bytes:
-        command = ["git", *(("-C", str(self.mirror)) if inside else ()), *arguments]
+    def _update(self, repository: Path, deadline: float) -> None:
+        options = ("--quiet", "--prune", "--force")
+        self._git(
+            repository, deadline, "fetch", *options, "--", self.url, "refs/tags/*:refs/tags/*"
+        )
+
+    def _renew(self, deadline: float) -> None:
+        """Make the mirror anew, beside the old one, which may be missing, half made, locked by a
+        killed git or damaged by a power cut. If upstream was at fault, the old one stays.
+        """
+        draft = self.mirror.with_name(f"{self.mirror.name}.new")
+        remove(draft)
         try:
-            done = subprocess.run(  # noqa: S603 - no shell; the URL stands behind --
-                command,
-                check=True,
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                timeout=self.timeout,
-                env=_git_environment(),
-            )
+            draft.mkdir(mode=0o700)
+            self._git(draft, deadline, "init", "--quiet", "--bare", "--template=")
+            self._update(draft, deadline)
+            put(draft, self.mirror)
+        except OSError as error:
+            raise SourceUnreachableError(
+                f"the mirror {self.mirror} can't be made: {error.strerror or error}"
+            ) from error
+        finally:
+            remove(draft)
+
+    def _git(self, repository: Path, deadline: float, *arguments: str) -> bytes:
+        # Named outright: git would look for a repository around one that is half made.
+        command = ["git", f"--git-dir={repository}", *GIT_OPTIONS, *arguments]
+        try:
+            return run(command, timeout=deadline - time.monotonic(), environment=_git_environment())
         except subprocess.CalledProcessError as error:
             complaint = error.stderr.decode("utf-8", "replace").strip()
-            raise SourceUnreachableError(f"`{' '.join(command)}` failed: {complaint}") from error
+            # Without the URL: there may be a password in it.
+            raise GitRefusedError(f"`git {arguments[0]}` failed: {complaint}") from error
         except subprocess.TimeoutExpired as error:
             raise SourceUnreachableError(
-                f"`{' '.join(command)}` took more than {self.timeout:g} s"
+                f"`git {arguments[0]}` took more than {self.timeout:g} s"
             ) from error
         except OSError as error:
             raise SourceUnreachableError(f"git can't be run: {error.strerror}") from error
-        return done.stdout
 
 
 def _git_environment() -> dict[str, str]:
     """Never let git ask a question: nobody is there to answer at 3 a.m."""
-    return {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "LC_ALL": "C"}
+    inherited = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED}
+    return {**inherited, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "LC_ALL": "C"}

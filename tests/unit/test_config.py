@@ -521,7 +521,7 @@ def test_an_unreadable_file_or_directory_is_refused(
         file.write_text(WHOLE)
         file.chmod(0o000)
         directory.mkdir(mode=0o000)
-        done = run_python(code, file, directory)
+        done = run_python(code, file, directory, limited=True)
         directory.chmod(0o700)
     assert ("", 0) == (done.stderr, done.returncode)
     assert [True, True] == ["Permission denied" in line for line in done.stdout.splitlines()]

@@ -377,7 +377,8 @@ def run(
     """Run the entry point as systemd does; ``limit`` is a command of the shell before it."""
     command = [*ENTRY, *map(str, arguments)]
     if limit:
-        command = ["sh", "-c", f'{limit}; exec "$@"', "sh", *command]
+        uncovered = "unset COVERAGE_PROCESS_CONFIG COVERAGE_PROCESS_START"  # it writes a report
+        command = ["sh", "-c", f'{uncovered}; {limit}; exec "$@"', "sh", *command]
     return subprocess.run(
         command,
         check=False,

@@ -283,7 +283,7 @@ def write_until_full(
 ) -> None:
     """Write until it fails; all that was reported as written must be there, and all before it."""
     fill(state)
-    done = run_python(WRITE_UNTIL_FULL, state.root, *limit)
+    done = run_python(WRITE_UNTIL_FULL, state.root, *limit, limited=True)
     assert ("", 0) == (done.stderr, done.returncode)
     written, code, message, hint = done.stdout.splitlines()
     assert int(written) > 0
@@ -334,6 +334,7 @@ def test_a_journal_that_cannot_be_begun_leaves_no_journal(
         "except JournalError as error: print(error.hint)\n",
         state.root,
         str(limit),
+        limited=True,
     )
     assert ("", 0) == (done.stderr, done.returncode)
     assert "is the disk full" in done.stdout

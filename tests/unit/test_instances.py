@@ -523,6 +523,7 @@ def test_a_full_disk_is_an_error_of_the_deployment(
         "except DeployError as error: print(error.message)\n",
         place,
         files,
+        limited=True,
     )
     assert ("", 0) == (done.stderr, done.returncode)
     assert "File too large" in done.stdout

@@ -121,7 +121,7 @@ def test_what_this_user_may_not_use_is_refused(
     )
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o777)
-        done = run_python(code, place)
+        done = run_python(code, place, limited=True)
         closed = Path(place) / "closed"
         assert ("", 0) == (done.stderr, done.returncode)
         assert [

@@ -1,0 +1,429 @@
+"""The commands that only read: they tell what is, and leave everything as it is."""
+
+# ruff: noqa: SIM300 (asserts read: expected == actual)
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from runner.console.cli import main
+from runner.reconcile.errors import ExitCode
+from runner.reconcile.journal import Retention, SqliteJournal, open_journal
+from runner.reconcile.lock import hold
+from runner.reconcile.machine import State
+from runner.reconcile.statedir import StateDir, open_state
+from runner.reconcile.steps import (
+    Assess,
+    CandidateFound,
+    Commit,
+    Committed,
+    Deploy,
+    Deployed,
+    DeployFailed,
+    Judged,
+    RunGate,
+)
+from runner.reconcile.vocabulary import (
+    Answer,
+    Deployment,
+    Healthy,
+    ProbeResult,
+    Release,
+    Unhealthy,
+)
+
+OLD, GOOD, BAD = (Release(f"{n}.0.0+v3.{n}", f"3.{n}", str(n) * 64) for n in (1, 2, 3))
+OK = ProbeResult("ping", Answer.PASS, "status 200 as expected", "a.service", 0.0123, 200, "OK")
+FAILED = ProbeResult("page", Answer.FAIL, "status 500, expected 200", "a.service", 0.02, 500)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "source").mkdir()
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def ask(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command of the app: ``ask("history", "-n", "3")`` is its code and its two outputs."""
+    probe = {"kind": "identity", "target_unit": "a.service", "url": "http://127.0.0.1:9/"}
+    config = tmp_path / "traefik.json"
+    config.write_text(
+        json.dumps(
+            {
+                "state_dir": str(tmp_path / "state"),
+                "caller": "a.service",
+                "source": {"kind": "directory", "path": str(source)},
+                "probes": [probe],
+            }
+        )
+    )
+
+    def run(command: str, *arguments: str) -> tuple[int, str, str]:
+        code = main([command, "traefik", "--config", str(config), *arguments])
+        told = capsys.readouterr()
+        assert "Traceback" not in told.err
+        return code, told.out, told.err
+
+    return run
+
+
+Ask = Callable[..., tuple[int, str, str]]
+
+
+def deployment(release: Release) -> Deployment:
+    return Deployment(release, f"token-{release.version}")
+
+
+def commit(journal: SqliteJournal, release: Release) -> None:
+    attempt = evolve(journal.begin(), candidate=release)
+    verdict = Healthy(deployment(release), (OK,), 3, 10.0)
+    journal.intend(State.IDLE, Assess())
+    journal.observe(CandidateFound(release), State.DEPLOYING, attempt)
+    journal.intend(State.DEPLOYING, Deploy(deployment(release)))
+    journal.observe(Deployed(deployment(release)), State.GATING, attempt)
+    journal.intend(State.GATING, RunGate(deployment(release)))
+    journal.observe(Judged(verdict), State.COMMITTING, attempt)
+    journal.intend(State.COMMITTING, Commit(verdict))
+    journal.commit(verdict)
+    journal.observe(Committed(release), State.COMMITTED, attempt)
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> StateDir:
+    """Leave a history: two commits and a rollback that put a release into quarantine."""
+    state = open_state(tmp_path / "state", "traefik")
+    with contextlib.closing(open_journal(state, Retention(), time.time)) as journal:
+        commit(journal, OLD)
+        commit(journal, GOOD)
+        attempt = evolve(
+            journal.begin(),
+            candidate=BAD,
+            against="page: status 500, expected 200",
+            guilty=True,
+            fallbacks=(GOOD,),
+            note="page: status 500, expected 200",
+        )
+        verdict = Unhealthy(deployment(BAD), "page: status 500, expected 200", (OK, FAILED), 4)
+        journal.observe(Judged(verdict), State.CHOOSING, attempt)
+        verdict_2 = Healthy(deployment(GOOD), (OK,), 3, 10.0)
+        journal.observe(Judged(verdict_2), State.ROLLED_BACK, attempt)
+    return state
+
+
+def interrupt(state: StateDir, *, decided: bool = False) -> None:
+    """Leave an attempt as a killed run does."""
+    with contextlib.closing(open_journal(state, Retention(), time.time)) as journal:
+        attempt = evolve(journal.begin(), candidate=BAD)
+        journal.observe(CandidateFound(BAD), State.DEPLOYING, attempt)
+        journal.intend(State.DEPLOYING, Deploy(deployment(BAD)))
+        if decided:
+            journal.observe(DeployFailed(deployment(BAD), "no disk"), State.CHOOSING, attempt)
+            journal.intend(State.ROLLING_BACK, Deploy(deployment(GOOD)))
+
+
+def snapshot(place: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in [place, *place.rglob("*")]
+        if path.exists()
+    }
+
+
+READING = ["status", "plan", "history", "explain", "releases"]
+
+
+@pytest.mark.parametrize("command", READING)
+def test_reading_leaves_everything_as_it_is(
+    ask: Ask, past: StateDir, tmp_path: Path, command: str
+) -> None:
+    """Not a byte and not a time stamp of the state directory changes, even beside a run."""
+    interrupt(past)
+    with hold(past.lock):
+        before = snapshot(tmp_path)
+        assert ExitCode.OK == ask(command)[0]
+        assert before == snapshot(tmp_path)
+
+
+@pytest.mark.parametrize("command", ["status", "plan", "history", "releases", "forget-quarantine"])
+def test_an_app_that_never_ran_is_no_trouble_and_stays_so(
+    ask: Ask, tmp_path: Path, command: str
+) -> None:
+    """Looking at it makes no state directory."""
+    code, out, err = ask(command)
+    assert (ExitCode.OK, "") == (code, err)
+    assert out.strip() or command == "releases"
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("command", [*READING, "forget-quarantine"])
+def test_every_answer_can_be_json(ask: Ask, past: StateDir, command: str) -> None:
+    """A machine reads the same as a person."""
+    interrupt(past, decided=True)
+    code, out, err = ask(command, "--json")
+    assert (ExitCode.OK, "") == (code, err)
+    json.loads(out)
+
+
+@pytest.mark.parametrize("command", ["status", "plan", "history", "explain", "releases"])
+def test_a_journal_that_cannot_be_read_is_74(ask: Ask, past: StateDir, command: str) -> None:
+    """No command makes something up."""
+    past.journal.write_bytes(b"no journal")
+    code, out, err = ask(command)
+    assert (ExitCode.STATE, "") == (code, out)
+    assert "error: the journal" in err
+
+
+# status ------------------------------------------------------------------------------------------
+
+
+def test_the_status_tells_what_is_proven_and_what_is_not(ask: Ask, past: StateDir) -> None:
+    """Last-good, live, older proven releases, the quarantine with its reason, the last run."""
+    lines = ask("status")[1].splitlines()
+    assert "traefik" == lines[0]
+    assert f"  last-good   {GOOD.label}" in lines
+    assert "  live        nothing" in lines
+    assert f"  proven      {OLD.label}" in lines
+    (quarantine,) = [line for line in lines if line.startswith("  quarantine")]
+    assert BAD.label in quarantine
+    assert quarantine.endswith("page: status 500, expected 200")
+    (last,) = [line for line in lines if line.startswith("  last run")]
+    assert "#3" in last
+    assert "rolled back" in last
+    data = json.loads(ask("status", "--json")[1])
+    assert (GOOD.label, None, [GOOD.label, OLD.label], None) == (
+        data["last_good"],
+        data["live"],
+        data["proven"],
+        data["running_pid"],
+    )
+    assert past.journal.exists()
+
+
+def test_the_status_tells_a_run_from_an_interrupted_one(ask: Ask, past: StateDir) -> None:
+    """Whoever holds the lock is at work; an open attempt without a holder was cut short."""
+    interrupt(past)
+    assert "interrupted the next run takes it up where it stood" in ask("status")[1]
+    with hold(past.lock):
+        out = ask("status")[1]
+    assert "  running     process " in out
+    assert "interrupted" not in out
+
+
+# plan --------------------------------------------------------------------------------------------
+
+
+def plan(ask: Ask, *arguments: str) -> dict[str, Any]:
+    code, out, _ = ask("plan", "--json", *arguments)
+    assert ExitCode.OK == code
+    answer: dict[str, Any] = json.loads(out)
+    text = ask("plan", *arguments)[1]
+    assert answer["does"] in text
+    assert answer["because"] in text
+    return answer
+
+
+def test_a_new_release_would_go_on_trial(
+    ask: Ask, past: StateDir, make_release: Callable[..., Path]
+) -> None:
+    """The plan names it, and what it would fall back on."""
+    make_release("4.0.0+v3.4")
+    answer = plan(ask)
+    assert "CandidateFound" == answer["event"]
+    assert "deploy 4.0.0+v3.4, gate it, commit it if it is healthy" == answer["does"]
+    assert [GOOD.label, OLD.label] == answer["if_it_fails"]
+    assert not past.releases.exists()
+
+
+def test_without_a_new_release_last_good_would_be_restored(ask: Ask, past: StateDir) -> None:
+    """Nothing is live and the source offers nothing: last-good is what is wanted."""
+    answer = plan(ask)
+    assert "LastGoodAbsent" == answer["event"]
+    assert f"deploy {GOOD.label} again and gate it" == answer["does"]
+    assert past.journal.exists()
+
+
+def test_where_nothing_may_be_deployed_the_plan_says_so(ask: Ask) -> None:
+    """It must not promise to look at what is live."""
+    answer = plan(ask)
+    assert "NothingDeployable" == answer["event"]
+    assert "nothing" in answer["does"]
+    assert "live" not in answer["does"]
+
+
+def test_a_rollback_that_was_cut_short_is_told_as_one(ask: Ask, past: StateDir) -> None:
+    """It will touch what is live, so it must not say that it might not."""
+    interrupt(past, decided=True)
+    answer = plan(ask)
+    assert "RollbackDue" == answer["event"]
+    assert "touch nothing" not in answer["does"]
+    assert GOOD.label in answer["does"] or answer["if_it_fails"][0] == GOOD.label
+
+
+# history and explain -----------------------------------------------------------------------------
+
+
+def test_the_history_is_newest_first_and_bounded(ask: Ask, past: StateDir) -> None:
+    """One line an attempt, as many as were asked for."""
+    assert ["#3", "#2", "#1"] == [line.split()[0] for line in ask("history")[1].splitlines()]
+    assert ["#3", "#2"] == [line.split()[0] for line in ask("history", "-n", "2")[1].splitlines()]
+    assert past.journal.exists()
+
+
+def test_an_attempt_is_explained_with_the_evidence(ask: Ask, past: StateDir) -> None:
+    """The last one, or the one that was asked for, step by step."""
+    out = ask("explain")[1]
+    assert f"{BAD.label} is unhealthy: page: status 500, expected 200" in out
+    assert "page: FAILED: status 500, expected 200 (20 ms, served by a.service)" in out
+    assert "ping: ok: status 200 as expected (12 ms, served by a.service); saw: OK" in out
+    assert f"{GOOD.label} is healthy: held 10.0 s over 3 rounds" in out
+    first = ask("explain", "--number", "1")[1]
+    assert first.startswith("#1 ")
+    assert f"{OLD.label} is last-good now" in first
+    assert past.journal.exists()
+
+
+def test_an_interruption_is_part_of_the_story(ask: Ask, past: StateDir) -> None:
+    """Who reads it later learns that a run was killed."""
+    interrupt(past)
+    interrupt(past)
+    assert "the run before was killed; this one takes it up" in ask("explain")[1]
+
+
+@pytest.mark.parametrize("number", ["0", "4"])
+def test_an_attempt_that_is_not_there_is_64(ask: Ask, past: StateDir, number: str) -> None:
+    """Any number that has no attempt gets the same answer."""
+    code, out, err = ask("explain", f"--number={number}")
+    assert (ExitCode.USAGE, "") == (code, out)
+    assert f"traefik has no attempt {number}" in err
+    assert "hint: warm-reconcile history traefik" in err
+    assert past.journal.exists()
+
+
+@pytest.mark.parametrize("number", ["-1", "1" + "0" * 30, "-1" + "0" * 30, "first"])
+def test_a_number_that_no_attempt_can_have_is_64(ask: Ask, past: StateDir, number: str) -> None:
+    """More than the database can count to is a wrong command line, not a broken journal."""
+    assert ExitCode.USAGE == ask("explain", f"--number={number}")[0]
+    assert past.journal.exists()
+
+
+def test_an_app_without_any_attempt_cannot_be_explained(ask: Ask) -> None:
+    """There is nothing to explain yet."""
+    assert ExitCode.USAGE == ask("explain")[0]
+
+
+@pytest.mark.parametrize("lines", ["-1", "1" + "0" * 30, "many", ""])
+def test_a_number_of_lines_that_is_none_is_64(ask: Ask, past: StateDir, lines: str) -> None:
+    """A typing error is told as one."""
+    code, out, err = ask("history", f"--lines={lines}")
+    assert (ExitCode.USAGE, "") == (code, out)
+    assert "error: argument -n/--lines: " in err
+    assert past.journal.exists()
+
+
+# releases and forget-quarantine ------------------------------------------------------------------
+
+
+def test_releases_are_listed_with_what_they_are(
+    ask: Ask, past: StateDir, make_release: Callable[..., Path]
+) -> None:
+    """What the source offers and what the journal knows, together."""
+    make_release("4.0.0+v3.4")
+    data = {each["release"]: each["is"] for each in json.loads(ask("releases", "--json")[1])}
+    assert {
+        "4.0.0+v3.4": ["latest"],
+        GOOD.label: ["last-good"],
+        OLD.label: ["proven"],
+        BAD.label: ["quarantine"],
+    } == data
+    assert past.journal.exists()
+
+
+def test_a_source_out_of_reach_is_told_and_the_rest_still_listed(
+    ask: Ask, past: StateDir, source: Path
+) -> None:
+    """The journal knows what it knows."""
+    source.rmdir()
+    out = ask("releases")[1]
+    assert "the latest is unknown: " in out
+    assert GOOD.label in out
+    assert past.journal.exists()
+
+
+def test_a_quarantine_is_forgotten_and_counted(ask: Ask, past: StateDir) -> None:
+    """By label or altogether; a second time there is nothing left."""
+    assert (
+        "traefik: 0 releases may be tried again\n"
+        == ask("forget-quarantine", "--label", "unknown")[1]
+    )
+    assert "traefik: 1 release may be tried again\n" == ask("forget-quarantine")[1]
+    assert {"app": "traefik", "forgotten": 0} == json.loads(ask("forget-quarantine", "--json")[1])
+    assert "quarantine" not in ask("status")[1]
+    assert past.journal.exists()
+
+
+def test_forgetting_beside_a_run_is_75(ask: Ask, past: StateDir) -> None:
+    """It writes, so it waits for nobody and disturbs nobody."""
+    with hold(past.lock):
+        assert ExitCode.LOCKED == ask("forget-quarantine")[0]
+
+
+# The command line --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [[], ["dance"], ["status"], ["run"], ["status", "a", "-x"]])
+def test_a_wrong_command_line_is_64(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """The same two lines as everywhere."""
+    assert ExitCode.USAGE == main(arguments)
+    told = capsys.readouterr()
+    assert "" == told.out
+    assert ["error", "hint"] == [line.partition(":")[0] for line in told.err.splitlines()]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
+def test_asking_for_help_is_0(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    """Help goes to stdout, and running tells its codes."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert 0 == (caught.value.code or 0)
+    assert "" == capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(past: StateDir, tmp_path: Path) -> None:
+    """`warm-reconcile history traefik | head -1` ends quietly."""
+    del past
+    config = tmp_path / "traefik.json"
+    probe = {"kind": "identity", "target_unit": "a.service", "url": "http://127.0.0.1:9/"}
+    data = {"state_dir": str(tmp_path / "state"), "caller": "a.service", "probes": [probe]}
+    config.write_text(json.dumps({**data, "source": {"kind": "directory", "path": "/r"}}))
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            '"$@" | true',
+            "sh",
+            sys.executable,
+            "-m",
+            "runner.console.cli",
+            "history",
+            "traefik",
+            "--config",
+            str(config),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert ("", "") == (done.stdout, done.stderr)
