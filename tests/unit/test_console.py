@@ -242,6 +242,19 @@ def test_a_terminal_without_a_size_is_written_to(terminal: Terminal) -> None:
     assert "gate: 2/3 passes" in terminal.shown()
 
 
+def test_a_story_for_a_file_has_no_live_line_and_no_escapes() -> None:
+    """The same lines without a terminal: nothing that would have to be cleared again."""
+    out = io.StringIO()
+    watcher = TerminalWatcher(out)
+    watcher.gate(progress(GOOD))
+    watcher.warn(ReconcileError("no space left"))
+    watcher.entered(State.STRANDED, Attempt("a"), NoFallback("none is left"))
+    warning, step = out.getvalue().splitlines()
+    assert "warning: no space left" == warning
+    assert step.endswith("stranded      none is left")
+    assert "\x1b" not in out.getvalue()
+
+
 # Sentences ---------------------------------------------------------------------------------------
 
 VERDICTS: list[Verdict] = [
