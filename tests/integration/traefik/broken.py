@@ -37,11 +37,12 @@ REAL, PORT = {real!r}, {port}
 def start():
     return subprocess.Popen([REAL, *sys.argv[1:]])
 
-def wait_until_the_gate_has_passed_once():
+def wait_until_the_gate_has_passed():
+    # Rounds don't overlap: when a second one has got its answer, the first one is over.
     while True:
         try:
             with open("access.log") as log:
-                if any("identity HTTP/1.1\\" 200 " in line for line in log):
+                if sum("identity HTTP/1.1\\" 200 " in line for line in log) >= 2:
                     return
         except FileNotFoundError:
             pass
@@ -86,7 +87,7 @@ def _answering(answer: str) -> Callable[[App, str], object]:
 
 DIES: Final = """\
 child = start()
-wait_until_the_gate_has_passed_once()
+wait_until_the_gate_has_passed()
 child.kill()
 child.wait()
 os.kill(os.getpid(), signal.SIGKILL)
@@ -94,7 +95,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 HANGS: Final = """\
 child = start()
-wait_until_the_gate_has_passed_once()
+wait_until_the_gate_has_passed()
 child.send_signal(signal.SIGSTOP)
 child.wait()
 """
@@ -107,6 +108,11 @@ os.execv(REAL, [REAL, *sys.argv[1:]])
 STARTS_TOO_LATE: Final = """\
 time.sleep(60)
 os.execv(REAL, [REAL, *sys.argv[1:]])
+"""
+
+IGNORES_ITS_END: Final = """\
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+serve(lambda connection: time.sleep(60))
 """
 
 STRANGER: Final = """\
@@ -216,8 +222,10 @@ CATALOGUE: Final = (
     ),
     Broken(
         "exits at once: its port is none",
-        _configured(web='address: "127.0.0.1:nonsense"'),
-        r"^process: the process exited with status 1: .*",
+        lambda app, label: app.release(
+            label, static=app.static().replace(f":{app.port}", ":nonsense")
+        ),
+        r"^process: the process exited with status 1: .*tcp/nonsense: unknown port",
     ),
     Broken(
         "dies after it has passed",

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 from attrs import evolve, frozen
 
 from runner.console.watchers import choose_watcher
+from runner.reconcile.answers import TOKEN_HEADER
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.config import load
 from runner.reconcile.driver import Policy, Run
@@ -27,7 +28,6 @@ from runner.reconcile.history import History, open_history
 from runner.reconcile.instances import Instances
 from runner.reconcile.journal import open_journal
 from runner.reconcile.lock import hold
-from runner.reconcile.answers import TOKEN_HEADER
 from runner.reconcile.process import IDENTITY_PATH
 from runner.reconcile.statedir import StateDir, find_state, open_state
 from runner.reconcile.steps import Commit, Committed

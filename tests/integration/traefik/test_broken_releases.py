@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from traefik.broken import CATALOGUE, NOT_WHAT_IT_PROMISES, Broken
+from traefik.broken import CATALOGUE, IGNORES_ITS_END, NOT_WHAT_IT_PROMISES, Broken, script
 from traefik.harness import App
 
 pytestmark = pytest.mark.traefik
@@ -60,6 +60,33 @@ def test_nothing_is_proven_by_a_first_release_that_is_not_what_it_promises(app: 
     assert re.search(NOT_WHAT_IT_PROMISES.reason, ran.reason), ran
     assert app.instances.running() == {}
     app.assert_never_committed("1.0.0")
+
+
+def test_a_release_that_rotted_in_the_store_never_takes_its_place(app: App) -> None:
+    """Its binary is not what was stored: that shows before last-good is touched."""
+    pid = app.make_last_good("1.0.0")
+    binary = app.executable("healthy", "#!/bin/sh\nexit 0\n")
+    entry = app.state.binaries / f"file-{binary.sha256}"
+    entry.mkdir()
+    (entry / "sha256").write_text(binary.sha256)
+    (entry / "traefik").write_text("#!/bin/sh\nexit 1\n")
+    app.release("2.0.0", binary=binary)
+    ran = app.run()
+    assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", "1.0.0"), ran
+    assert "has changed since it was stored" in ran.reason
+    assert app.assert_serving("1.0.0") == pid
+    app.assert_never_committed("2.0.0")
+
+
+def test_last_good_comes_back_after_a_release_that_ignores_its_end(app: App) -> None:
+    """It holds the port and shrugs off SIGTERM: it is killed, and last-good serves again."""
+    app.make_last_good("1.0.0")
+    app.configure(stop_timeout=0.5)
+    app.release("2.0.0", binary=script(app, "stubborn", IGNORES_ITS_END))
+    ran = app.run()
+    assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", "1.0.0"), ran
+    assert ran.reason.startswith("ping: no whole answer within"), ran.reason
+    app.assert_serving("1.0.0")
 
 
 def test_explain_tells_the_cause_and_the_evidence(app: App) -> None:

@@ -1,8 +1,8 @@
 """Last-good comes back by itself: after a power cut, and with the source of releases gone."""
 
 import shutil
-import subprocess
 from collections.abc import Callable
+from typing import Final
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_a_hung_last_good_is_restored(app: App) -> None:
 
 
 def test_an_instance_that_nobody_reaps_counts_as_ended(app: App) -> None:
-    """Where PID 1 is no init, an ended process stays as a zombie: an update must not wait for it."""
+    """Where PID 1 is no init, an ended process stays as a zombie: no update may wait for it."""
     app.make_last_good("1.0.0")  # started by this very process, which reaps it at the end only
     app.release("2.0.0")
     ran = app.run()
@@ -91,20 +91,22 @@ def _with_a_repository_that_is_gone(app: App) -> None:
     app.configure(git=f"file://{app.home}/gone.git")
 
 
+LOSSES: Final = (
+    (_without_a_directory, "can't be listed: No such file or directory"),
+    (_with_a_file_for_a_directory, "can't be listed: Not a directory"),
+    (_without_any_release, "the source offers no release"),
+    (_with_a_release_without_a_specification, "2.0.0: release.toml: "),
+    (_with_a_release_whose_specification_is_garbage, "2.0.0: release.toml: "),
+    (_with_a_release_without_a_configuration, "2.0.0 has no traefik.yml"),
+    (_with_a_release_that_leads_elsewhere, "link.yml is no plain file: refused"),
+    (_with_a_release_whose_binary_is_gone, "can't be read: No such file or directory"),
+    (_with_a_repository_that_is_gone, "gone.git"),
+)
+
+
 @pytest.mark.parametrize(
     ("lose", "reason"),
-    [
-        (_without_a_directory, "can't be listed: No such file or directory"),
-        (_with_a_file_for_a_directory, "can't be listed: Not a directory"),
-        (_without_any_release, "the source offers no release"),
-        (_with_a_release_without_a_specification, "2.0.0: release.toml: "),
-        (_with_a_release_whose_specification_is_garbage, "2.0.0: release.toml: "),
-        (_with_a_release_without_a_configuration, "2.0.0 has no traefik.yml"),
-        (_with_a_release_that_leads_elsewhere, "link.yml is no plain file: refused"),
-        (_with_a_release_whose_binary_is_gone, "can't be read: No such file or directory"),
-        (_with_a_repository_that_is_gone, "gone.git"),
-    ],
-    ids=lambda value: value.__name__.strip("_") if callable(value) else "",
+    [pytest.param(*loss, id=loss[0].__name__.replace("_", " ").strip()) for loss in LOSSES],
 )
 def test_last_good_is_left_alone_if_the_latest_is_unknown(
     app: App, lose: Callable[[App], None], reason: str

@@ -2,15 +2,18 @@
 
 import os
 import shutil
+import socket
 import subprocess
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 from traefik.conftest import WHEELS
-from traefik.harness import NEW, OLD, App
+from traefik.harness import NEW, OLD, PATIENCE, App, get, wait_for
 
 pytestmark = pytest.mark.traefik
 
@@ -45,6 +48,52 @@ def test_tells_committed_from_unchanged_if_asked(app: App) -> None:
     assert app.run("--detailed-exit-code").code == 0
     app.kill_instances()
     assert app.run("--detailed-exit-code").code == 11
+
+
+def test_a_request_in_flight_outlives_an_update(app: App) -> None:
+    """The old Traefik finishes what it has begun, while the new one serves everybody else."""
+    finish = threading.Event()
+    with socket.create_server(("127.0.0.1", app.other_port)) as backend:
+
+        def attend() -> None:
+            connection, _ = backend.accept()
+            with connection:
+                connection.recv(4096)
+                begun.set()
+                finish.wait(PATIENCE)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nDone")
+
+        begun = threading.Event()
+        backend.settimeout(PATIENCE)
+        site = f"""\
+http:
+  routers: {{site: {{rule: "Path(`/slow`)", service: site}}}}
+  services: {{site: {{loadBalancer: {{servers: [{{url: "http://127.0.0.1:{app.other_port}"}}]}}}}}}
+"""
+        app.release("1.0.0", dynamic=site)
+        assert app.reconcile_here() == "committed"
+        (old,) = app.instances.running()
+        app.release("2.0.0", dynamic=site)
+        with ThreadPoolExecutor() as pool:
+            attending = pool.submit(attend)
+            in_flight = pool.submit(get, app.port, "/slow", PATIENCE)
+            try:
+                assert begun.wait(PATIENCE)
+                run = app.begin()
+                wait_for(
+                    lambda: app.answering_token(frozenset({old})), "an answer of the new Traefik"
+                )
+                assert old in app.instances.running()
+                assert not in_flight.done()
+            finally:
+                finish.set()
+            attending.result(PATIENCE)
+            reply = in_flight.result(PATIENCE)
+        assert reply is not None
+        assert (reply.status, reply.body) == (200, "Done")
+        ran = app.end(run)
+    assert (ran.code, ran.outcome, ran.serving) == (0, "committed", "2.0.0"), ran
+    app.assert_serving("2.0.0")
 
 
 def test_passes_a_release_that_redirects_everything_but_its_gate(app: App) -> None:

@@ -4,11 +4,12 @@ Nothing that answers there speaks for the candidate; so nothing is committed, de
 candidate itself may be.
 """
 
+import contextlib
 import re
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -22,12 +23,12 @@ pytestmark = pytest.mark.traefik
 ByHand = Callable[..., subprocess.Popen[bytes]]
 
 
-def start_old(app: App, by_hand: ByHand, *, web: str = "", token: str = "") -> None:
-    """Start an old Traefik on the app's port, with the gate of an earlier deployment if given."""
+def start_old(app: App, by_hand: ByHand, *, web: str = "", gate: bool = False) -> None:
+    """Start an old Traefik on the app's port, if told to with the gate of an earlier deployment."""
     home = app.release("", into=app.home / "old", static=app.static(web=web))
-    if token:
+    if gate:
         (home / "dynamic" / "warm-reconcile.yml").write_text(GATE)
-    by_hand(home, {TOKEN_VARIABLE: token})
+    by_hand(home, {TOKEN_VARIABLE: "0123-1"})
     wait_for_ping(app.port)
 
 
@@ -52,14 +53,14 @@ def test_an_old_instance_with_a_gate_answers_for_a_dead_candidate(
     app: App, by_hand: ByHand
 ) -> None:
     """The same with an identity of its own: that of an older deployment."""
-    start_old(app, by_hand, token="0123-1")
+    start_old(app, by_hand, gate=True)
     app.release("1.0.0")
     assert_stranded(app, r"^process: the process exited with status 1: .*address already in use")
 
 
 def test_an_old_instance_answers_with_an_older_token(app: App, by_hand: ByHand) -> None:
     """The candidate lives, elsewhere; what answers is the same release of an older deployment."""
-    start_old(app, by_hand, token="0123-1")
+    start_old(app, by_hand, gate=True)
     app.release("1.0.0", static=app.static(port=app.other_port))
     assert_stranded(app, r"^identity: another deployment answers: its token is not this one's")
 
@@ -67,7 +68,7 @@ def test_an_old_instance_answers_with_an_older_token(app: App, by_hand: ByHand) 
 def test_an_old_instance_shares_the_port_of_a_live_candidate(app: App, by_hand: ByHand) -> None:
     """The kernel deals connections to both: some rounds pass, and none of the streaks may hold."""
     app.configure(window=1.5)
-    start_old(app, by_hand, web="reusePort: true", token="0123-1")
+    start_old(app, by_hand, web="reusePort: true", gate=True)
     app.release("1.0.0", static=app.static(web="reusePort: true"))
     assert_stranded(app, r"^identity: another deployment answers|^too late: ")
 
@@ -77,7 +78,7 @@ def test_an_old_instance_goes_on_answering_while_the_candidate_comes_up_and_dies
 ) -> None:
     """The candidate shares the port for a while, then dies: the old one's answers don't save it."""
     app.configure(window=1.5)
-    start_old(app, by_hand, web="reusePort: true", token="0123-1")
+    start_old(app, by_hand, web="reusePort: true", gate=True)
     lives_shortly = "child = start()\ntime.sleep(0.5)\nchild.kill()\nchild.wait()\nsys.exit(3)\n"
     app.release(
         "1.0.0",
@@ -90,46 +91,55 @@ def test_an_old_instance_goes_on_answering_while_the_candidate_comes_up_and_dies
 # Strangers ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def stranger(app: App) -> Iterator[Callable[[bytes], None]]:
-    """Answer everything on the app's port with the same bytes, from threads of this process."""
-    over = threading.Event()
-    threads: list[threading.Thread] = []
+class Stranger:
+    """Answers everything on a port with the same bytes, from threads of this process."""
 
-    def attend(connection: socket.socket, answer: bytes) -> None:
-        with connection:
-            connection.settimeout(5)
-            try:
-                if connection.recv(4096):
-                    connection.sendall(answer)
-                    if not answer:
-                        over.wait(30)
-            except OSError:
-                pass  # whoever asked has gone
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
 
-    def listen(server: socket.socket, answer: bytes) -> None:
+    def start(self, answer: bytes) -> None:
+        """Take the port; answer nothing at all if there is no answer."""
+        server = socket.create_server(("127.0.0.1", self._port), backlog=64)
+        self._spawn(self._listen, server, answer)
+
+    def stop(self) -> None:
+        """Give the port back, and end all threads."""
+        self._over.set()
+        for thread in self._threads:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in self._threads)
+
+    def _spawn(
+        self, work: Callable[[socket.socket, bytes], None], *on: socket.socket | bytes
+    ) -> None:
+        thread = threading.Thread(target=work, args=on)
+        thread.start()
+        self._threads.append(thread)
+
+    def _listen(self, server: socket.socket, answer: bytes) -> None:
         with server:
             server.settimeout(0.05)
-            while not over.is_set():
-                try:
-                    connection, _ = server.accept()
-                except TimeoutError:
-                    continue
-                thread = threading.Thread(target=attend, args=(connection, answer))
-                thread.start()
-                threads.append(thread)
+            while not self._over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    self._spawn(self._attend, server.accept()[0], answer)
 
-    def start(answer: bytes) -> None:
-        server = socket.create_server(("127.0.0.1", app.port), backlog=64)
-        thread = threading.Thread(target=listen, args=(server, answer))
-        thread.start()
-        threads.append(thread)
+    def _attend(self, connection: socket.socket, answer: bytes) -> None:
+        with connection, contextlib.suppress(OSError):  # whoever asked may have gone
+            connection.settimeout(5)
+            if connection.recv(4096):
+                connection.sendall(answer)
+                if not answer:
+                    self._over.wait(30)
 
-    yield start
-    over.set()
-    for thread in threads:
-        thread.join(30)
-    assert not any(thread.is_alive() for thread in threads)
+
+@pytest.fixture
+def stranger(app: App) -> Iterator[Stranger]:
+    """Somebody who may take the app's port."""
+    stranger = Stranger(app.port)
+    yield stranger
+    stranger.stop()
 
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nOK"
@@ -137,11 +147,9 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: cl
 SILENT = b""
 
 
-def test_a_stranger_answers_for_a_dead_candidate(
-    app: App, stranger: Callable[[bytes], None]
-) -> None:
+def test_a_stranger_answers_for_a_dead_candidate(app: App, stranger: Stranger) -> None:
     """It holds the port and answers 200 OK to everything; the candidate can't listen."""
-    stranger(FINE)
+    stranger.start(FINE)
     app.release("1.0.0")
     assert_stranded(app, r"^process: the process exited with status 1: .*address already in use")
 
@@ -155,23 +163,27 @@ def test_a_stranger_answers_for_a_dead_candidate(
     ],
 )
 def test_a_stranger_answers_for_a_candidate_that_listens_elsewhere(
-    app: App, stranger: Callable[[bytes], None], answer: bytes, reason: str
+    app: App, stranger: Stranger, answer: bytes, reason: str
 ) -> None:
     """The candidate is alive and well, but not where it is asked."""
-    stranger(answer)
+    stranger.start(answer)
     app.release("1.0.0", static=app.static(port=app.other_port))
     assert_stranded(app, reason)
 
 
 def test_last_good_can_not_come_back_where_a_stranger_took_its_port(
-    app: App, stranger: Callable[[bytes], None]
+    app: App, stranger: Stranger
 ) -> None:
     """Nobody is to blame but the stranger: stranded, no quarantine, and well again without it."""
     app.make_last_good("1.0.0")
     app.kill_instances()
-    stranger(FINE)
+    stranger.start(FINE)
     ran = app.run()
     assert (ran.code, ran.outcome, ran.serving) == (20, "stranded", None), ran
     assert re.search(r"address already in use", ran.reason), ran.reason
     assert app.proven() == ["1.0.0"]
     assert app.quarantined() == {}
+    stranger.stop()
+    again = app.run()
+    assert (again.code, again.outcome, again.serving) == (0, "restored", "1.0.0"), again
+    app.assert_serving("1.0.0")

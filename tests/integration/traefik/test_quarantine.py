@@ -2,6 +2,7 @@
 
 import pytest
 
+from traefik.broken import script
 from traefik.harness import OLD, App
 
 pytestmark = pytest.mark.traefik
@@ -37,12 +38,16 @@ def test_force_tries_it_again(rolled_back: App) -> None:
 
 def test_force_ends_the_quarantine_of_a_release_that_passes_now(app: App) -> None:
     """What kept it from passing has gone: it is committed, and in quarantine no longer."""
+    obstacle = app.home / "obstacle"
+    obstacle.touch()
+    exits = f"if os.path.exists({str(obstacle)!r}):\n    sys.exit(1)\n"
     app.make_last_good("1.0.0")
-    app.release("2.0.0")
-    app.configure(timeout=0.001)  # too short for any answer: also last-good's
-    assert app.reconcile_here() == "stranded"
-    app.configure()
-    ran = app.run()
+    app.release(
+        "2.0.0", binary=script(app, "2.0.0", exits + "os.execv(REAL, [REAL, *sys.argv[1:]])\n")
+    )
+    assert app.reconcile_here() == "rolled back"
+    obstacle.unlink()
+    ran = app.run("--force")
     assert (ran.code, ran.outcome, ran.serving) == (0, "committed", "2.0.0"), ran
     app.assert_serving("2.0.0")
     assert app.quarantined() == {}
