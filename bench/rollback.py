@@ -9,7 +9,7 @@ from typing import Final
 from apps import AGE, STOP_LIMIT, App, Bench, lay_out
 from attrs import define, frozen
 from pings import Pings
-from rows import Row, Section, milliseconds
+from rows import BenchError, Row, Section, milliseconds
 
 WINDOW: Final = 0.5
 """The stability window, in seconds."""
@@ -115,6 +115,8 @@ def _roll_back(app: App) -> Rollback:
     deploying = ran.at("DEPLOYING", "CandidateFound")
     deployed = ran.at("GATING", "Deployed")
     judged = ran.at("CHOOSING", "Judged")
+    if not deploying < last < judged < first:
+        raise BenchError(f"somebody else answers on port {app.port}: {last}, {first}, {ran}")
     ended = ran.at("ROLLED_BACK", "Judged") - WINDOW
     return Rollback(
         outage=first - last,

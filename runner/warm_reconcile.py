@@ -26,6 +26,7 @@ from runner.console.watchers import choose_watcher
 from runner.reconcile import config as configs
 from runner.reconcile.config import AppConfig, DirectorySource
 from runner.reconcile.driver import Policy, Run
+from runner.reconcile.errors import StateError
 from runner.reconcile.instances import Instances
 from runner.reconcile.journal import open_journal
 from runner.reconcile.lock import hold
@@ -85,7 +86,10 @@ def make_source(config: AppConfig, mirror: Path) -> Source:
 @contextlib.contextmanager
 def make_world(config: AppConfig, state: StateDir) -> Generator[ProcessWorld]:
     """Wire the world of an app; its network resources end with the context."""
-    prober = Prober(config.probes)
+    try:
+        prober = Prober(config.probes)
+    except OSError as error:
+        raise StateError(f"no probe can be asked from this host: {error.strerror}") from error
     try:
         yield ProcessWorld(
             store=Store(

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import cattrs
 from attrs import asdict, frozen
@@ -22,6 +22,9 @@ from runner.reconcile.steps import (
     Deploy,
     Judged,
     LastGoodAbsent,
+    LastGoodLive,
+    NothingDeployable,
+    RollbackDue,
     RunGate,
     Verify,
 )
@@ -82,6 +85,7 @@ def plan(survey: Survey) -> View:
     if survey.engine:
         return View({"app": survey.app, "does": "nothing", "because": survey.engine}, survey.engine)
     event = assess(facts)
+    given_up = facts.wanted
     match event:
         case CandidateFound(release):
             does = f"deploy {release.label}, gate it, commit it if it is healthy"
@@ -89,10 +93,17 @@ def plan(survey: Survey) -> View:
             does = f"gate {deployment.release.label} again, commit it if it is healthy"
         case LastGoodAbsent(release, _):
             does = f"deploy {release.label} again and gate it"
-        case _:
+        case LastGoodLive():
             does = "look at what is live, and touch nothing if it is healthy"
+        case RollbackDue(candidate, _):
+            given_up = candidate
+            does = f"fall back from {candidate.label}"
+        case NothingDeployable():
+            does = "do nothing"
+        case _:
+            assert_never(event)
     because = tell(event)
-    older = [release.label for release in facts.proven if release != facts.wanted]
+    older = [release.label for release in facts.proven if release != given_up]
     fallbacks = older[: survey.fallback_depth]
     data = {
         "app": survey.app,

@@ -86,7 +86,9 @@ class Prober:
             async with asyncio.timeout(limit):
                 found = await self._exchange(question, deployment, limit)
         except (TimeoutError, httpx.ConnectTimeout):
-            found = result(question, Answer.FAIL, f"no whole answer within {limit:.2g} s")
+            # A systemctl that hangs says nothing about the unit that it was asked about.
+            silent = Answer.INCONCLUSIVE if isinstance(question, UnitActive) else Answer.FAIL
+            found = result(question, silent, f"no whole answer within {limit:.2g} s")
         except _CannotAskError as error:
             found = _cannot_ask(question, error.cause)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:

@@ -108,8 +108,8 @@ class ProcessWorld:
         self.instances.prune(running)
 
     def _process(self, deployment: Deployment) -> ProbeResult:
-        status = self.instances.exit_status(deployment.token)
         running = self.instances.running()
+        status = self.instances.exit_status(deployment.token)  # after: it may end in between
         words = self.instances.last_words(deployment.token)
         if status is not None or deployment.token not in running:
             how = "is not running" if status is None else _describe_exit(status)

@@ -300,7 +300,7 @@ def test_an_interruption_is_part_of_the_story(ask: Ask, past: StateDir) -> None:
     assert "the run before was killed; this one takes it up" in ask("explain")[1]
 
 
-@pytest.mark.parametrize("number", ["0", "4"])
+@pytest.mark.parametrize("number", ["4", "999999"])
 def test_an_attempt_that_is_not_there_is_64(ask: Ask, past: StateDir, number: str) -> None:
     """Any number that has no attempt gets the same answer."""
     code, out, err = ask("explain", f"--number={number}")
@@ -310,7 +310,7 @@ def test_an_attempt_that_is_not_there_is_64(ask: Ask, past: StateDir, number: st
     assert past.journal.exists()
 
 
-@pytest.mark.parametrize("number", ["-1", "1" + "0" * 30, "-1" + "0" * 30, "first"])
+@pytest.mark.parametrize("number", ["0", "-1", "1" + "0" * 30, "-1" + "0" * 30, "first"])
 def test_a_number_that_no_attempt_can_have_is_64(ask: Ask, past: StateDir, number: str) -> None:
     """More than the database can count to is a wrong command line, not a broken journal."""
     assert ExitCode.USAGE == ask("explain", f"--number={number}")[0]
@@ -322,7 +322,7 @@ def test_an_app_without_any_attempt_cannot_be_explained(ask: Ask) -> None:
     assert ExitCode.USAGE == ask("explain")[0]
 
 
-@pytest.mark.parametrize("lines", ["-1", "1" + "0" * 30, "many", ""])
+@pytest.mark.parametrize("lines", ["0", "-1", "1" + "0" * 30, "many", ""])
 def test_a_number_of_lines_that_is_none_is_64(ask: Ask, past: StateDir, lines: str) -> None:
     """A typing error is told as one."""
     code, out, err = ask("history", f"--lines={lines}")
