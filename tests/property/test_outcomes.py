@@ -4,7 +4,7 @@ Safety alone would be kept by a machine that never commits. These are the other 
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import pytest
@@ -310,22 +310,29 @@ class Drawn:
         return self._data.draw(st.sampled_from(list(options)), label=what)
 
 
-@given(st.data(), st.sampled_from([(), (OLD,), BOTH]))
-def test_a_failing_traefik_can_never_be_committed(
-    data: st.DataObject, proven: tuple[Release, ...]
-) -> None:
-    """Whatever fails, is cut off, restarts or comes back: a release that never passes its gate
-    is never last-good, and what was proven stays proven.
-    """
-    choose = Drawn(data, broken=NEW)
+def disturbed(
+    choose: Drawn, proven: tuple[Release, ...], runs: int
+) -> Iterator[tuple[Disk, Deployment | None]]:
+    """Do runs in which anything may happen; yield what is on the disk and live after each."""
     disk, live = Disk(proven=proven), None
-    for _ in range(data.draw(st.integers(1, 4), label="runs")):
+    for _ in range(runs):
         journal = MemoryJournal(choose, disk)
         world = ModelWorld(choose, FakeClock(), (NEW, GOOD, OFFLINE), live_now=live)
         choose.world = world
         with contextlib.suppress(PowerCut):
             make_run(journal, world).to_the_end()
         disk, live = journal.disk, world.live_now
+        yield disk, live
+
+
+@given(st.data(), st.sampled_from([(), (OLD,), BOTH]), st.integers(1, 4))
+def test_a_failing_traefik_can_never_be_committed(
+    data: st.DataObject, proven: tuple[Release, ...], runs: int
+) -> None:
+    """Whatever fails, is cut off, restarts or comes back: a release that never passes its gate
+    is never last-good, and what was proven stays proven.
+    """
+    for disk, _ in disturbed(Drawn(data, broken=NEW), proven, runs):
         assert NEW not in disk.proven
         assert set(proven) <= set(disk.proven)
 
@@ -349,20 +356,14 @@ def test_every_run_ends(data: st.DataObject, proven: tuple[Release, ...]) -> Non
     assert world.clock.time - began <= 10.0 * 4  # one look and three gates of ten seconds
 
 
-@given(st.data())
-def test_a_healthy_proven_release_ends_up_live(data: st.DataObject) -> None:
+@given(st.data(), st.integers(0, 3))
+def test_a_healthy_proven_release_ends_up_live(data: st.DataObject, runs: int) -> None:
     """L2: after any mishaps, one undisturbed run ends with a proven release live, and the next
     run finds nothing to do.
     """
-    choose = Drawn(data, broken=NEW)
     disk, live = Disk(proven=BOTH), None
-    for _ in range(data.draw(st.integers(0, 3), label="disturbed runs")):
-        journal = MemoryJournal(choose, disk)
-        world = ModelWorld(choose, FakeClock(), (NEW, GOOD, OFFLINE), live_now=live)
-        choose.world = world
-        with contextlib.suppress(PowerCut):
-            make_run(journal, world).to_the_end()
-        disk, live = journal.disk, world.live_now
+    for disk, live in disturbed(Drawn(data, broken=NEW), BOTH, runs):  # noqa: B007 - the last
+        pass
 
     def calm(what: str, options: Sequence[T]) -> T:
         is_broken = world.live_now is not None and world.live_now.release == NEW
