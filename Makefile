@@ -11,10 +11,10 @@ run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
 
 test: .venv/.ready
-	.venv/bin/python -m pytest -n auto -m "not slow" $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n 4 --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 test-all: .venv/.ready
-	.venv/bin/python -m pytest -n auto $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
 bench: .venv/.ready
 	.venv/bin/python bench/run.py --write

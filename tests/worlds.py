@@ -12,7 +12,12 @@ from attrs import define, evolve, field, frozen
 
 from runner.reconcile.attempt import Attempt, Entry, Interrupted, blamed, remember
 from runner.reconcile.driver import Policy, Run
-from runner.reconcile.errors import DeployError, EngineUnreachableError, ReconcileError
+from runner.reconcile.errors import (
+    DeployError,
+    EngineUnreachableError,
+    NotPreparedError,
+    ReconcileError,
+)
 from runner.reconcile.gate import GatePolicy, Progress
 from runner.reconcile.machine import State
 from runner.reconcile.ports import Journal, Journaled
@@ -163,6 +168,7 @@ class MemoryJournal:
 DEPLOYS = (
     "done",
     "refused, untouched",
+    "unprepared, untouched",
     "failed, nothing left",
     "failed, but it runs",
     "unreachable, untouched",
@@ -206,6 +212,8 @@ class ModelWorld:
             self.live_now = None
         if outcome.startswith("cut"):
             raise PowerCut
+        if outcome.startswith("unprepared"):
+            raise NotPreparedError("it can't be got ready")
         if outcome.startswith("unreachable"):
             raise EngineUnreachableError("the engine is down")
         if outcome != "done":

@@ -47,7 +47,7 @@ def tell(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an even
             return f"out of reach: {reason}"
         case Deployed(deployment):
             return f"{deployment.release.label} is deployed"
-        case DeployFailed(deployment, reason):
+        case DeployFailed(deployment, reason, _):
             return f"{deployment.release.label} can't be deployed: {reason}"
         case Judged(verdict):
             return tell_verdict(verdict)

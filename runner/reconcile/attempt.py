@@ -105,8 +105,8 @@ def remember(attempt: Attempt, entry: Entry) -> Attempt:  # noqa: C901, PLR0911,
                 guilty=guilty,
                 note=reason,
             )
-        case DeployFailed(deployment, reason):
-            return _against(attempt, deployment.release, reason, guilty=True)
+        case DeployFailed(deployment, reason, guilty):
+            return _against(attempt, deployment.release, reason, guilty=guilty)
         case Judged(verdict):
             return _judged(evolve(attempt, verdict=verdict), verdict)
         case CommitFailed(release, reason):

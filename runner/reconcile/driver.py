@@ -6,7 +6,12 @@ from attrs import frozen
 
 from runner.reconcile.attempt import Attempt, remember
 from runner.reconcile.decide import next_effect
-from runner.reconcile.errors import DeployError, EngineUnreachableError, ReconcileError
+from runner.reconcile.errors import (
+    DeployError,
+    EngineUnreachableError,
+    NotPreparedError,
+    ReconcileError,
+)
 from runner.reconcile.gate import GatePolicy, judge
 from runner.reconcile.machine import ReconcileMachine, State
 from runner.reconcile.plan import Facts, assess, choose_fallback
@@ -130,7 +135,8 @@ class Run:
         try:
             self.world.deploy(effect.deployment)
         except DeployError as error:
-            return DeployFailed(effect.deployment, error.message)
+            guilty = not isinstance(error, NotPreparedError)
+            return DeployFailed(effect.deployment, error.message, guilty)
         except EngineUnreachableError as error:
             return Unreachable(error.message)
         return Deployed(effect.deployment)

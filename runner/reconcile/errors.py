@@ -10,6 +10,7 @@
     ├── LockedError                nobody: another run holds the app
     ├── SourceUnreachableError     the outside: the latest release can't be known now
     ├── DeployError                the release, or what it meets on the host: it is not serving
+    │   └── NotPreparedError       ... the host: it could not be got ready, and nothing was touched
     └── EngineUnreachableError     the host: whatever runs the app can't be asked or told anything
 
     InternalError                  ourselves; printed with a traceback
@@ -77,6 +78,10 @@ class SourceUnreachableError(ReconcileError):
 
 class DeployError(ReconcileError):
     exit_code = ExitCode.STRANDED
+
+
+class NotPreparedError(DeployError):
+    pass
 
 
 class EngineUnreachableError(ReconcileError):

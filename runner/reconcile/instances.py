@@ -8,11 +8,13 @@ leaves nothing behind that the next one can't find, and a pid that was used agai
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
 
@@ -27,6 +29,8 @@ LOG: Final = "traefik.log"
 TOKEN_VARIABLE: Final = "WARM_RECONCILE_TOKEN"  # noqa: S105 - the name of a variable
 KILL_TIMEOUT: Final = 5.0
 """Seconds that the kernel gets to end a process after SIGKILL."""
+DYING: Final = 1.0
+"""Seconds that a program may take from its last thread to its exit status."""
 RELEASE_POLL: Final = 0.01
 """Seconds between two looks at the sockets of an instance that is stopping."""
 LOG_TAIL: Final = 2000
@@ -142,24 +146,43 @@ class Instances:
                 return
             time.sleep(RELEASE_POLL)
 
-    def await_end(self, processes: list[psutil.Process], timeout: float) -> None:
+    def await_end(
+        self, processes: list[psutil.Process], timeout: float, successor: str = ""
+    ) -> None:
         """Wait ``timeout`` seconds for these to end, then SIGKILL them.
+
+        Where the instance with the token ``successor`` has ended meanwhile, leave them as they are:
+        the gate must hear of it now, and whatever is deployed next will ask them to stop again.
 
         Raises:
             DeployError: one is still there after that.
         """
-        for process in _await_end(processes, timeout):
+        for process in _await_end(processes, timeout, lambda: self._has_status(successor)):
+            if self._has_status(successor):
+                return
             _signal(process, signal.SIGKILL)
-        left = _await_end(processes, KILL_TIMEOUT)
+        left = _await_end(processes, KILL_TIMEOUT, lambda: False)
         for child in self._children.values():
             child.poll()  # collect its status: nobody else will
         if left:
             raise DeployError(f"process {left[0].pid} survived SIGKILL for {KILL_TIMEOUT:g} s")
 
-    def exit_status(self, token: str) -> int | None:
-        """Tell the exit status of an instance that this very process started, if it has ended."""
+    def exit_status(self, token: str, *, gone: bool = False) -> int | None:
+        """Tell the exit status of an instance that this very process started, if it has ended.
+
+        ``gone`` says that it is no longer in the list of processes: the main thread of a dying
+        program leaves that list a little before the program has a status.
+        """
         child = self._children.get(token)
-        return child.poll() if child else None
+        if child is None or not gone:
+            return child.poll() if child else None
+        try:
+            return child.wait(DYING)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _has_status(self, token: str) -> bool:
+        return self.exit_status(token) is not None
 
     def last_words(self, token: str) -> str:
         """Quote the last line of an instance's log."""
@@ -193,25 +216,36 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
         raise DeployError(f"process {process.pid} belongs to somebody else") from error
 
 
-def _await_end(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
-    """Wait until these have ended; list those that have not.
+def _await_end(
+    processes: list[psutil.Process], timeout: float, is_moot: Callable[[], bool]
+) -> list[psutil.Process]:
+    """Wait until these have ended, or it no longer matters; list those that have not.
 
     Not ``psutil.wait_procs``: it collects the exit status of our children, which ``Popen`` then
     makes up, and waits for the zombies of others, which have ended.
     """
     deadline = time.monotonic() + timeout
     while left := [process for process in processes if not _has_ended(process)]:
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= deadline or is_moot():
             break
         time.sleep(RELEASE_POLL)
     return left
 
 
 def _has_ended(process: psutil.Process) -> bool:
+    """Ask the kernel: a zombie whose other threads still run, and listen, has not ended."""
     try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        if not process.is_running():  # somebody else has its pid by now
+            return True
+        descriptor = os.pidfd_open(process.pid)
+    except (ProcessLookupError, psutil.NoSuchProcess):
         return True
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(0))
+    finally:
+        os.close(descriptor)
 
 
 def _why(error: OSError) -> str:

@@ -36,6 +36,7 @@ class World(Protocol):
         Absolute and repeatable: it starts from whatever a killed run left behind.
 
         Raises:
+            NotPreparedError: the host can't get it ready; nothing was touched.
             DeployError: the release can't be put in place.
             EngineUnreachableError: the engine can't be told.
         """

@@ -5,12 +5,14 @@ that want the real Traefik without an engine. Its order is stop-first: the old i
 one listen on the same ports.
 """
 
+import time
 from pathlib import Path
 from typing import Final, Protocol
 
 from attrs import frozen
 
 from runner.reconcile.answers import TOKEN_HEADER
+from runner.reconcile.errors import DeployError, NotPreparedError
 from runner.reconcile.instances import TOKEN_VARIABLE, Instances
 from runner.reconcile.probes import Prober
 from runner.reconcile.vocabulary import (
@@ -32,7 +34,8 @@ http:
   routers:
     warm-reconcile:
       rule: "Path(`{IDENTITY_PATH}`) && (ClientIP(`127.0.0.0/8`) || ClientIP(`::1`))"
-      # The largest that is not reserved (MaxInt64 - 1000): above an entrypoint's redirect.
+      # The largest that is not reserved (MaxInt64 - 1000). The redirect of a whole entrypoint is
+      # above it unless it is given a priority, too: `redirections.entryPoint.priority: 1000`.
       priority: 9223372036854774807
       service: api@internal
       middlewares: [warm-reconcile-version, warm-reconcile-token]
@@ -84,15 +87,13 @@ class ProcessWorld:
         return self.instances.read(token)
 
     def deploy(self, deployment: Deployment) -> None:
-        # All that can fail without touching what serves comes before the stop.
-        self.store.check(deployment.release, deep=True)
-        files = self.store.files(deployment.release.digest)
-        binary = self.store.binary(deployment.release.digest)
-        self.instances.prepare(deployment, files, GATE)
+        binary = self._prepare(deployment)
+        deadline = time.monotonic() + self.stop_timeout
         old = self.instances.ask_to_stop()
         self.instances.await_release(old, self.stop_timeout)
         self.instances.start(deployment, binary)
-        self.instances.await_end(old, self.stop_timeout)
+        left = max(0.0, deadline - time.monotonic())
+        self.instances.await_end(old, left, successor=deployment.token)
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
         # The process first: if it has gone, whoever answers now is somebody else.
@@ -107,9 +108,19 @@ class ProcessWorld:
         self.store.prune(keep | {deployment.release.digest for deployment in live if deployment})
         self.instances.prune(running)
 
+    def _prepare(self, deployment: Deployment) -> Path:
+        """Do all that can fail without touching what serves; return the binary."""
+        digest = deployment.release.digest
+        try:
+            self.store.check(deployment.release, deep=True)
+            self.instances.prepare(deployment, self.store.files(digest), GATE)
+            return self.store.binary(digest)
+        except DeployError as error:
+            raise NotPreparedError(error.message, hint=error.hint) from error
+
     def _process(self, deployment: Deployment) -> ProbeResult:
         running = self.instances.running()
-        status = self.instances.exit_status(deployment.token)  # after: it may end in between
+        status = self.instances.exit_status(deployment.token, gone=deployment.token not in running)
         words = self.instances.last_words(deployment.token)
         if status is not None or deployment.token not in running:
             how = "is not running" if status is None else _describe_exit(status)

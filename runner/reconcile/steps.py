@@ -80,6 +80,8 @@ class DeployFailed:
 
     deployment: Deployment
     reason: str
+    guilty: bool
+    """The failure speaks against the release, and not against the host."""
 
 
 @frozen

@@ -46,7 +46,7 @@ EVENTS: tuple[Event, ...] = (
     NothingDeployable("why"),
     Unreachable("why"),
     Deployed(DEPLOYMENT),
-    DeployFailed(DEPLOYMENT, "why"),
+    DeployFailed(DEPLOYMENT, "why", guilty=True),
     Judged(HEALTHY),
     Judged(Unhealthy(DEPLOYMENT, "why", (), 1)),
     Judged(Inconclusive(DEPLOYMENT, "why", (), 1)),

@@ -104,6 +104,14 @@ STORIES = (
         blamed=(NEW,),
     ),
     Story(
+        *("upgrade unprepared", BOTH, GOOD, NEW, State.ROLLED_BACK, "D H E", GOOD, GOOD),
+        told={"deploy": ("unprepared, untouched",)},
+    ),
+    Story(
+        *("first deploy unprepared", (), None, NEW, State.UNDECIDED, "D H", None, None),
+        told={"deploy": ("unprepared, untouched",)},
+    ),
+    Story(
         *("upgrade lost", BOTH, GOOD, NEW, State.ROLLED_BACK, "D H B E", GOOD, GOOD),
         told={"deploy": (LOST,)},
         blamed=(NEW,),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from attrs import evolve
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from promises import GOOD, NEW, OLD
@@ -169,3 +170,5 @@ def make_run_on(journal: SqliteJournal | MemoryJournal, world: ModelWorld) -> St
 
 
 TestHost = Host.TestCase
+# A run of a host is worth many examples of a function.
+TestHost.settings = settings(max_examples=settings().max_examples // 2)

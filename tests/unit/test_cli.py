@@ -128,7 +128,9 @@ def interrupt(state: StateDir, *, decided: bool = False) -> None:
         journal.observe(CandidateFound(BAD), State.DEPLOYING, attempt)
         journal.intend(State.DEPLOYING, Deploy(deployment(BAD)))
         if decided:
-            journal.observe(DeployFailed(deployment(BAD), "no disk"), State.CHOOSING, attempt)
+            journal.observe(
+                DeployFailed(deployment(BAD), "no disk", guilty=True), State.CHOOSING, attempt
+            )
             journal.intend(State.ROLLING_BACK, Deploy(deployment(GOOD)))
 
 

@@ -266,7 +266,12 @@ VERDICTS: list[Verdict] = [
 
 def event_of(kind: type[Any]) -> Event:
     values: dict[str, object] = {"release": NEW, "candidate": NEW, "deployment": DEPLOYMENT}
-    values |= {"verdict": VERDICTS[0], "reason": "the reason", "remark": "the remark"}
+    values |= {
+        "verdict": VERDICTS[0],
+        "reason": "the reason",
+        "remark": "the remark",
+        "guilty": True,
+    }
     fields = [field.name for field in attrs.fields(kind)]
     event: Event = kind(**{name: values[name] for name in fields})
     return event

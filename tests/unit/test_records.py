@@ -163,7 +163,7 @@ def test_replaying_is_folding() -> None:
     entries: list[Entry] = [
         CandidateFound(RELEASE),
         Deploy(DEPLOYMENT),
-        DeployFailed(DEPLOYMENT, "no disk"),
+        DeployFailed(DEPLOYMENT, "no disk", guilty=True),
     ]
     expected = Attempt(
         "a",

@@ -42,7 +42,7 @@ def missing() -> Callable[[str], NoReturn]:
 
 @pytest.fixture(scope="session")
 def real(missing: Callable[[str], NoReturn]) -> dict[str, Binary]:
-    """Obtain the real Traefik of each version, once for all sessions to come."""
+    """Obtain the real Traefik of each version, once and for all."""
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     binaries = Binaries(cache, DOWNLOAD_LIMIT)

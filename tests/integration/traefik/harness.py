@@ -49,7 +49,7 @@ PATIENCE: Final = 20.0
 
 
 def cache_directory() -> Path:
-    """Name the directory of what is the same in every session: binaries, compiled modules."""
+    """Name the directory of what is the same in every test run: binaries, compiled modules."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "warm-reconcile-tests"
 

@@ -107,9 +107,11 @@ class CountedInstances(Instances):
             super().await_release(processes, timeout)
 
     @override
-    def await_end(self, processes: list[psutil.Process], timeout: float) -> None:
+    def await_end(
+        self, processes: list[psutil.Process], timeout: float, successor: str = ""
+    ) -> None:
         with self._countdown.around("await_end"):
-            super().await_end(processes, timeout)
+            super().await_end(processes, timeout, successor)
 
 
 class CountedWorld:

