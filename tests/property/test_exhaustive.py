@@ -27,6 +27,7 @@ def test_nothing_that_can_happen_breaks_a_promise(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a few hundred thousand moments, beside other tests
 def test_nor_when_the_source_goes_back(capsys: pytest.CaptureFixture[str]) -> None:
     """The same where the source may offer an older proven release as its latest, too."""
     assert_holds(explore(Universe((NEW, GOOD, OLD, OFFLINE), STARTS), check), capsys)
