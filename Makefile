@@ -5,7 +5,7 @@ UV := .bootstrap/bin/uv
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
 
-.PHONY: run test test-all bench docs lock clean
+.PHONY: run test test-all coverage bench docs lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
@@ -15,6 +15,12 @@ test: .venv/.ready
 
 test-all: .venv/.ready
 	.venv/bin/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
+
+coverage: .venv/.ready
+	.venv/bin/coverage erase
+	.venv/bin/coverage run -m pytest -n 4 --dist worksteal -m "not slow" $(PYTEST_ARGS)
+	.venv/bin/coverage combine --quiet
+	.venv/bin/coverage report
 
 bench: .venv/.ready
 	.venv/bin/python bench/run.py --write
@@ -31,8 +37,7 @@ lock: $(UV)
 	@touch $@
 
 $(UV):
-	@$(PYTHON) -m venv .bootstrap
-	@.bootstrap/bin/python -m pip install --quiet --disable-pip-version-check "uv==0.13.*"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .bootstrap "uv==0.13.*"
 
 clean:
 	rm -rf .venv .bootstrap .demo

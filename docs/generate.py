@@ -25,11 +25,11 @@ MEANS: dict[ExitCode, str] = {
     ExitCode.COMMITTED: "The latest release passed its gate and is last-good.",
     ExitCode.RESTORED: "Last-good was not live, or not healthy, and is serving again.",
     ExitCode.ROLLED_BACK: "A proven release is serving; the wanted one failed.",
-    ExitCode.STRANDED: "No release that passed its gate is serving.",
+    ExitCode.STRANDED: "No proven release is left that passes its gate now.",
     ExitCode.UNDECIDED: "The engine is out of reach or the gate could not ask. Nothing committed.",
     ExitCode.USAGE: "Wrong command line, or unknown app.",
     ExitCode.INTERNAL: "A defect of this program; it comes with a traceback.",
-    ExitCode.STATE: "The state directory or the journal is refused. Nothing was changed.",
+    ExitCode.STATE: "The state directory or the journal is refused, or can't be written.",
     ExitCode.LOCKED: "Another run holds the app.",
     ExitCode.ORDERING_REFUSED: "A probe would wait for its own caller. Reserved.",
     ExitCode.CONFIG: "The config has mistakes; the message lists all of them.",
@@ -78,8 +78,9 @@ def exit_codes() -> str:
 # Exit codes
 
 {NOTE}
-Below 20, a proven release is serving; from 64 on, the codes are those of `sysexits.h` and nothing
-was touched (except 70, which is a defect). In a unit, `SuccessExitStatus=12` lets a boot go on
+Below 20, a proven release is serving; from 64 on, the codes are those of `sysexits.h`, and the run
+did not begin (but 70 is a defect, and 74 may also come later: when the journal can't be written,
+nothing more is done, and the next run takes it up). In a unit, `SuccessExitStatus=12` lets a boot go on
 after a rollback.
 
 | code | name | meaning |
