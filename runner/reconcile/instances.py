@@ -140,7 +140,7 @@ class Instances:
             DeployError: one can't be ended, not even with SIGKILL.
         """
         deadline = time.monotonic() + timeout
-        while any(map(_is_listening, processes)):
+        while any(map(is_listening, processes)):
             if time.monotonic() > deadline:
                 self.await_end(processes, 0.0)
                 return
@@ -256,7 +256,8 @@ def _why(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def _is_listening(process: psutil.Process) -> bool:
+def is_listening(process: psutil.Process) -> bool:
+    """Say whether a process holds an internet socket that somebody could connect to."""
     try:
         sockets = process.net_connections(kind="inet")
     except psutil.Error:  # it has gone, or is a zombie

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from runner.reconcile.answers import TOKEN_HEADER
 from runner.reconcile.errors import DeployError, NotPreparedError
-from runner.reconcile.instances import TOKEN_VARIABLE, Instances
+from runner.reconcile.instances import TOKEN_VARIABLE, Instances, is_listening
 from runner.reconcile.probes import Prober
 from runner.reconcile.vocabulary import (
     Answer,
@@ -83,8 +83,9 @@ class ProcessWorld:
         running = self.instances.running()
         if len(running) != 1:
             return None
-        (token,) = running
-        return self.instances.read(token)
+        ((token, processes),) = running.items()
+        # One that is stopping serves what it has open, but nobody else: it is not live any more.
+        return self.instances.read(token) if any(map(is_listening, processes)) else None
 
     def deploy(self, deployment: Deployment) -> None:
         binary = self._prepare(deployment)

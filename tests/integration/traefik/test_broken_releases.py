@@ -1,10 +1,12 @@
 """Whatever is wrong with a release: it is never committed, and the reason says what it was."""
 
 import re
+import socket
 from collections.abc import Callable
 
 import pytest
 
+from runner.reconcile.steps import FallbackChosen, FallbackLive
 from traefik.broken import CATALOGUE, IGNORES_ITS_END, NOT_WHAT_IT_PROMISES, Broken, script
 from traefik.harness import App
 
@@ -38,6 +40,23 @@ def test_a_broken_release_is_never_committed(new_app: Callable[[str], App], brok
     assert re.search(broken.reason, stranded.reason), stranded.reason
     bare.assert_never_committed("1.0.0")
     assert bare.proven() == []
+
+
+def test_a_last_good_that_is_stopping_is_not_taken_for_one_that_is_live(app: App) -> None:
+    """It still serves a client that is slow, but nobody else: it has to be deployed again."""
+    broken = next(entry for entry in CATALOGUE if entry.name.startswith("exits at once"))
+    old = app.make_last_good("1.0.0")
+    broken.write(app, "2.0.0")
+    with socket.create_connection(("127.0.0.1", app.port)) as slow:
+        slow.sendall(b"GET /pi")
+        ran = app.run()
+    assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", "1.0.0"), ran
+    assert app.assert_serving("1.0.0") != old
+    with app.history() as history:
+        (last,) = history.attempts(1)
+        told = [type(entry) for _, entry in history.story(last.number)]
+    assert FallbackChosen in told
+    assert FallbackLive not in told
 
 
 def test_a_release_that_is_not_what_it_promises_touches_nothing(app: App) -> None:
