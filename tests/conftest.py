@@ -36,6 +36,14 @@ def need() -> Callable[[str], str]:
     return find
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests record as ``covered``: how much a search has seen, say."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "covered":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {text}")
+
+
 def missing(what: str) -> NoReturn:
     """End a test that lacks something of this machine."""
     if IN_CI:
