@@ -80,8 +80,8 @@ def exit_codes() -> str:
 {NOTE}
 Below 20, a proven release is serving; from 64 on, the codes are those of `sysexits.h`, and the run
 did not begin (but 70 is a defect, and 74 may also come later: when the journal can't be written,
-nothing more is done, and the next run takes it up). In a unit, `SuccessExitStatus=12` lets a boot go on
-after a rollback.
+nothing more is done, and the next run takes it up). In a unit, `SuccessExitStatus=12` lets a boot
+go on after a rollback.
 
 | code | name | meaning |
 |---|---|---|
