@@ -37,7 +37,7 @@ STORY: Final = (
     ("3.7.15", "A newer release appears", ExitCode.COMMITTED),
     (
         "3.8.0",
-        "A broken release appears: it can't even read its configuration",
+        "A broken release appears: its port is no number",
         ExitCode.ROLLED_BACK,
     ),
     ("3.8.0", "The same run once more: the broken release is not tried again", ExitCode.OK),
@@ -52,7 +52,7 @@ class Observer:
 
     port: int
     outage: float = 0.0
-    """Seconds without an answer since the last ``reset``."""
+    """Seconds without an answer; whoever reads it sets it back."""
     has_answered: bool = False
     _stop: threading.Event = field(factory=threading.Event)
 

@@ -21,6 +21,7 @@ from typing import Final, cast
 import cattrs
 import psutil
 
+from runner.reconcile.durable import prune
 from runner.reconcile.errors import DeployError
 from runner.reconcile.vocabulary import Deployment
 
@@ -196,10 +197,7 @@ class Instances:
 
     def prune(self, keep: frozenset[str]) -> None:
         """Remove the directories of all tokens but these."""
-        if self._directory.exists():
-            for entry in self._directory.iterdir():
-                if entry.name not in keep:
-                    shutil.rmtree(entry, ignore_errors=True)
+        prune(self._directory, keep)
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:

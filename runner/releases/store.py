@@ -13,11 +13,11 @@ from typing import Final
 
 from attrs import frozen
 
+from runner.reconcile.durable import prune, put
 from runner.reconcile.errors import DeployError, SourceUnreachableError
 from runner.reconcile.vocabulary import LatestUnknown, Release
 from runner.releases.binaries import Binaries
 from runner.releases.contents import Manifest, Origin, describe, hash_files, read_manifest
-from runner.releases.durable import prune, put
 from runner.releases.source import Source
 from runner.releases.versions import Label
 
