@@ -24,7 +24,19 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "d
 
 
 @pytest.fixture(scope="session")
-def need() -> Callable[[str], str]:
+def missing() -> Callable[[str], NoReturn]:
+    """End a test that lacks something of this machine: skipped on a laptop, a failure in CI."""
+
+    def end(what: str) -> NoReturn:
+        if IN_CI:
+            pytest.fail(f"{what}: in CI nothing is skipped")
+        pytest.skip(what)
+
+    return end
+
+
+@pytest.fixture(scope="session")
+def need(missing: Callable[[str], NoReturn]) -> Callable[[str], str]:
     """Find a tool: ``need("git")`` is its path."""
 
     def find(tool: str) -> str:
@@ -42,10 +54,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for name, text in report.user_properties:
             if name == "covered":
                 terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {text}")
-
-
-def missing(what: str) -> NoReturn:
-    """End a test that lacks something of this machine."""
-    if IN_CI:
-        pytest.fail(f"{what}: in CI nothing is skipped")
-    pytest.skip(what)

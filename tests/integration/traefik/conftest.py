@@ -29,18 +29,6 @@ PORTS: Final = range(20000, 32000)
 
 
 @pytest.fixture(scope="session")
-def missing() -> Callable[[str], NoReturn]:
-    """End a test that lacks something of this machine: skipped on a laptop, a failure in CI."""
-
-    def end(what: str) -> NoReturn:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{what}: in CI nothing is skipped")
-        pytest.skip(what)
-
-    return end
-
-
-@pytest.fixture(scope="session")
 def real(missing: Callable[[str], NoReturn]) -> dict[str, Binary]:
     """Obtain the real Traefik of each version, once and for all."""
     cache = cache_directory()
