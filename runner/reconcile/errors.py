@@ -7,6 +7,8 @@
     ├── ConfigError                the operator: a config that is missing, wrong or over budget
     ├── StateError                 the host: a state directory that is unsafe, unreadable or full
     │   └── JournalError           ... a journal that can't be read, or must not be
+    ├── OrderingError              the operator: a probe would wait for its own caller
+    │   └── UnprovenError          ... or nobody can show that it would not
     ├── LockedError                nobody: another run holds the app
     ├── SourceUnreachableError     the outside: the latest release can't be known now
     ├── DeployError                the release, or what it meets on the host: it is not serving
@@ -65,6 +67,19 @@ class StateError(ReconcileError):
 
 
 class JournalError(StateError):
+    pass
+
+
+class OrderingError(ReconcileError):
+    exit_code = ExitCode.ORDERING_REFUSED
+
+    def __init__(self, message: str, *, hint: str = "", chain: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.chain = chain
+        """Units, from the one that would be asked to the caller; each starts after the next."""
+
+
+class UnprovenError(OrderingError):
     pass
 
 
