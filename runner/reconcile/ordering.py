@@ -17,6 +17,7 @@ an instance out of every template that somebody names.
 from collections import deque
 from collections.abc import Iterator, Mapping
 from enum import Enum, unique
+from functools import cached_property
 from typing import NewType
 
 from attrs import field, frozen
@@ -86,15 +87,13 @@ class UnitGraph:
     edges: tuple[Edge, ...]
     aliases: Mapping[str, str] = field(factory=dict[str, str])
     """From another name of a unit to its own, or to a further alias."""
-    _known: frozenset[str] = field(init=False, repr=False, eq=False)
-    _ahead: Mapping[str, Mapping[str, Edge]] = field(init=False, repr=False, eq=False)
 
-    @_known.default
-    def _resolve_units(self) -> frozenset[str]:
+    @cached_property
+    def _known(self) -> frozenset[str]:
         return frozenset(map(self.resolve, self.units))
 
-    @_ahead.default
-    def _index(self) -> Mapping[str, Mapping[str, Edge]]:
+    @cached_property
+    def _ahead(self) -> Mapping[str, Mapping[str, Edge]]:
         ahead: dict[str, dict[str, Edge]] = {}
         for edge in self.edges:
             there = ahead.setdefault(self.resolve(edge.later), {})

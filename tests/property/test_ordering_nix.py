@@ -1,0 +1,112 @@
+"""The proof in Nix and the proof in Python give the same verdicts, chains and words."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from unit_graphs import Case, cases, many_units
+
+from runner.reconcile.errors import OrderingError
+from runner.reconcile.ordering import Served, prove
+
+LIB = Path(__file__).parents[2] / "nix" / "lib"
+TIMEOUT = 60.0
+"""Seconds for one evaluation; it takes less than one."""
+
+Verdicts = list[dict[str, object]]
+Judge = Callable[[list[dict[str, object]]], list[Verdicts]]
+
+
+@pytest.fixture(scope="session")
+def judge(need: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """Have ordering.nix judge many graphs in one evaluation, without a store or a daemon."""
+    command = [need("nix-instantiate"), "--store", "dummy://", "--eval", "--strict", "--json"]
+    place = tmp_path_factory.mktemp("graphs") / "graphs.json"
+
+    def run(graphs: list[dict[str, object]]) -> list[Verdicts]:
+        place.write_text(json.dumps(graphs))
+        expression = (
+            f"map (import {LIB}/ordering.nix) (builtins.fromJSON (builtins.readFile {place}))"
+        )
+        done = subprocess.run(
+            [*command, "--expr", expression],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+        )
+        assert done.returncode == 0, done.stderr
+        verdicts: list[Verdicts] = json.loads(done.stdout)
+        return verdicts
+
+    return run
+
+
+def as_nix(case: Case) -> dict[str, object]:
+    return {
+        "units": {
+            name: {"after": case.after[name], "before": case.before[name]} for name in case.after
+        },
+        "aliases": case.aliases,
+        "caller": case.caller,
+        "targets": [
+            {"unit": target.unit, "deployed": target.served is Served.BY_ITS_DEPLOYMENT}
+            for target in case.targets
+        ],
+    }
+
+
+def as_python(case: Case) -> Verdicts:
+    units = case.graph()
+    found: Verdicts = []
+    for target in case.targets:
+        try:
+            prove(units, case.caller, target)
+        except OrderingError as error:
+            found.append(
+                {"target": target.unit, "chain": list(error.chain), "message": error.message}
+            )
+    return found
+
+
+FEW = settings(
+    max_examples=max(10, settings().max_examples // 10),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@FEW
+@given(st.lists(cases(), min_size=1, max_size=50))
+def test_nix_says_what_python_says(judge: Judge, some: list[Case]) -> None:
+    """Verdicts, shortest chains and messages, on the same graphs."""
+    assert judge([as_nix(case) for case in some]) == [as_python(case) for case in some]
+
+
+@settings(FEW, max_examples=max(3, settings().max_examples // 50))
+@given(many_units())
+def test_thousands_of_units(judge: Judge, case: Case) -> None:
+    """The same with some thousand units."""
+    assert judge([as_nix(case)]) == [as_python(case)]
+
+
+def test_a_chain_of_ten_thousand_is_no_recursion(judge: Judge) -> None:
+    """What the evaluator can nest is no limit."""
+    names = [f"u{number}.service" for number in range(10_000)]
+    after = {later: [earlier] for earlier, later in pairwise(names)}
+    [[verdict]] = judge(
+        [
+            {
+                "units": {name: {"after": after.get(name, [])} for name in names},
+                "caller": names[0],
+                "targets": [{"unit": names[-1]}],
+            }
+        ]
+    )
+    assert verdict["chain"] == names[::-1]

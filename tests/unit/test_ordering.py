@@ -1,0 +1,229 @@
+"""The ordering proof in exact words: what is refused, with which chain, and what is safe."""
+
+import pytest
+
+from runner.reconcile.errors import ExitCode, OrderingError, UnprovenError
+from runner.reconcile.ordering import (
+    Edge,
+    Says,
+    Served,
+    Target,
+    UnitGraph,
+    draw,
+    find_chain,
+    prove,
+    target_of,
+)
+from runner.reconcile.questions import Http, Identity, Tcp, TraefikPing, UnitActive
+
+PROXY = "deploy-proxy.service"
+DASHBOARD = "deploy-dashboard.service"
+STILL = "which is still starting while its gate asks"
+
+
+def graph(*edges: Edge, also: str = "", aliases: dict[str, str] | None = None) -> UnitGraph:
+    """Make a graph in which every unit that an edge names exists, and those of ``also``."""
+    names = {name for edge in edges for name in (edge.later, edge.earlier)}
+    return UnitGraph(frozenset(names | {PROXY, *also.split()}), edges, aliases or {})
+
+
+def before(earlier: str, later: str, implied: str = "") -> Edge:
+    return Edge(later, earlier, Says.BEFORE, implied)
+
+
+def refused(units: UnitGraph, target: Target | str, caller: str = PROXY) -> OrderingError:
+    asked = Target(target) if isinstance(target, str) else target
+    with pytest.raises(OrderingError) as caught:
+        prove(units, caller, asked)
+    assert caught.value.exit_code == ExitCode.ORDERING_REFUSED
+    assert isinstance(caught.value, UnprovenError) == (not caught.value.chain)
+    return caught.value
+
+
+# Refused ------------------------------------------------------------------------------------------
+
+
+def test_the_old_gate_is_refused() -> None:
+    """The deadlock that this program was made for, in the words that an operator reads."""
+    error = refused(graph(Edge(DASHBOARD, PROXY)), DASHBOARD)
+    assert error.message == (
+        f"{DASHBOARD} starts after {PROXY}, {STILL}: {DASHBOARD} → After= → {PROXY}"
+    )
+    assert error.hint == (
+        f"ask what {PROXY} deploys, or ask from a unit that starts after {DASHBOARD}"
+    )
+    assert error.chain == (DASHBOARD, PROXY)
+
+
+def test_what_such_a_unit_deploys_is_refused_as_well() -> None:
+    """It is not there before the unit begins to start."""
+    target = Target(DASHBOARD, Served.BY_ITS_DEPLOYMENT)
+    assert refused(graph(Edge(DASHBOARD, PROXY)), target).chain == (DASHBOARD, PROXY)
+
+
+def test_before_of_the_caller_is_as_good_as_after() -> None:
+    """The arrow tells in whose file to look."""
+    error = refused(graph(before(PROXY, DASHBOARD)), DASHBOARD)
+    assert error.message.endswith(f": {DASHBOARD} ← Before= ← {PROXY}")
+
+
+def test_every_hop_is_told() -> None:
+    """Through a target, an instance, a timer and what systemd implies; the names in order."""
+    units = graph(
+        Edge(DASHBOARD, "sync.timer", implied="default"),
+        before("ready.target", "sync.timer"),
+        before("worker@x.service", "ready.target", "default"),
+        Edge("worker@x.service", PROXY),
+    )
+    error = refused(units, DASHBOARD)
+    assert error.message.endswith(
+        f": {DASHBOARD} → After= (default) → sync.timer ← Before= ← ready.target"
+        f" ← Before= (default) ← worker@x.service → After= → {PROXY}"
+    )
+    assert error.chain == (DASHBOARD, "sync.timer", "ready.target", "worker@x.service", PROXY)
+
+
+def test_an_alias_is_no_way_out() -> None:
+    """Neither of the target, nor of the caller, nor inside an edge; the drawing says who is who."""
+    aliases = {"dash.service": DASHBOARD, "proxy.service": PROXY, "web.target": "ready.target"}
+    units = graph(
+        Edge("dash.service", "web.target"),
+        before("proxy.service", "ready.target"),
+        also="ready.target",
+        aliases=aliases,
+    )
+    error = refused(units, "dash.service", caller="proxy.service")
+    assert error.message == (
+        f"dash.service starts after proxy.service, {STILL}: dash.service = {DASHBOARD}"
+        f" → After= → ready.target ← Before= ← {PROXY} = proxy.service"
+    )
+
+
+def test_the_shortest_chain_is_told() -> None:
+    """Nobody wants to read the way through a target if there is a direct one."""
+    units = graph(Edge(DASHBOARD, "a.target"), Edge("a.target", PROXY), Edge(DASHBOARD, PROXY))
+    assert refused(units, DASHBOARD).chain == (DASHBOARD, PROXY)
+
+
+def test_what_somebody_wrote_is_told_first() -> None:
+    """Of several reasons for one hop, the line in a file; of two lines, that of the later unit."""
+    edges = (
+        Edge(DASHBOARD, PROXY, implied="default"),
+        before(PROXY, DASHBOARD),
+        Edge(DASHBOARD, PROXY),
+    )
+    assert refused(graph(*edges), DASHBOARD).message.endswith(f": {DASHBOARD} → After= → {PROXY}")
+    assert refused(graph(*edges[:2]), DASHBOARD).message.endswith(
+        f": {DASHBOARD} ← Before= ← {PROXY}"
+    )
+
+
+def test_the_caller_itself_is_refused() -> None:
+    """A probe that wants the caller active waits for the end of the gate that it is part of."""
+    error = refused(graph(), PROXY)
+    assert error.message == (
+        f"{PROXY} is the caller itself: it is still starting while its gate asks"
+    )
+    assert error.chain == (PROXY,)
+
+
+def test_the_caller_under_another_name_is_refused() -> None:
+    """An alias doesn't hide it."""
+    error = refused(graph(aliases={"proxy.service": PROXY}), "proxy.service")
+    assert error.message.startswith(f"proxy.service = {PROXY} is the caller itself")
+
+
+@pytest.mark.parametrize(
+    ("target", "caller", "told"),
+    [("gone.service", PROXY, "target gone.service"), (PROXY, "gone.service", "caller gone")],
+)
+def test_an_unknown_unit_is_never_safe(target: str, caller: str, told: str) -> None:
+    """A misspelt name, of either, must not make a gate safe."""
+    error = refused(graph(), target, caller)
+    assert f"the {told}" in error.message
+    assert f"nobody can tell whether {target} starts after {caller}" in error.message
+    assert error.hint == "is gone.service installed, and is its name right?"
+
+
+def test_a_unit_that_is_only_named_is_unknown() -> None:
+    """An edge to a unit does not make it exist."""
+    units = UnitGraph(frozenset({PROXY}), (Edge(PROXY, "gone.service"),))
+    assert "gone.service is not known" in refused(units, "gone.service").message
+
+
+def test_a_chain_through_a_unit_that_does_not_exist_counts() -> None:
+    """It may be installed tomorrow: both ends have named it already."""
+    units = UnitGraph(
+        frozenset({PROXY, DASHBOARD}),
+        (Edge(DASHBOARD, "ghost.target"), before(PROXY, "ghost.target")),
+    )
+    assert refused(units, DASHBOARD).chain == (DASHBOARD, "ghost.target", PROXY)
+
+
+def test_units_in_a_circle_are_all_after_each_other() -> None:
+    """Where systemd breaks a circle is its own affair, so every order may come to pass."""
+    units = graph(
+        Edge(PROXY, "a.service"), Edge("a.service", "b.service"), Edge("b.service", PROXY)
+    )
+    assert refused(units, "a.service").chain == ("a.service", "b.service", PROXY)
+    assert refused(units, "b.service").chain == ("b.service", PROXY)
+
+
+# Safe ---------------------------------------------------------------------------------------------
+
+
+def test_what_the_caller_deploys_is_safe() -> None:
+    """Whatever else is ordered how, under any name, and without asking anybody."""
+    target = Target(PROXY, Served.BY_ITS_DEPLOYMENT)
+    assert prove(UnitGraph(frozenset(), ()), PROXY, target) == target
+    units = graph(Edge(PROXY, PROXY), aliases={"proxy.service": PROXY})
+    assert prove(units, "proxy.service", target) == target
+
+
+def test_what_starts_before_the_caller_is_safe() -> None:
+    """The caller may wait for it; only the other direction is a deadlock."""
+    target = Target("docker.service")
+    assert prove(graph(Edge(PROXY, "docker.service")), PROXY, target) == target
+
+
+def test_what_has_nothing_to_do_with_the_caller_is_safe() -> None:
+    """A circle among others doesn't make it unsafe, and doesn't hang."""
+    units = graph(Edge("a.service", "b.service"), Edge("b.service", "a.service"))
+    assert prove(units, PROXY, Target("a.service")) == Target("a.service")
+
+
+# Names and drawings -------------------------------------------------------------------------------
+
+
+def test_aliases_of_aliases_and_in_circles() -> None:
+    """A chain leads to its end; a circle is one unit, whoever enters it where."""
+    units = graph(
+        aliases={"a": "b", "b": "c", "x": "z", "z": "y", "y": "x", "into": "z", "self": "self"}
+    )
+    assert [units.resolve(name) for name in ("a", "b", "c")] == ["c", "c", "c"]
+    assert [units.resolve(name) for name in ("x", "y", "z", "into")] == ["x", "x", "x", "x"]
+    assert units.resolve("self") == "self"
+
+
+def test_no_chain_and_an_empty_one() -> None:
+    """None is "does not wait"; the empty chain is "is the same unit"."""
+    units = graph(Edge(DASHBOARD, PROXY))
+    assert find_chain(units, PROXY, DASHBOARD) is None
+    assert find_chain(units, PROXY, PROXY) == ()
+    assert draw(units, PROXY, PROXY, ()) == PROXY
+
+
+def test_only_one_kind_of_question_is_about_the_unit_itself() -> None:
+    """Whether a unit is active, systemd tells; the rest is served or deployed by the unit."""
+    url = "http://127.0.0.1/"
+    served = [
+        target_of(question)
+        for question in (
+            UnitActive(name="u", target_unit=PROXY),
+            TraefikPing(target_unit=PROXY, url=url),
+            Identity(target_unit=PROXY, url=url),
+            Http(name="h", target_unit=PROXY, url=url),
+            Tcp(name="t", target_unit=PROXY, address="127.0.0.1:80"),
+        )
+    ]
+    assert served == [Target(PROXY), *[Target(PROXY, Served.BY_ITS_DEPLOYMENT)] * 4]
