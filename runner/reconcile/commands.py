@@ -8,11 +8,16 @@ from collections.abc import Mapping, Sequence
 
 
 def run(
-    command: Sequence[str], *, timeout: float, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    timeout: float,
+    environment: Mapping[str, str] | None = None,
+    user: int | None = None,
 ) -> bytes:
     """Run a program that asks no questions; return what it wrote to its standard output.
 
-    It gets a session of its own, so that its helpers, such as git's for http, end with it.
+    It gets a session of its own, so that its helpers, such as git's for http, end with it. Root may
+    run it as another user, in the group of the same number alone.
 
     Raises:
         subprocess.CalledProcessError: it failed.
@@ -26,6 +31,9 @@ def run(
         stderr=subprocess.PIPE,
         env=environment,
         start_new_session=True,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else (),
     ) as process:
         try:
             output, complaint = process.communicate(timeout=timeout)

@@ -29,12 +29,14 @@ from runner.reconcile.questions import Question, UnitActive
 
 @unique
 class Says(Enum):
-    """Which directive orders two units."""
+    """Which directive orders two units, or what else shows it."""
 
     AFTER = "After="
     """The later unit says it of the earlier one."""
     BEFORE = "Before="
     """The earlier unit says it of the later one."""
+    WAITS = "waits for"
+    """systemd shows it: a job of the later unit waits for one of the earlier unit, right now."""
 
 
 @frozen
@@ -50,7 +52,7 @@ class Edge:
     @override
     def __str__(self) -> str:
         """Draw it without its first unit; the arrows go from who says it to who is named."""
-        arrow = "→" if self.says is Says.AFTER else "←"
+        arrow = "←" if self.says is Says.BEFORE else "→"
         source = f" ({self.implied})" if self.implied else ""
         return f" {arrow} {self.says.value}{source} {arrow} {self.earlier}"
 

@@ -1,0 +1,78 @@
+"""A directory of unit files, laid out so that systemd's loader sees all of it."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+LOADER: Final = "warm-reconcile-load-everything.target"
+"""The unit that names all others, so that they are loaded."""
+
+_UNIT: Final = re.compile(
+    r"[\w:.\\@-]+\.(automount|mount|path|service|slice|socket|swap|target|timer)", re.ASCII
+)
+_DROP_INS: Final = ".d"
+_LINKS: Final = (".wants", ".requires", ".upholds")
+_INSTANCE: Final = "any"
+"""Of a template that nobody makes an instance of: its own order is loaded all the same."""
+
+
+def is_unit_name(name: str) -> bool:
+    """Say whether a file of this name is a unit: not a device or a scope, which have no files."""
+    return _UNIT.fullmatch(name) is not None
+
+
+def copy_units(source: Path, into: Path) -> None:
+    """Copy unit files, drop-ins and links, readable by everybody.
+
+    Links that lead back into ``source`` are made to stay in the copy: a link that leads out of what
+    systemd searches is no alias to it, but a unit of its own.
+
+    Raises:
+        OSError: something can't be read or written.
+    """
+    into.mkdir(mode=0o755)
+    for entry in sorted(source.iterdir()):
+        place = into / entry.name
+        if entry.is_dir() and entry.suffix in {_DROP_INS, *_LINKS}:
+            copy_units(entry, place)
+        elif entry.is_symlink():
+            place.symlink_to(_redirect(entry))
+        elif entry.is_file():
+            shutil.copyfile(entry, place)
+            place.chmod(0o644)
+
+
+def _redirect(link: Path) -> str:
+    here = link.parent
+    # Not resolved: where a link leads from there is the next link's affair.
+    leads = Path(os.path.normpath(here / link.readlink()))
+    return leads.name if leads.parent in {here, here.resolve()} else str(leads)
+
+
+def write_loader(copied: Path, also: Iterable[str]) -> Path:
+    """Write the unit that has systemd load every unit of a copy, and ``also`` those named.
+
+    It is ordered after them and wants none: systemd refuses to load nothing, but to start all of a
+    host at once, where some units exclude others, it would.
+
+    Raises:
+        OSError: the directory can't be read or written.
+    """
+    names = sorted({*_names(copied), *(name for name in also if is_unit_name(name))})
+    place = copied / LOADER
+    place.write_text(
+        "[Unit]\nDefaultDependencies=no\n" + "".join(f"After={name}\n" for name in names)
+    )
+    place.chmod(0o644)
+    return place
+
+
+def _names(copied: Path) -> Iterator[str]:
+    for entry in copied.iterdir():
+        if entry.suffix in _LINKS:
+            yield from (link.name for link in entry.iterdir() if is_unit_name(link.name))
+        elif is_unit_name(entry.name) and not entry.is_dir():
+            yield entry.name.replace("@.", f"@{_INSTANCE}.")

@@ -1,0 +1,193 @@
+"""The order of units as systemd itself knows it: of a directory of unit files, or of this host.
+
+Unit files are never read here: drop-ins, templates, aliases and all that systemd implies make that
+a program of its own, and systemd is that program.
+
+Of a directory, ``systemd --test`` loads everything, says what it would do, and does nothing. Of the
+running host, ``systemctl`` is asked **forward**, from the target: what a unit starts after, systemd
+knows of every unit that it can load; what starts after a unit, only of those that happen to be
+loaded. A unit that puts itself between the two with ``Before=`` and is not loaded is not seen; it
+has no job either, so nothing waits for it in this boot.
+"""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from attrs import evolve
+
+from runner.reconcile.answers import printable
+from runner.reconcile.commands import run
+from runner.reconcile.errors import OrderingError, UnprovenError
+from runner.reconcile.ordering import (
+    SafeUnit,
+    Served,
+    Target,
+    UnitGraph,
+    draw,
+    find_chain,
+    prove,
+)
+from runner.reconcile.unitfiles import LOADER, copy_units, write_loader
+from runner.reconcile.unittext import (
+    PROPERTIES,
+    read_dependencies,
+    read_dump,
+    read_jobs,
+    read_show,
+)
+
+PATIENCE: Final = 30.0
+"""Seconds for one question to systemd. It takes a tenth of one."""
+SYSTEMD: Final = (
+    Path("/lib/systemd/systemd"),
+    Path("/run/current-system/systemd/lib/systemd/systemd"),
+    Path("/usr/lib/systemd/systemd"),
+)
+"""Where systemd is; it is on nobody's PATH."""
+_NOBODY: Final = 65534
+_PLAIN: Final = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_URLIFY": "0"}
+
+
+def load_units(
+    directory: Path, also: Iterable[str] = (), *, systemd: Sequence[Path] = SYSTEMD
+) -> UnitGraph:
+    """Have systemd load a directory of unit files, over the units that it brings along itself.
+
+    ``also`` names units that must be loaded because somebody asks for them: instances of templates.
+    No running systemd is needed, and nothing of this host's own configuration is seen but its
+    mounts.
+
+    Raises:
+        UnprovenError: there is no systemd, or it can't load the directory.
+    """
+    program = next((path for path in systemd if os.access(path, os.X_OK)), None)
+    if program is None:
+        raise UnprovenError(
+            f"no systemd that could read {directory}",
+            hint=f"install systemd; it was looked for at {', '.join(map(str, systemd))}",
+        )
+    try:
+        text = _load(program, directory, also)
+    except OSError as error:
+        raise UnprovenError(
+            f"the units in {directory} can't be read: {error.strerror}: {error.filename}",
+            hint="is it a directory of unit files, and may this user read it?",
+        ) from error
+    units = read_dump(text)
+    if not units.knows(LOADER):
+        raise UnprovenError(
+            f"systemd printed nothing about the units in {directory}",
+            hint=f"does `{program} --test --system`, run by an ordinary user, print units?",
+        )
+    return _without(units, LOADER)
+
+
+def _load(program: Path, directory: Path, also: Iterable[str]) -> str:
+    with tempfile.TemporaryDirectory(prefix="warm-reconcile-units-") as place:
+        scratch = Path(place)
+        scratch.chmod(0o755)
+        copied = scratch / "units"
+        copy_units(directory, copied)
+        write_loader(copied, also)
+        nothing = scratch / "nothing"
+        nothing.mkdir(mode=0o755)
+        own = (program.parent / "system", program.parents[2] / "example/systemd/system")
+        environment = {
+            "PATH": os.defpath,
+            "SYSTEMD_UNIT_PATH": ":".join(map(str, (copied, *own))),
+            # Generators make units out of this host's fstab and kernel command line.
+            "SYSTEMD_GENERATOR_PATH": str(nothing),
+            "SYSTEMD_ENVIRONMENT_GENERATOR_PATH": str(nothing),
+            "SYSTEMD_LOG_TARGET": "console",
+            "SYSTEMD_LOG_LEVEL": "err",
+        }
+        # It refuses root without a word.
+        user = _NOBODY if os.geteuid() == 0 else None
+        command = (str(program), "--test", "--system", f"--unit={LOADER}")
+        return _answer(command, environment, user)
+
+
+def _without(units: UnitGraph, name: str) -> UnitGraph:
+    return evolve(
+        units,
+        units=units.units - {name},
+        edges=tuple(edge for edge in units.edges if name not in {edge.later, edge.earlier}),
+    )
+
+
+def prove_live(caller: str, target: Target) -> SafeUnit:
+    """Prove it on the running host, from what systemd has loaded and from its queue of jobs.
+
+    What the caller itself deploys is safe without asking.
+
+    Raises:
+        OrderingError: the target can wait for the caller, or is waiting for it.
+        UnprovenError: systemd can't be asked, or doesn't know one of the two.
+    """
+    if target == Target(caller, Served.BY_ITS_DEPLOYMENT):
+        return prove(UnitGraph(frozenset(), ()), caller, target)
+    ahead = read_dependencies(
+        _systemctl("list-dependencies", "--after", "--all", "--plain", "--", target.unit)
+    )
+    names = sorted({caller, target.unit, *ahead})
+    try:
+        units = read_show(_systemctl("show", f"--property={PROPERTIES}", "--", *names))
+    except ValueError as error:
+        raise UnprovenError(
+            f"what `systemctl show` prints of {target.unit} can't be read: {error}",
+            hint="is systemd much newer than this program?",
+        ) from error
+    safe = prove(units, caller, target)
+    goal = units.resolve(caller)
+    if goal != units.resolve(target.unit):
+        # The two answers are a moment apart, and read by two readers: both must say that it's safe.
+        if goal in map(units.resolve, ahead):
+            raise UnprovenError(
+                f"systemd counts {caller} among the units that {target.unit} starts after, but"
+                " shows no way from one to the other",
+                hint="if units were just being changed, run it again",
+            )
+        _refuse_waiting(units, caller, target)
+    return safe
+
+
+def _refuse_waiting(units: UnitGraph, caller: str, target: Target) -> None:
+    jobs = read_jobs(_systemctl("list-jobs", "--before", "--full", "--plain", "--no-legend"))
+    queue = evolve(jobs, aliases=units.aliases)
+    if chain := find_chain(queue, target.unit, caller):
+        raise OrderingError(
+            f"a job of {target.unit} is waiting for the job of {caller}, whose gate would ask it:"
+            f" {draw(queue, target.unit, caller, chain)}",
+            hint=f"ask what {caller} deploys, or ask from a unit that starts after {target.unit}",
+            chain=(chain[0].later, *(edge.earlier for edge in chain)),
+        )
+
+
+def _systemctl(*arguments: str) -> str:
+    return _answer(("systemctl", *arguments), {**os.environ, **_PLAIN}, None)
+
+
+def _answer(command: Sequence[str], environment: Mapping[str, str], user: int | None) -> str:
+    name = Path(command[0]).name
+    try:
+        output = run(command, timeout=PATIENCE, environment=environment, user=user)
+    except OSError as error:
+        raise UnprovenError(
+            f"{name} can't be started: {error.strerror}",
+            hint="nothing but systemd knows the order of units: is it installed?",
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise UnprovenError(
+            f"{name} did not answer for {PATIENCE:g} s", hint="is systemd overloaded?"
+        ) from error
+    except subprocess.CalledProcessError as error:
+        said = bytes(error.stderr).decode("utf-8", "replace").strip().splitlines()
+        raise UnprovenError(
+            f"{name} failed with status {error.returncode}: {printable(said[-1] if said else '')}",
+            hint=f"try it by hand: {' '.join(command)}",
+        ) from error
+    return output.decode("utf-8", "replace")
