@@ -24,6 +24,16 @@ def is_unit_name(name: str) -> bool:
     return _UNIT.fullmatch(name) is not None
 
 
+def make_open(directory: Path) -> None:
+    """Make a directory that everybody may read, whatever the umask.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    directory.mkdir()
+    directory.chmod(0o755)
+
+
 def copy_units(source: Path, into: Path) -> None:
     """Copy unit files, drop-ins and links, readable by everybody.
 
@@ -33,7 +43,7 @@ def copy_units(source: Path, into: Path) -> None:
     Raises:
         OSError: something can't be read or written.
     """
-    into.mkdir(mode=0o755)
+    make_open(into)
     for entry in sorted(source.iterdir()):
         place = into / entry.name
         if entry.is_dir() and entry.suffix in {_DROP_INS, *_LINKS}:
@@ -61,7 +71,8 @@ def write_loader(copied: Path, also: Iterable[str]) -> Path:
     Raises:
         OSError: the directory can't be read or written.
     """
-    names = sorted({*_names(copied), *(name for name in also if is_unit_name(name))})
+    named = filter(is_unit_name, (*_names(copied), *also))
+    names = sorted({name.replace("@.", f"@{_INSTANCE}.") for name in named})
     place = copied / LOADER
     place.write_text(
         "[Unit]\nDefaultDependencies=no\n" + "".join(f"After={name}\n" for name in names)
@@ -73,6 +84,6 @@ def write_loader(copied: Path, also: Iterable[str]) -> Path:
 def _names(copied: Path) -> Iterator[str]:
     for entry in copied.iterdir():
         if entry.suffix in _LINKS:
-            yield from (link.name for link in entry.iterdir() if is_unit_name(link.name))
-        elif is_unit_name(entry.name) and not entry.is_dir():
-            yield entry.name.replace("@.", f"@{_INSTANCE}.")
+            yield from (link.name for link in entry.iterdir())
+        elif not entry.is_dir():
+            yield entry.name

@@ -31,7 +31,7 @@ from runner.reconcile.ordering import (
     find_chain,
     prove,
 )
-from runner.reconcile.unitfiles import LOADER, copy_units, write_loader
+from runner.reconcile.unitfiles import LOADER, copy_units, make_open, write_loader
 from runner.reconcile.unittext import (
     PROPERTIES,
     read_dependencies,
@@ -64,7 +64,8 @@ def load_units(
     Raises:
         UnprovenError: there is no systemd, or it can't load the directory.
     """
-    program = next((path for path in systemd if os.access(path, os.X_OK)), None)
+    found = (path for path in systemd if os.access(path, os.X_OK) and path.is_file())
+    program = next(found, None)
     if program is None:
         raise UnprovenError(
             f"no systemd that could read {directory}",
@@ -94,7 +95,7 @@ def _load(program: Path, directory: Path, also: Iterable[str]) -> str:
         copy_units(directory, copied)
         write_loader(copied, also)
         nothing = scratch / "nothing"
-        nothing.mkdir(mode=0o755)
+        make_open(nothing)
         own = (program.parent / "system", program.parents[2] / "example/systemd/system")
         environment = {
             "PATH": os.defpath,

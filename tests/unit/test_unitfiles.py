@@ -1,0 +1,106 @@
+"""A directory of unit files is copied so that systemd's loader finds all of it, and only that."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from runner.reconcile.unitfiles import LOADER, copy_units, is_unit_name, write_loader
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Make a directory with one of everything."""
+    place = tmp_path / "source"
+    for name in ("a.service.d", "multi-user.target.wants", "notes", "d.service"):
+        (place / name).mkdir(parents=True)
+    for name in ("a.service", "b@.service", "README", "a.service.d/10.conf", "notes/c.service"):
+        (place / name).write_text(name)
+    os.mkfifo(place / "fifo.service")
+    for name, leads in {
+        "alias.service": "a.service",
+        "absolute.service": str(place / "a.service"),
+        "outside.service": "../elsewhere/x.service",
+        "masked.service": "/dev/null",
+        "dangling.service": "gone.service",
+        "multi-user.target.wants/b@one.service": "../b@.service",
+        "multi-user.target.wants/README": "../README",
+    }.items():
+        (place / name).symlink_to(leads)
+    return place
+
+
+@pytest.fixture
+def copied(source: Path, tmp_path: Path) -> Path:
+    into = tmp_path / "copy"
+    before = os.umask(0o077)
+    copy_units(source, into)
+    os.umask(before)
+    return into
+
+
+def test_everybody_may_read_the_copy(copied: Path) -> None:
+    """The loader runs as nobody, whatever the umask of whoever calls it."""
+    for path in [copied, *copied.rglob("*")]:
+        if not path.is_symlink():
+            wanted = 0o755 if path.is_dir() else 0o644
+            assert stat.S_IMODE(path.stat().st_mode) == wanted
+
+
+def test_drop_ins_are_copied_and_strange_things_are_not(copied: Path) -> None:
+    """A pipe would never end; a folder that systemd doesn't look into is nothing to it."""
+    assert (copied / "a.service.d/10.conf").read_text() == "a.service.d/10.conf"
+    names = {path.name for path in copied.iterdir()}
+    assert not names & {"fifo.service", "notes", "d.service"}
+
+
+def test_links_stay_in_the_copy(copied: Path, tmp_path: Path) -> None:
+    """An alias must lead to the unit beside it, or systemd takes it for another unit."""
+    assert {path.name: str(path.readlink()) for path in copied.iterdir() if path.is_symlink()} == {
+        "alias.service": "a.service",
+        "absolute.service": "a.service",
+        "outside.service": str(tmp_path / "elsewhere/x.service"),
+        "masked.service": "/dev/null",
+        "dangling.service": "gone.service",
+    }
+
+
+def test_a_directory_under_another_name(source: Path, tmp_path: Path) -> None:
+    """Links lead back into it by the name that it has, not the one that it was called by."""
+    (tmp_path / "link").symlink_to(source)
+    copy_units(tmp_path / "link", tmp_path / "copy")
+    assert str((tmp_path / "copy/absolute.service").readlink()) == "a.service"
+
+
+def test_the_loader_names_every_unit(copied: Path) -> None:
+    """Those that no target wants, an instance of every template, and what somebody asks for."""
+    unit = write_loader(copied, ["b@two.service", "b@.service", "bad name.service"])
+    assert unit.name == LOADER
+    assert unit.read_text().splitlines() == [
+        "[Unit]",
+        "DefaultDependencies=no",
+        *(f"After={name}" for name in ("a.service", "absolute.service", "alias.service")),
+        *(f"After={name}" for name in ("b@any.service", "b@one.service", "b@two.service")),
+        *(f"After={name}" for name in ("dangling.service", "masked.service", "outside.service")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_unit"),
+    [
+        ("a.service", True),
+        (r"dev-disk\x2da.swap", True),
+        ("a@b.timer", True),
+        ("a.device", False),
+        ("session-1.scope", False),
+        ("a.service.d", False),
+        ("a b.service", False),
+        ("ä.service", False),
+        ("a.service\n", False),
+        ("a%i.service", False),
+    ],
+)
+def test_names_of_unit_files(name: str, is_unit: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """What systemd would load from a file; all else would break the line that names it."""
+    assert is_unit_name(name) == is_unit

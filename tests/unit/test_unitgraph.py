@@ -1,0 +1,352 @@
+"""What systemd prints is read as it is printed; what it doesn't print is never taken for safe."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner.reconcile import unitgraph
+from runner.reconcile.errors import OrderingError, UnprovenError
+from runner.reconcile.ordering import Edge, Says, Served, Target, UnitGraph
+from runner.reconcile.unitfiles import LOADER
+from runner.reconcile.unitgraph import load_units, prove_live
+from runner.reconcile.unittext import read_dependencies, read_dump, read_jobs, read_show
+
+CAPTURED = Path(__file__).parent / "captured"
+"""Printed by systemd 252, the first three in a boot that hung."""
+PROXY = "deploy-proxy.service"
+DASHBOARD = "deploy-dashboard.service"
+LATE = "late.service"
+LONG = (
+    "this-is-a-unit-with-a-very-long-name-indeed-so-long-that-no-terminal-of-eighty-columns-can"
+    "-show-it-in-one-line.service"
+)
+
+Systemctl = Callable[..., None]
+
+
+def captured(name: str) -> str:
+    return (CAPTURED / name).read_text()
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
+    """Put a ``systemctl`` on the PATH that prints what it is given for each of its commands.
+
+    ``systemctl(show="...", list_jobs="...")``; ``script=`` says all of it.
+    """
+    program = tmp_path / "bin" / "systemctl"
+    program.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    def make(*, script: str = "", **texts: str) -> None:
+        for command, text in texts.items():
+            (tmp_path / command.replace("_", "-")).write_text(text)
+        program.write_text("#!/bin/sh\n" + (script or f"cat '{tmp_path}'/$1") + "\n")
+        program.chmod(0o755)
+
+    return make
+
+
+def refused(target: Target | str, caller: str = PROXY) -> OrderingError:
+    with pytest.raises(OrderingError) as caught:
+        prove_live(caller, Target(target) if isinstance(target, str) else target)
+    return caught.value
+
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+def test_a_dump_tells_units_aliases_and_who_says_what() -> None:
+    """Drop-ins included; a unit that was not found does not exist."""
+    units = read_dump(captured("dump.txt"))
+    assert units.units == {DASHBOARD, "consumer.service", "t.timer"}
+    assert units.aliases == {"dash.service": DASHBOARD}
+    assert {
+        Edge(DASHBOARD, PROXY),
+        Edge("consumer.service", DASHBOARD),
+        Edge("consumer.service", "sock.socket"),
+        Edge("consumer.service", "t.timer", Says.BEFORE),
+        Edge("multi-user.target", "consumer.service", Says.BEFORE),
+        Edge("inst@q.service", DASHBOARD),
+        Edge("consumer.service", "basic.target", implied="default"),
+        Edge("timers.target", "t.timer", Says.BEFORE, "default"),
+        Edge("consumer.service", "ghost.service"),
+    } <= set(units.edges)
+    assert not [edge for edge in units.edges if {edge.later, edge.earlier} == {DASHBOARD}]
+
+
+def test_a_dump_of_another_make() -> None:
+    """Older versions write Name for Alias; an edge without its origin still is one."""
+    text = "\t-> Unit a.service:\n\t\tName: a.service\n\t\tName: b.service\n\t\tAfter: c.service\n"
+    units = read_dump(text)
+    assert units.aliases == {"b.service": "a.service"}
+    assert units.edges == (Edge("a.service", "c.service"),)
+    assert not units.units
+
+
+@pytest.mark.parametrize("text", ["", "-> By units:\n", "\t\tAfter: a.service\n", "\t-> Unit \n"])
+def test_a_dump_of_nothing(text: str) -> None:
+    """No unit, no edge, no error: whoever reads it looks for what must be there."""
+    assert read_dump(text) == UnitGraph(frozenset(), ())
+
+
+def test_a_description_is_no_edge() -> None:
+    """What a unit says about itself can't be taken for what systemd says about it."""
+    text = "\t-> Unit a.service:\n\t\tDescription: After: b.service (origin-file)\n"
+    assert not read_dump(text).edges
+
+
+def test_show_is_unquoted() -> None:
+    """Names with a backslash are quoted as in C, but for Id."""
+    units = read_show(captured("show.txt"))
+    assert units.units == {LATE, "bridge.service", r"inst@a\x2db.service", DASHBOARD}
+    assert units.aliases == {"dash.service": DASHBOARD}
+    assert {
+        Edge(LATE, "bridge.service"),
+        Edge("bridge.service", r"inst@a\x2db.service"),
+        Edge(r"inst@a\x2db.service", PROXY),
+        Edge(LATE, "bridge.service", Says.BEFORE),
+    } <= set(units.edges)
+
+
+def test_dependencies_are_names() -> None:
+    """The unit that was asked for goes first."""
+    names = read_dependencies(captured("list-dependencies.txt"))
+    assert names[:4] == (LATE, "bridge.service", r"inst@a\x2db.service", PROXY)
+
+
+def test_jobs_tell_who_waits_for_whom() -> None:
+    """However long their names are."""
+    units = read_jobs(captured("list-jobs.txt"))
+    assert units.units == {PROXY, DASHBOARD, LONG, "ready.target", "cold.target"}
+    assert set(units.edges) == {
+        Edge(LONG, PROXY, Says.WAITS),
+        Edge(DASHBOARD, "ready.target", Says.WAITS),
+        Edge("ready.target", PROXY, Says.WAITS),
+        Edge("cold.target", PROXY, Says.WAITS),
+        Edge("cold.target", DASHBOARD, Says.WAITS),
+        Edge("cold.target", LONG, Says.WAITS),
+    }
+
+
+def test_jobs_are_drawn_in_ascii_elsewhere() -> None:
+    """Where the locale has no box drawing."""
+    text = captured("list-jobs.txt").replace("└─", "`-")
+    assert read_jobs(text) == read_jobs(captured("list-jobs.txt"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "No jobs running.\n", "5 jobs listed.\n", "JOB UNIT TYPE STATE"]
+)
+def test_no_jobs(text: str) -> None:
+    """An empty queue, in every form that it is told in."""
+    assert read_jobs(text) == UnitGraph(frozenset(), ())
+
+
+# The running host ---------------------------------------------------------------------------------
+
+SHOW = captured("show.txt") + f"\nId={PROXY}\nNames={PROXY}\nLoadState=loaded\nAfter=\nBefore=\n"
+
+
+def test_a_target_after_the_caller_is_refused_with_its_chain(systemctl: Systemctl) -> None:
+    """Through a unit that is loaded for its sake, and an instance of a template."""
+    systemctl(list_dependencies=captured("list-dependencies.txt"), show=SHOW)
+    assert refused(LATE).message.endswith(
+        f": {LATE} → After= → bridge.service → After= → inst@a\\x2db.service → After= → {PROXY}"
+    )
+
+
+def test_what_the_caller_deploys_is_not_asked_about(systemctl: Systemctl) -> None:
+    """A host without systemd can run what needs no order."""
+    systemctl(script="exit 1")
+    target = Target(PROXY, Served.BY_ITS_DEPLOYMENT)
+    assert prove_live(PROXY, target) == target
+
+
+def test_the_caller_under_another_name(systemctl: Systemctl) -> None:
+    """Its deployment is safe under every name of it, the unit itself under none."""
+    systemctl(list_dependencies="dash.service\n", show=SHOW)
+    target = Target("dash.service", Served.BY_ITS_DEPLOYMENT)
+    assert prove_live(DASHBOARD, target) == target
+    assert "is the caller itself" in refused("dash.service", DASHBOARD).message
+
+
+def test_a_target_before_the_caller_is_safe(systemctl: Systemctl) -> None:
+    """Nothing leads back to the caller, and no job waits for it."""
+    systemctl(list_dependencies=f"{PROXY}\n", show=SHOW, list_jobs="")
+    assert prove_live(LATE, Target(PROXY)) == Target(PROXY)
+
+
+def test_a_job_that_waits_is_refused_with_both_names(systemctl: Systemctl) -> None:
+    """Whatever the order of the units says: this is what is happening."""
+    show = "\n".join(
+        f"Id={unit}\nNames={unit} {alias}\nLoadState=loaded\n"
+        for unit, alias in ((PROXY, "proxy.service"), (DASHBOARD, "dash.service"))
+    )
+    jobs = captured("list-jobs.txt")
+    systemctl(list_dependencies="dash.service\n", show=show, list_jobs=jobs)
+    error = refused("dash.service", "proxy.service")
+    assert error.message == (
+        "a job of dash.service is waiting for the job of proxy.service, whose gate would ask it:"
+        f" dash.service = {DASHBOARD} → waits for → ready.target → waits for → {PROXY}"
+        " = proxy.service"
+    )
+    assert error.chain == (DASHBOARD, "ready.target", PROXY)
+
+
+def test_systemctl_must_agree_with_itself(systemctl: Systemctl) -> None:
+    """A caller among what is ahead, without a way to it, is a question left open."""
+    show = f"Id={PROXY}\nNames={PROXY}\nLoadState=loaded\n\nId={LATE}\nLoadState=loaded\n"
+    systemctl(list_dependencies=captured("list-dependencies.txt"), show=show)
+    error = refused(LATE)
+    assert isinstance(error, UnprovenError)
+    assert error.message == (
+        f"systemd counts {PROXY} among the units that {LATE} starts after, but shows no way from"
+        " one to the other"
+    )
+
+
+@pytest.mark.parametrize("target", ["masked.service", "missing.service"])
+def test_a_unit_that_cannot_start_is_unknown(systemctl: Systemctl, target: str) -> None:
+    """Masked, or not there: systemctl answers as readily as for any other."""
+    systemctl(list_dependencies=f"{target}\n", show=SHOW)
+    assert f"the target {target} is not known" in refused(target).message
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo not booted with systemd >&2; exit 1", "systemctl failed with status 1: not booted"),
+        ("exit 3", "systemctl failed with status 3: "),
+        ("echo", f"the target {LATE} is not known"),
+        ("echo Id=late.service; echo 'Names=\"'", f"prints of {LATE} can't be read: No closing"),
+        ("sleep 60", "systemctl did not answer for 0.5 s"),
+    ],
+)
+def test_no_answer_is_no_proof(
+    systemctl: Systemctl, monkeypatch: pytest.MonkeyPatch, script: str, told: str
+) -> None:
+    """Whatever goes wrong with the question, the target is refused, and a hint says what to do."""
+    monkeypatch.setattr(unitgraph, "PATIENCE", 0.5 if "sleep" in script else 30.0)
+    systemctl(script=script)
+    error = refused(LATE)
+    assert isinstance(error, UnprovenError)
+    assert told in error.message
+    assert error.hint
+
+
+def test_a_host_without_systemctl_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No systemd, no order, no proof."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert refused(LATE).message == "systemctl can't be started: No such file or directory"
+
+
+# A directory of unit files ------------------------------------------------------------------------
+
+
+def unloadable(directory: Path, *systemd: Path) -> UnprovenError:
+    """Fail to load a directory; a hint says what to do."""
+    with pytest.raises(UnprovenError) as caught:
+        load_units(directory, systemd=systemd)
+    assert caught.value.hint
+    return caught.value
+
+
+@pytest.fixture
+def loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Write a program that is taken for systemd's loader, and run by whoever runs the tests."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    def make(script: str) -> Path:
+        program = tmp_path / "lib" / "systemd" / "systemd"
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        return program
+
+    return make
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Make a directory with one unit."""
+    place = tmp_path / "units"
+    place.mkdir()
+    (place / PROXY).touch()
+    return place
+
+
+def test_without_systemd_no_directory_can_be_judged(tmp_path: Path) -> None:
+    """Unit files are not read by anybody else, not even a little; a directory is no program."""
+    error = unloadable(tmp_path, tmp_path / "gone", tmp_path)
+    assert error.message == f"no systemd that could read {tmp_path}"
+    assert error.hint == f"install systemd; it was looked for at {tmp_path}/gone, {tmp_path}"
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    """It is no directory without units."""
+    error = unloadable(tmp_path / "gone", Path("/bin/sh"))
+    assert error.message.startswith(f"the units in {tmp_path}/gone can't be read: No such file")
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("exit 0", "systemd printed nothing about the units in"),
+        ("cat; echo '-> By units:'", "systemd printed nothing about the units in"),
+        ("echo one >&2; echo two >&2; exit 1", "systemd failed with status 1: two"),
+        ("kill -9 $$", "systemd failed with status -9: "),
+        ("sleep 60", "systemd did not answer for 0.5 s"),
+    ],
+)
+def test_a_loader_that_fails_proves_nothing(
+    loader: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    directory: Path,
+    script: str,
+    told: str,
+) -> None:
+    """A graph without units would find every target unknown, but nobody would know why."""
+    monkeypatch.setattr(unitgraph, "PATIENCE", 0.5 if "sleep" in script else 30.0)
+    assert unloadable(directory, loader(script)).message.startswith(told)
+
+
+def test_a_loader_that_cannot_be_started(loader: Callable[[str], Path], directory: Path) -> None:
+    """The first that may be executed is taken, and its trouble is told."""
+    program = loader("")
+    program.write_bytes(b"\x7fELF")
+    error = unloadable(directory, program)
+    assert error.message == "systemd can't be started: Exec format error"
+
+
+def test_what_the_loader_is_given(loader: Callable[[str], Path], directory: Path) -> None:
+    """The directory goes before systemd's own units; no generator, and no trace of the unit of ours
+    in what comes back.
+    """
+    program = loader(
+        f"""units="${{SYSTEMD_UNIT_PATH%%:*}}"
+        printf '%s\n' "$*" "$SYSTEMD_UNIT_PATH" "$SYSTEMD_GENERATOR_PATH" > {directory}/asked
+        ls "$SYSTEMD_GENERATOR_PATH" >> {directory}/asked
+        cat "$units/{LOADER}" >> {directory}/asked
+        printf '\t-> Unit %s:\n\t\tUnit Load State: loaded\n' {PROXY} {LOADER}
+        printf '\t\tAfter: %s (origin-file)\n' {PROXY}"""
+    )
+    graph = load_units(directory, ["worker@a.service"], systemd=[program])
+    assert graph == UnitGraph(frozenset({PROXY}), ())
+    arguments, path, generators, *unit = (directory / "asked").read_text().splitlines()
+    assert arguments == f"--test --system --unit={LOADER}"
+    assert path.split(":")[1:] == [
+        f"{program.parent}/system",
+        f"{program.parents[2]}/example/systemd/system",
+    ]
+    assert not Path(generators).exists()
+    assert unit == [
+        "[Unit]",
+        "DefaultDependencies=no",
+        f"After={PROXY}",
+        "After=worker@a.service",
+    ]
