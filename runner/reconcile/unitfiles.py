@@ -43,12 +43,17 @@ def copy_units(source: Path, into: Path) -> None:
     Raises:
         OSError: something can't be read or written.
     """
+    _copy_files(source, into)
+    for entry in source.iterdir():
+        if entry.suffix in {_DROP_INS, *_LINKS} and entry.is_dir():
+            _copy_files(entry, into / entry.name)
+
+
+def _copy_files(source: Path, into: Path) -> None:
     make_open(into)
-    for entry in sorted(source.iterdir()):
+    for entry in source.iterdir():
         place = into / entry.name
-        if entry.is_dir() and entry.suffix in {_DROP_INS, *_LINKS}:
-            copy_units(entry, place)
-        elif entry.is_symlink():
+        if entry.is_symlink() and not entry.is_dir():
             place.symlink_to(_redirect(entry))
         elif entry.is_file():
             shutil.copyfile(entry, place)

@@ -18,6 +18,7 @@ def source(tmp_path: Path) -> Path:
     for name in ("a.service", "b@.service", "README", "a.service.d/10.conf", "notes/c.service"):
         (place / name).write_text(name)
     os.mkfifo(place / "fifo.service")
+    (place / "circle.d").symlink_to(".")
     for name, leads in {
         "alias.service": "a.service",
         "absolute.service": str(place / "a.service"),
