@@ -37,6 +37,11 @@ def test_only_decide_commits() -> None:
     assert makers("Commit") == {"decide.py"}
 
 
+def test_only_the_proof_makes_a_safe_unit() -> None:
+    """A target is safe because no way leads from it to its caller, and for no other reason."""
+    assert makers("SafeUnit") == {"ordering.py"}
+
+
 def test_mistakes_do_not_type_check() -> None:
     """Every line of must_fail.py that says ``# E: code`` is an error of that code, and no other."""
     expected = {

@@ -3,6 +3,7 @@
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.driver import Run
 from runner.reconcile.machine import ReconcileMachine, Row, State, Trigger, trigger_of
+from runner.reconcile.ordering import SafeUnit, Target
 from runner.reconcile.steps import Commit, Deploy, Event, Judged
 from runner.reconcile.vocabulary import Deployment, Release, Unhealthy
 
@@ -13,6 +14,10 @@ def an_effect_without_its_record(run: Run, deployment: Deployment, attempt: Atte
 
 def a_commit_without_a_healthy_verdict(verdict: Unhealthy) -> Commit:
     return Commit(verdict)  # E: arg-type
+
+
+def a_target_without_its_proof(target: Target) -> SafeUnit:
+    return target  # E: return-value
 
 
 def a_release_instead_of_a_deployment(release: Release) -> Deploy:
