@@ -1,4 +1,4 @@
-"""Measure what a decision, a rollback, an idle run and a long history cost; print a table.
+"""Measure what a decision, a rollback, an idle run, a long history and a proof cost.
 
 Nothing is asserted on time: compare the ratios, and expect the medians to move with the machine.
 """
@@ -17,6 +17,7 @@ import decision
 import histories
 import host
 import nothing
+import orders
 import rollback
 from apps import Bench, obtain_traefik
 from rows import BenchError, Section, legend, table
@@ -28,6 +29,7 @@ MEASUREMENTS: Final[tuple[Callable[[Bench, int], Section], ...]] = (
     rollback.measure,
     nothing.measure,
     histories.measure,
+    orders.measure,
 )
 README: Final = Path(__file__).parent / "README.md"
 PAGE: Final = """\

@@ -1,7 +1,9 @@
 """Hypothesis profiles, and the rule for missing tools: skipped on a laptop, a failure in CI."""
 
+import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -46,6 +48,28 @@ def need(missing: Callable[[str], NoReturn]) -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def evaluate(need: Callable[[str], str]) -> Callable[[str], object]:
+    """Evaluate a Nix expression, without a store, a daemon or a network."""
+    command = [need("nix-instantiate"), "--store", "dummy://", "--eval", "--strict", "--json"]
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+
+    def run(expression: str) -> object:
+        done = subprocess.run(
+            [*command, "--expr", expression],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr
+        found: object = json.loads(done.stdout)
+        return found
+
+    return run
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

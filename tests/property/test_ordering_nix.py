@@ -1,11 +1,10 @@
 """The proof in Nix and the proof in Python give the same verdicts, chains and words."""
 
 import json
-import os
-import subprocess
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,35 +15,22 @@ from runner.reconcile.errors import OrderingError
 from runner.reconcile.ordering import Served, prove
 
 LIB = Path(__file__).parents[2] / "nix" / "lib"
-TIMEOUT = 60.0
-"""Seconds for one evaluation; it takes less than one."""
-
+Evaluate = Callable[[str], Any]
 Verdicts = list[dict[str, object]]
 Judge = Callable[[list[dict[str, object]]], list[Verdicts]]
 
 
 @pytest.fixture(scope="session")
-def judge(need: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    """Have ordering.nix judge many graphs in one evaluation, without a store or a daemon."""
-    command = [need("nix-instantiate"), "--store", "dummy://", "--eval", "--strict", "--json"]
+def judge(evaluate: Evaluate, tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """Have ordering.nix judge many graphs in one evaluation."""
     place = tmp_path_factory.mktemp("graphs") / "graphs.json"
 
     def run(graphs: list[dict[str, object]]) -> list[Verdicts]:
         place.write_text(json.dumps(graphs))
-        expression = (
+        found: list[Verdicts] = evaluate(
             f"map (import {LIB}/ordering.nix) (builtins.fromJSON (builtins.readFile {place}))"
         )
-        done = subprocess.run(
-            [*command, "--expr", expression],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT,
-            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
-        )
-        assert done.returncode == 0, done.stderr
-        verdicts: list[Verdicts] = json.loads(done.stdout)
-        return verdicts
+        return found
 
     return run
 

@@ -1,0 +1,112 @@
+"""What Nix works out from a configuration is what systemd reads out of the unit files."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, cast
+
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from runner.reconcile.ordering import UnitGraph, find_chain
+
+Load = Callable[..., UnitGraph]
+Evaluate = Callable[[str], object]
+
+LIB: Final = Path(__file__).parents[3] / "nix" / "lib"
+SERVICES: Final = ("a.service", "b.service", "c@x.service", "d.service", "e.service", "f.service")
+TRIGGERS: Final = {
+    "d.timer": "[Timer]\nOnCalendar=daily\n",
+    "e.socket": "[Socket]\nListenStream=/run/e.socket\n",
+    "f.path": "[Path]\nPathExists=/run/f\n",
+}
+TARGETS: Final = ("h.target", "i.target")
+BROUGHT_ALONG: Final = ("multi-user.target", "network-online.target", "timers.target")
+OURS: Final = (*SERVICES, *TRIGGERS, *TARGETS)
+KEYS: Final = {"after": "After", "before": "Before", "wants": "Wants", "requires": "Requires"}
+
+Unit = dict[str, object]
+
+
+def names(choices: tuple[str, ...], most: int = 1) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(choices), max_size=most)
+
+
+UNIT: Final = st.fixed_dictionaries(
+    {
+        "after": names((*OURS, *BROUGHT_ALONG)),
+        "before": names((*OURS, *BROUGHT_ALONG)),
+        "wants": names(OURS),
+        "wantedBy": names((*TARGETS, *BROUGHT_ALONG)),
+        "defaultDependencies": st.sampled_from((True, True, True, False)),
+    }
+)
+HOSTS: Final = st.fixed_dictionaries(dict.fromkeys(OURS, UNIT))
+
+
+def as_files(units: dict[str, Unit]) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for name, unit in units.items():
+        lines = [
+            f"{directive}={' '.join(cast('list[str]', unit[key]))}"
+            for key, directive in KEYS.items()
+            if key in unit
+        ]
+        lines.append(f"DefaultDependencies={unit['defaultDependencies']}")
+        work = TRIGGERS.get(name, "")
+        if name.endswith(".service"):
+            work = "[Service]\nType=oneshot\nExecStart=/bin/true\n"
+        files[name] = "[Unit]\n" + "\n".join(lines) + "\n" + work
+        for by in cast("list[str]", unit["wantedBy"]):
+            files[f"{by}.wants/{name}"] = f"→ ../{name}"
+    return files
+
+
+def in_systemd(units: UnitGraph) -> set[tuple[str, str]]:
+    """List who starts after whom."""
+    return {
+        (later, earlier)
+        for later in OURS
+        for earlier in OURS
+        if later != earlier and find_chain(units, later, earlier)
+    }
+
+
+def in_nix(evaluate: Evaluate, units: dict[str, Unit], place: Path) -> set[tuple[str, str]]:
+    file = place / "units.json"
+    file.write_text(json.dumps({"units": units, "names": OURS}))
+    found = evaluate(
+        f"""
+        let
+          told = builtins.fromJSON (builtins.readFile {file});
+          units = import {LIB}/implied.nix told.units;
+          judge = caller: import {LIB}/ordering.nix {{
+            inherit units caller;
+            targets = map (unit: {{ inherit unit; }}) (builtins.filter (n: n != caller) told.names);
+          }};
+        in
+        map judge told.names
+        """
+    )
+    verdicts = cast("list[list[dict[str, list[str]]]]", found)
+    return {
+        (verdict["chain"][0], verdict["chain"][-1]) for caller in verdicts for verdict in caller
+    }
+
+
+@settings(
+    max_examples=max(10, settings().max_examples // 5),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(HOSTS)
+def test_nix_orders_units_as_systemd_does(
+    load: Load, evaluate: Evaluate, tmp_path: Path, units: dict[str, Unit]
+) -> None:
+    """Also through what neither the one nor the other is told: types, targets, triggers."""
+    shutil.rmtree(tmp_path / "units", ignore_errors=True)
+    systemd = in_systemd(load(as_files(units)))
+    nix = in_nix(evaluate, units, tmp_path)
+    event(f"{len(systemd) // 10}0 pairs or more")
+    assert systemd <= nix
+    assert nix == systemd
