@@ -144,7 +144,7 @@ def find_chain(graph: UnitGraph, later: str, earlier: str) -> tuple[Edge, ...] |
     queue = deque([start])
     while queue:
         for edge in graph.ahead_of(queue.popleft()):
-            if edge.earlier not in reached and edge.earlier != start:
+            if edge.earlier not in reached:
                 reached[edge.earlier] = edge
                 if edge.earlier == goal:
                     return _trace(reached, start, goal)

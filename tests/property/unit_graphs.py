@@ -40,7 +40,7 @@ def cases(draw: st.DrawFn, names: tuple[str, ...] = NAMES) -> Case:
     some = st.sampled_from(names)
     missing = draw(st.sets(some, max_size=2))
     existing = [name for name in names if name not in missing]
-    others = st.lists(some, max_size=1)
+    others = st.lists(some, max_size=draw(st.integers(1, 3)))
     return Case(
         after={unit: draw(others) for unit in existing},
         before={unit: draw(others) for unit in existing},

@@ -101,8 +101,13 @@ def test_an_alias_is_no_way_out() -> None:
 
 def test_the_shortest_chain_is_told() -> None:
     """Nobody wants to read the way through a target if there is a direct one."""
-    units = graph(Edge(DASHBOARD, "a.target"), Edge("a.target", PROXY), Edge(DASHBOARD, PROXY))
-    assert refused(units, DASHBOARD).chain == (DASHBOARD, PROXY)
+    units = graph(
+        *(Edge(DASHBOARD, unit) for unit in ("a.target", "b.target", "c.target")),
+        *(Edge("a.target", "aa.target"), Edge("aa.target", PROXY)),
+        Edge("b.target", PROXY),
+        *(Edge("c.target", "cc.target"), Edge("cc.target", PROXY)),
+    )
+    assert refused(units, DASHBOARD).chain == (DASHBOARD, "b.target", PROXY)
 
 
 def test_what_somebody_wrote_is_told_first() -> None:
