@@ -48,8 +48,17 @@ let
 
   type_of = name: elemAt (match ".*[.]([a-z]+)" name) 0;
   with_service = name: "${elemAt (match "(.*)[.][a-z]+" name) 0}.service";
+  # Of an instance, what its template says holds, too.
+  template_of =
+    name:
+    let
+      parts = match "([^@]*@).+([.][a-z]+)" name;
+    in
+    if parts == null then name else elemAt parts 0 + elemAt parts 1;
   has_defaults =
-    name: units.${name}.defaultDependencies or upstream.${name}.defaultDependencies or true;
+    name:
+    units.${name}.defaultDependencies or units.${template_of name}.defaultDependencies
+      or upstream.${name}.defaultDependencies or true;
 
   pulls = [
     "wants"
@@ -84,6 +93,7 @@ let
       let
         first =
           units.${other}.after or [ ]
+          ++ units.${template_of other}.after or [ ]
           ++ upstream.${other}.after or [ ]
           ++ (if type_of other == "target" then [ ] else (defaults other).after or [ ]);
       in

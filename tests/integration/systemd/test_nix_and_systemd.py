@@ -15,7 +15,9 @@ Load = Callable[..., UnitGraph]
 Evaluate = Callable[[str], object]
 
 LIB: Final = Path(__file__).parents[3] / "nix" / "lib"
-SERVICES: Final = ("a.service", "b.service", "c@x.service", "d.service", "e.service", "f.service")
+SERVICES: Final = ("a.service", "b.service", "d.service", "e.service", "f.service")
+TEMPLATES: Final = ("c@.service", "k@.service")
+INSTANCES: Final = ("c@x.service", "k@x.service", "k@y.service")
 TRIGGERS: Final = {
     "d.timer": "[Timer]\nOnCalendar=daily\n",
     "e.socket": "[Socket]\nListenStream=/run/e.socket\n",
@@ -23,7 +25,8 @@ TRIGGERS: Final = {
 }
 TARGETS: Final = ("h.target", "i.target")
 BROUGHT_ALONG: Final = ("multi-user.target", "network-online.target", "timers.target")
-OURS: Final = (*SERVICES, *TRIGGERS, *TARGETS)
+FILES: Final = (*SERVICES, *TRIGGERS, *TARGETS)
+OURS: Final = (*FILES, *INSTANCES)
 KEYS: Final = {"after": "After", "before": "Before", "wants": "Wants", "requires": "Requires"}
 
 Unit = dict[str, object]
@@ -42,7 +45,16 @@ UNIT: Final = st.fixed_dictionaries(
         "defaultDependencies": st.sampled_from((True, True, True, False)),
     }
 )
-HOSTS: Final = st.fixed_dictionaries(dict.fromkeys(OURS, UNIT))
+TEMPLATE: Final = st.fixed_dictionaries(
+    {
+        "after": names((*OURS, *BROUGHT_ALONG, "k@%i.service")),
+        "before": names((*OURS, "k@%i.service")),
+        "defaultDependencies": st.sampled_from((True, True, True, False)),
+    }
+)
+HOSTS: Final = st.fixed_dictionaries(
+    dict.fromkeys(FILES, UNIT) | dict.fromkeys(TEMPLATES, TEMPLATE)
+)
 
 
 def as_files(units: dict[str, Unit]) -> dict[str, str]:
@@ -58,7 +70,7 @@ def as_files(units: dict[str, Unit]) -> dict[str, str]:
         if name.endswith(".service"):
             work = "[Service]\nType=oneshot\nExecStart=/bin/true\n"
         files[name] = "[Unit]\n" + "\n".join(lines) + "\n" + work
-        for by in cast("list[str]", unit["wantedBy"]):
+        for by in cast("list[str]", unit.get("wantedBy", [])):
             files[f"{by}.wants/{name}"] = f"→ ../{name}"
     return files
 
@@ -95,6 +107,17 @@ def in_nix(evaluate: Evaluate, units: dict[str, Unit], place: Path) -> set[tuple
     }
 
 
+def pull_each_other(units: dict[str, Unit]) -> bool:
+    """Say whether both targets want each other: systemd orders them as it happens to load them."""
+    pulls = {
+        (one, other)
+        for one, other in (TARGETS, TARGETS[::-1])
+        if other in cast("list[str]", units[one]["wants"])
+        or one in cast("list[str]", units[other]["wantedBy"])
+    }
+    return len(pulls) == len(TARGETS)
+
+
 @settings(
     max_examples=max(10, settings().max_examples // 5),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -103,10 +126,14 @@ def in_nix(evaluate: Evaluate, units: dict[str, Unit], place: Path) -> set[tuple
 def test_nix_orders_units_as_systemd_does(
     load: Load, evaluate: Evaluate, tmp_path: Path, units: dict[str, Unit]
 ) -> None:
-    """Also through what neither the one nor the other is told: types, targets, triggers."""
+    """Also through what neither the one nor the other is told: types, targets, triggers.
+
+    Nix may see too much, where systemd leaves open which way it goes, but never too little.
+    """
     shutil.rmtree(tmp_path / "units", ignore_errors=True)
-    systemd = in_systemd(load(as_files(units)))
+    systemd = in_systemd(load(as_files(units), INSTANCES))
     nix = in_nix(evaluate, units, tmp_path)
     event(f"{len(systemd) // 10}0 pairs or more")
     assert systemd <= nix
-    assert nix == systemd
+    if not pull_each_other(units):
+        assert nix == systemd
