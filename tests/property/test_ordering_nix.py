@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from unit_graphs import Case, cases, many_units
 
 from runner.reconcile.errors import OrderingError
-from runner.reconcile.ordering import Served, prove
+from runner.reconcile.ordering import Served, Target, prove
 
 LIB = Path(__file__).parents[2] / "nix" / "lib"
 Evaluate = Callable[[str], Any]
@@ -62,6 +62,23 @@ def as_python(case: Case) -> Verdicts:
     return found
 
 
+CIRCLE = Case(
+    after={"x.service": ["b.service"], "a.service": []},
+    before={"x.service": [], "a.service": []},
+    aliases={"a.service": "b.service", "b.service": "a.service", "c.service": "b.service"},
+    caller="a.service",
+    targets=[Target("x.service"), Target("c.service")],
+)
+"""Two names that are aliases of each other."""
+RENAMED = Case(
+    after={"a.service": [], "p.service": []},
+    before={"a.service": [], "p.service": []},
+    aliases={"a.service": "b.service"},
+    caller="p.service",
+    targets=[Target("a.service"), Target("b.service")],
+)
+"""A unit that is only defined under a name that is an alias."""
+
 FEW = settings(
     max_examples=max(10, settings().max_examples // 10),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -70,6 +87,7 @@ FEW = settings(
 
 @FEW
 @given(st.lists(cases(), min_size=1, max_size=50))
+@example([CIRCLE, RENAMED])
 def test_nix_says_what_python_says(judge: Judge, some: list[Case]) -> None:
     """Verdicts, shortest chains and messages, on the same graphs."""
     assert judge([as_nix(case) for case in some]) == [as_python(case) for case in some]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
 
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from runner.reconcile.ordering import UnitGraph, find_chain
@@ -118,11 +118,34 @@ def pull_each_other(units: dict[str, Unit]) -> bool:
     return len(pulls) == len(TARGETS)
 
 
+def host(**changes: dict[str, list[str]]) -> dict[str, Unit]:
+    """Make a host with nothing but these units changed: ``host(a={"after": ["b.service"]})``."""
+    units: dict[str, Unit] = {
+        name: {"after": [], "before": [], "wants": [], "wantedBy": [], "defaultDependencies": True}
+        for name in (*FILES, *TEMPLATES)
+    }
+    for name, change in changes.items():
+        units[
+            {"h": "h.target", "c": "c@.service", "k": "k@.service"}.get(name, f"{name}.service")
+        ] |= change
+    return units
+
+
 @settings(
     max_examples=max(10, settings().max_examples // 5),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(HOSTS)
+@example(host(c={"after": ["k@%i.service"]}, k={"after": ["a.service"]}))
+@example(host(c={"after": ["h.target"]}, h={"wants": ["c@x.service"]}, b={"after": ["h.target"]}))
+@example(
+    host(
+        a={"wantedBy": ["multi-user.target"], "after": ["multi-user.target"]},
+        b={"after": ["multi-user.target"]},
+    )
+)
+@example(host(a={"wantedBy": ["timers.target"]}, b={"after": ["timers.target"]}))
+@example(host(a={"before": ["network.target"]}, b={"after": ["network-online.target"]}))
 def test_nix_orders_units_as_systemd_does(
     load: Load, evaluate: Evaluate, tmp_path: Path, units: dict[str, Unit]
 ) -> None:
