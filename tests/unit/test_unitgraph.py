@@ -14,7 +14,8 @@ from runner.reconcile.unitgraph import load_units, prove_live
 from runner.reconcile.unittext import read_dependencies, read_dump, read_jobs, read_show
 
 CAPTURED = Path(__file__).parent / "captured"
-"""Printed by systemd 252, the first three in a boot that hung."""
+"""Printed by systemd 252: the dump by its loader, the rest in a boot in which units were waiting.
+Shortened; and paths of the dump are not where it was made."""
 PROXY = "deploy-proxy.service"
 DASHBOARD = "deploy-dashboard.service"
 LATE = "late.service"
