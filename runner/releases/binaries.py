@@ -20,10 +20,10 @@ from typing import Final
 
 from attrs import frozen
 
+from runner.reconcile.commands import run
 from runner.reconcile.durable import prune, put
 from runner.reconcile.errors import DeployError, SourceUnreachableError
 from runner.reconcile.rules import Sha256, Text
-from runner.releases.commands import run
 
 CHUNK: Final = 1 << 20
 BAD_ARCHIVE: Final = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)

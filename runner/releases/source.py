@@ -11,9 +11,9 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
+from runner.reconcile.commands import run
 from runner.reconcile.durable import put, remove
 from runner.reconcile.errors import SourceUnreachableError
-from runner.releases.commands import run
 from runner.releases.versions import Label, ordered
 
 GIT_OPTIONS: Final = (
