@@ -141,7 +141,6 @@ def _make_swarm(
     stack: contextlib.ExitStack,
 ) -> Wired:
     engine = Engine(world.socket)
-    stack.callback(engine.close)
     docker = Docker(engine.url)
     target = Target(stack=_stack_name(config, world), service=world.service, unit=config.caller)
     images = Images(state.images, engine, docker, config.budget.fetch / 2)

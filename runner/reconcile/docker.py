@@ -13,10 +13,11 @@ from runner.reconcile.errors import EngineUnreachableError, ReconcileError
 INHERITED: Final = ("PATH", "HOME", "DOCKER_CONFIG")
 """All that the command gets of our environment: compose files must not depend on who calls."""
 _NO_ENGINE: Final = (
-    "Cannot connect to the Docker daemon",
-    "error during connect",
-    "context deadline",
+    *("Cannot connect to the Docker daemon", "error during connect", "deadline exceeded"),
+    *("permission denied while trying to connect", "code = Unavailable"),
+    *("does not have a leader", "not a swarm manager"),
 )
+"""Words by which the command says that nobody could be asked, which is no refusal."""
 
 
 class RefusedError(ReconcileError):
@@ -56,6 +57,8 @@ class Docker:
             raise RefusedError(f"`docker {verb}` failed: {said or 'no reason given'}") from error
         except subprocess.TimeoutExpired as error:
             raise EngineUnreachableError(f"`docker {verb}` took more than {timeout:g} s") from error
+        except ValueError as error:  # a variable that no program can be given
+            raise RefusedError(f"`docker {verb}` can't be run: {error}") from error
         except OSError as error:
             raise EngineUnreachableError(
                 f"the docker command can't be run: {error.strerror}",

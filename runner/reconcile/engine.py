@@ -4,10 +4,11 @@ The API is HTTP with JSON, and httpx is here already. Paths carry no version: th
 its own, and none of the fields that are read here has changed since 1.25 (Docker 1.13).
 """
 
+import asyncio
 import json
 from typing import Any, Final, TypeAlias
 
-from attrs import Factory, field, frozen
+from attrs import frozen
 
 from runner.reconcile.errors import EngineUnreachableError
 from runner.reconcile.web import httpx
@@ -19,18 +20,16 @@ DEFAULT_SOCKET: Final = "/run/docker.sock"
 TIMEOUT: Final = 6.0
 """Seconds for one answer. A manager that has lost its quorum answers after 5 s, with an error."""
 LOG_LINES: Final = 5
+_STREAMS: Final = frozenset({0, 1, 2, 3})
+"""Of a log: input, output, errors, and what the engine itself has to say."""
 _FRAME: Final = 8
 """Bytes before each piece of a log: which stream, and its length."""
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 
 
-def _connect(engine: "Engine") -> httpx.Client:
-    return httpx.Client(
-        transport=httpx.HTTPTransport(uds=engine.socket),
-        base_url="http://docker",
-        timeout=engine.timeout,
-    )
+class _SlowError(EngineUnreachableError):
+    """No answer in time."""
 
 
 @frozen
@@ -40,17 +39,11 @@ class Engine:
     socket: str = DEFAULT_SOCKET
     timeout: float = TIMEOUT
     """Seconds for one answer."""
-    _client: httpx.Client = field(
-        default=Factory(_connect, takes_self=True), init=False, repr=False, eq=False
-    )
 
     @property
     def url(self) -> str:
         """The socket as ``DOCKER_HOST`` names it."""
         return f"unix://{self.socket}"
-
-    def close(self) -> None:
-        self._client.close()
 
     def info(self) -> Json:
         return self._object("/info")
@@ -102,10 +95,14 @@ class Engine:
 
     def registry_digest(self, reference: str) -> str | None:
         """Ask the registry, through the engine, for the digest of an image; None if it says no."""
-        response = self._get(f"/distribution/{reference}/json")
+        try:
+            response = self._get(f"/distribution/{reference}/json")
+        except _SlowError:  # the registry is; the engine waits for it
+            return None
         if response.status_code != _OK:
             return None
-        return str(response.json()["Descriptor"]["digest"])
+        found: Json = self._decode(response)
+        return str(found["Descriptor"]["digest"])
 
     def health(self, container: str) -> str:
         """Read what the last health check of a container said; empty if there was none."""
@@ -128,13 +125,13 @@ class Engine:
         chosen = json.dumps({key: [value] for key, value in filters.items()})
         response = self._get(path, {**(parameters or {}), "filters": chosen})
         self._accept(response)
-        found: list[Json] = response.json()
+        found: list[Json] = self._decode(response)
         return found
 
     def _object(self, path: str) -> Json:
         response = self._get(path)
         self._accept(response)
-        found: Json = response.json()
+        found: Json = self._decode(response)
         return found
 
     def _find(self, path: str) -> Json | None:
@@ -142,18 +139,44 @@ class Engine:
         if response.status_code == _NOT_FOUND:
             return None
         self._accept(response)
-        found: Json = response.json()
+        found: Json = self._decode(response)
         return found
 
     def _get(self, path: str, parameters: dict[str, str] | None = None) -> httpx.Response:
         try:
-            return self._client.get(path, params=parameters or {})
+            return asyncio.run(self._fetch(path, parameters or {}))
+        except (TimeoutError, httpx.TimeoutException) as error:
+            raise _SlowError(
+                f"the Docker engine at {self.socket} doesn't answer: nothing whole in"
+                f" {self.timeout:g} s",
+                hint="is docker.service busy, or hung?",
+            ) from error
         except (httpx.HTTPError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise EngineUnreachableError(
                 f"the Docker engine at {self.socket} doesn't answer: {reason}",
                 hint="is docker.service up, and may this user use its socket?",
             ) from error
+
+    async def _fetch(self, path: str, parameters: dict[str, str]) -> httpx.Response:
+        """Ask anew each time, whole or not at all: httpx bounds each read, not their sum."""
+        transport = httpx.AsyncHTTPTransport(uds=self.socket, verify=False)
+        async with (
+            asyncio.timeout(self.timeout),
+            httpx.AsyncClient(
+                transport=transport,
+                base_url="http://docker",
+                timeout=None,
+                trust_env=False,
+            ) as client,
+        ):
+            return await client.get(path, params=parameters)
+
+    def _decode(self, response: httpx.Response) -> Any:  # noqa: ANN401 - whatever it sent
+        try:
+            return response.json()
+        except ValueError as error:
+            raise EngineUnreachableError(f"what answers at {self.socket} is no engine") from error
 
     def _accept(self, response: httpx.Response) -> None:
         """Take anything but success for an engine that can't be asked: a lost quorum says 500."""
@@ -169,7 +192,7 @@ def _unframe(log: bytes) -> bytes:
     """Take the stream headers out of a log; that of a terminal has none."""
     pieces: list[bytes] = []
     rest = log
-    while len(rest) >= _FRAME and rest[0] in {0, 1, 2} and rest[1:4] == b"\0\0\0":
+    while len(rest) >= _FRAME and rest[0] in _STREAMS and rest[1:4] == b"\0\0\0":
         length = int.from_bytes(rest[4:_FRAME], "big")
         pieces.append(rest[_FRAME : _FRAME + length])
         rest = rest[_FRAME + length :]

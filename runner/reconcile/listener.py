@@ -4,17 +4,16 @@ The rounds of a gate look now and then; what flaps between two of them is seen h
 what an attempt cost those who wanted to be served.
 """
 
-import contextlib
-import http.client
+import asyncio
 import threading
 import time
 from typing import Final
-from urllib.parse import urlsplit
 
 from attrs import frozen
 
 from runner.reconcile.answers import TOKEN_HEADER
 from runner.reconcile.questions import Identity
+from runner.reconcile.web import httpx
 
 PAUSE: Final = 0.05
 """Seconds between two questions: an outage is known to within a tenth of a second."""
@@ -66,17 +65,21 @@ class Listener:
     def look(self) -> Sight:
         """Tell what was seen, and begin to count anew."""
         with self._lock:
-            dark = self._dark
+            dark, missed = self._dark, self._missed
             if self._dark_since is not None:
                 dark += time.monotonic() - self._dark_since
-            sight = Sight(self._asked, self._missed, dark)
+                missed = max(missed, 1)  # the question that is waiting for its answer
+            sight = Sight(max(self._asked, missed), missed, dark)
             self._asked = self._missed = 0
             return sight
 
     def _watch(self) -> None:
+        asyncio.run(self._keep_asking())
+
+    async def _keep_asking(self) -> None:
         last = time.monotonic()
         while not self._stop.wait(PAUSE):
-            answered = _answers(self._question)
+            answered = await _answers(self._question)
             now = time.monotonic()
             with self._lock:
                 self._asked += 1
@@ -91,15 +94,19 @@ class Listener:
                 last = now
 
 
-def _answers(question: Identity) -> bool:
-    """Ask once; true if a deployment of ours answered, whichever."""
-    parts = urlsplit(question.url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE)
-    with contextlib.closing(connection):
-        try:
-            connection.putrequest("GET", parts.path, skip_host=True)
-            connection.putheader("Host", "")  # as the probes do: names are redirected
-            connection.endheaders()
-            return connection.getresponse().getheader(TOKEN_HEADER) is not None
-        except (OSError, http.client.HTTPException):
-            return False
+async def _answers(question: Identity) -> bool:
+    """Ask once; true if a deployment of ours answered, whichever, within ``PATIENCE``."""
+    url = httpx.URL(question.url)
+    # Without a host name, as the probes ask: names are redirected.
+    request = b"GET %b HTTP/1.1\r\nHost: \r\nConnection: close\r\n\r\n" % url.raw_path
+    try:
+        async with asyncio.timeout(PATIENCE):
+            reader, writer = await asyncio.open_connection(url.host, url.port or 80)
+            try:
+                writer.write(request)
+                head = await reader.readuntil(b"\r\n\r\n")
+            finally:
+                writer.close()
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        return False
+    return f"\r\n{TOKEN_HEADER}:".lower().encode() in head.lower()

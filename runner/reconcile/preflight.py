@@ -13,7 +13,7 @@ from runner.reconcile.answers import Expected
 from runner.reconcile.compose import Document, escape
 from runner.reconcile.errors import DeployError, NotPreparedError
 from runner.reconcile.gate import Clock, GatePolicy, judge
-from runner.reconcile.questions import Identity, Question
+from runner.reconcile.questions import Question
 from runner.reconcile.stackfile import PREFLIGHT_LABEL, isolate
 from runner.reconcile.stackgate import Personal, StackGate, personal
 from runner.reconcile.stacks import Stacks
@@ -25,7 +25,7 @@ PROVIDER_PATH: Final = "/.warm-reconcile/provider"
 RISE: Final = 2
 WINDOW: Final = 0.5
 """Seconds; long enough to outlive a start that fails, short enough to spare everyone."""
-LONGEST_STACK: Final = 32
+STACK_PREFIX: Final = 12
 """Characters of the live stack's name in that of its trial: a service name has at most 63."""
 
 
@@ -56,7 +56,7 @@ class Preflight:
             EngineUnreachableError: the engine can't be asked.
         """
         trial = evolve(deployment, token=f"{deployment.token}-preflight")
-        name = f"{self.stack[:LONGEST_STACK]}-try-{deployment.token[-8:]}"
+        name = f"{self.stack[:STACK_PREFIX]}-try-{deployment.token[-8:]}"
         node = self.stacks.engine.swarm_node()
         alone = isolate(document, trial, service=self.service, stack=self.stack, node=node)
         asked = self._questions(ports)
@@ -94,8 +94,6 @@ class Preflight:
         """Leave out the provider's route where the live stack, which all see, doesn't have it."""
         live = self.stacks.look(self.stack).services.values()
         has_route = any(PROVIDER_PATH in label for s in live for label in s.labels.values())
-        return tuple(
-            question
-            for question in personal(self.questions, ports)
-            if has_route or not (isinstance(question, Identity) and PROVIDER_PATH in question.url)
-        )
+        everything = personal(self.questions, ports)
+        elsewhere = tuple(question for question in everything if PROVIDER_PATH not in question.url)
+        return everything if has_route or not elsewhere else elsewhere

@@ -1,6 +1,7 @@
 """What is written to the swarm: a release's compose document, made one deployment's own. Pure."""
 
 import copy
+import hashlib
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Final
@@ -15,6 +16,7 @@ RELEASE_LABEL: Final = "warm-reconcile.release"
 DIGEST_LABEL: Final = "warm-reconcile.digest"
 UNIT_LABEL: Final = "warm-reconcile.unit"
 PREFLIGHT_LABEL: Final = "warm-reconcile.preflight"
+_NAME_LENGTH: Final = 24
 ISOLATED: Final = "isolated"
 ASK_FROM_INSIDE: Final = "ClientIP(`127.0.0.0/8`) || ClientIP(`::1`)"
 
@@ -73,9 +75,11 @@ def isolate(
     _introduce(made, deployment, service, ASK_FROM_INSIDE)
     made["networks"] = {ISOLATED: {"driver": "overlay", "internal": True}}
     made.pop("volumes", None)
-    for config in made.get("configs", {}).values():
+    for key, config in made.get("configs", {}).items():
         if not config.get("external"):
-            config.pop("name", None)  # else it would be the live stack's own
+            # Else it would be the live stack's own, and be taken away with the trial.
+            name = hashlib.sha256(f"{deployment.token} {key}".encode()).hexdigest()
+            config["name"] = f"try-{name[:_NAME_LENGTH]}"
     made["services"] = {key: each for key, each in made["services"].items() if not _is_job(each)}
     for each in made["services"].values():
         _confine(each)
@@ -124,11 +128,16 @@ def _introduce(document: Document, deployment: Deployment, service: str, askers:
 
 def _confine(service: Document) -> None:
     service.pop("ports", None)
-    service["networks"] = {ISOLATED: None}
+    service.pop("labels", None)
+    networks = part(service, "networks")
+    aliases = {alias for key in networks for alias in part(networks, key).get("aliases") or ()}
+    service["networks"] = {ISOLATED: {"aliases": sorted(aliases)} if aliases else None}
     service["stop_grace_period"] = "1s"
     service["volumes"] = [_harmless(volume) for volume in service.get("volumes") or ()]
     if "interval" in part(service, "healthcheck"):
-        service["healthcheck"]["interval"] = "1s"  # a task runs once its first check has passed
+        # A task runs once its first check has passed. The trial's own deadline says how long that
+        # may take: more checks must not mean less time.
+        service["healthcheck"].update(interval="1s", start_period="0s", retries=3600)
     service.setdefault("deploy", {})
 
 
@@ -144,6 +153,8 @@ def _trim(deploy: Document, stack: str, node: str) -> None:
     deploy["mode"] = "replicated"
     deploy["replicas"] = 1
     deploy["labels"] = {PREFLIGHT_LABEL: stack, "traefik.enable": "false"}
+    # It runs beside the live stack: what there is once is reserved already.
+    part(deploy, "resources").pop("reservations", None)
     # An end is an answer: nothing is gained by starting it again.
     deploy["restart_policy"] = {"condition": "none"}
     deploy["placement"] = {"constraints": [f"node.id=={node}"]}

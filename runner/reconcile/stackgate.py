@@ -6,15 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from runner.reconcile.answers import Expected, printable
 from runner.reconcile.errors import EngineUnreachableError
+from runner.reconcile.evidence import Finding, judge
 from runner.reconcile.inside import run_inside
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import Identity, Question, TraefikPing
 from runner.reconcile.stacks import Record, Stacks
-from runner.reconcile.tasks import BROKEN, Finding, Service, Snapshot, Task, judge
+from runner.reconcile.tasks import BROKEN, Service, Snapshot, Task
 from runner.reconcile.vocabulary import Answer, ProbeResult, Round
 
 Personal: TypeAlias = TraefikPing | Identity
@@ -50,8 +51,9 @@ class StackGate:
     unit: str
     """The systemd unit that deploys the stack, and so serves it."""
     require: Literal["all", "quorum"] = "all"
+    _excused: dict[str, frozenset[str]] = field(factory=dict[str, frozenset[str]])
+    """By the token of a deployment, the tasks whose end is not held against it."""
     _seen: frozenset[str] = frozenset()
-    _excused: frozenset[str] | None = None
     _is_lost: bool = False
     _node: str = ""
 
@@ -66,14 +68,14 @@ class StackGate:
         try:
             self._node = self._node or self.stacks.engine.swarm_node()
             snapshot = self.stacks.look(self.stack)
-            excused = self._excuse(snapshot, is_ours=is_ours)
-            written = record.written
-            findings = judge(snapshot, written, record.deployment.token, excused, self.require)
-            results = tuple(self._tell(finding) for finding in findings)
+            excused = self._excuse(snapshot, record.deployment.token, is_ours=is_ours)
         except EngineUnreachableError as error:
             self._is_lost = True
             result = self._result("engine", Answer.INCONCLUSIVE, error.message)
             return Evidence((result,), (), None)
+        written = record.written
+        findings = judge(snapshot, written, record.deployment.token, excused, self.require)
+        results = tuple(self._tell(finding) for finding in findings)
         service = snapshot.services.get(written.gated)
         running = tuple(snapshot.running(service)) if service is not None else ()
         return Evidence(results, running, service)
@@ -97,8 +99,9 @@ class StackGate:
     def sum_up(self, rounds: list[Round]) -> ProbeResult:
         """Say whether enough of the tasks that were asked each for itself gave good answers."""
         bad = [[r for r in each if r.answer is not Answer.PASS] for each in rounds]
-        good = sum(not results for results in bad)
-        is_enough = 2 * good > len(rounds) if self.require == "quorum" else good == len(rounds)
+        good = sum(bool(each) and not worse for each, worse in zip(rounds, bad, strict=True))
+        is_most = 2 * good > len(rounds)
+        is_enough = is_most if self.require == "quorum" else is_most and good == len(rounds)
         complaints = [f"{results[0].probe}: {results[0].reason}" for results in bad if results]
         reason = "; ".join([f"{good} of {len(rounds)} answered well", *complaints])
         worst = {r.answer for results in bad for r in results}
@@ -126,27 +129,37 @@ class StackGate:
             reason = f"task {task.name} can't be asked from inside: {error.strerror}"
             return (self._result("inside", Answer.INCONCLUSIVE, reason),)
 
-    def _excuse(self, snapshot: Snapshot, *, is_ours: bool) -> frozenset[str]:
+    def _excuse(self, snapshot: Snapshot, token: str, *, is_ours: bool) -> frozenset[str]:
         """Name the tasks whose end is no evidence: it was the engine's end, not their own."""
-        if self._excused is None:
-            ended = {task.id for task in snapshot.tasks if task.state in BROKEN}
-            self._excused = frozenset() if is_ours else frozenset(ended)
+        ended = frozenset(task.id for task in snapshot.tasks if task.state in BROKEN)
+        excused = self._excused.get(token, frozenset() if is_ours else ended)
         if self._is_lost:
-            self._excused |= self._seen
+            excused |= self._seen | ended
             self._is_lost = False
+        self._excused[token] = excused
         self._seen |= {task.id for task in snapshot.tasks}
-        return self._excused
+        return excused
 
     def _tell(self, finding: Finding) -> ProbeResult:
         """Add what the container says: of its health while it starts, else its last words."""
-        engine, container = self.stacks.engine, finding.container
-        health = engine.health(container) if container and not finding.terminal else ""
-        words = engine.last_words(container) if container else ""
+        health, words = self._hear(finding) if finding.container else ("", "")
         lines = [printable(line) for line in (health or words).splitlines() if line.strip()]
         link = "; its health check says " if health else ": "
         reason = finding.reason + (link + lines[-1] if lines else "")
         result = self._result(finding.about, finding.answer, reason)
         return evolve(result, terminal=finding.terminal, excerpt=printable(words))
+
+    def _hear(self, finding: Finding) -> tuple[str, str]:
+        """Read the last health check of what still starts, and the last words of anyone.
+
+        What can't be read explains nothing; it is no loss of the engine, which has just answered.
+        """
+        engine = self.stacks.engine
+        try:
+            health = "" if finding.terminal else engine.health(finding.container)
+            return health, engine.last_words(finding.container)
+        except EngineUnreachableError:
+            return "", ""
 
     def _result(self, probe: str, answer: Answer, reason: str) -> ProbeResult:
         return ProbeResult(probe, answer, reason, self.unit)

@@ -93,12 +93,11 @@ class Stacks:
                 f"stack {stack} was written, but {gated} holds something else",
                 hint="somebody else deploys this stack, too; `docker stack services` tells",
             )
-        keys = document["services"]
-        specs = {
-            name: service.spec
-            for name, service in snapshot.services.items()
-            if name.removeprefix(f"{stack}_") in keys
-        }
+        wanted = [f"{stack}_{key}" for key in document["services"]]
+        gone = [name for name in wanted if name not in snapshot.services]
+        if gone:
+            raise NotPreparedError(f"stack {stack} was written, but {gone[0]} was taken away")
+        specs = {name: snapshot.services[name].spec for name in wanted}
         return Record(deployment, Written(began, gated, specs))
 
     def remove(self, stack: str) -> None:

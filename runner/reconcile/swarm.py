@@ -24,6 +24,7 @@ from runner.reconcile.compose import (
 from runner.reconcile.docker import RefusedError
 from runner.reconcile.engine import Engine
 from runner.reconcile.errors import DeployError, NotPreparedError
+from runner.reconcile.evidence import describe_changes
 from runner.reconcile.listener import Listener
 from runner.reconcile.preflight import Preflight
 from runner.reconcile.probes import Prober
@@ -37,7 +38,7 @@ from runner.reconcile.stackfile import (
 )
 from runner.reconcile.stackgate import StackGate, personal
 from runner.reconcile.stacks import WRITE_TIMEOUT, Record, Stacks
-from runner.reconcile.tasks import STACK_LABEL, Json, describe_changes, part
+from runner.reconcile.tasks import STACK_LABEL, Json, part
 from runner.reconcile.vocabulary import (
     Answer,
     Deployment,
@@ -162,7 +163,7 @@ class SwarmWorld:
         if len(evidence.running) > 1:
             asked = personal(self.questions, evidence.service.published)
             each = self.gate.ask_each(expected, evidence.running, asked, timeout)
-            results.append(self.gate.sum_up(each))
+            results += [self.gate.sum_up(each)] if each else []
         if self.listener is not None and self.listener.is_on:
             results.append(self._listen(self.listener))
         return tuple(results)

@@ -1,18 +1,12 @@
-"""What the engine's evidence says about a deployment. Pure: its JSON in, findings out.
-
-A task belongs to a deployment if its spec is the one that the service has now, token included; what
-the service's labels or its ``UpdateStatus`` say about a task is no evidence.
-"""
+"""Services, tasks and nodes, as the engine reports them. Pure: its JSON in, values out."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attrs import frozen
-
-from runner.reconcile.vocabulary import Answer
 
 Json: TypeAlias = Mapping[str, Any]
 """An object as the engine sends it."""
@@ -24,10 +18,6 @@ ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected", "remove"
 """Task states that nothing follows (SwarmKit's task model)."""
 BROKEN: Final = frozenset({"failed", "rejected", "complete", "orphaned"})
 """Of these, the ends that nobody asked for: a Traefik that ends with status 0 has ended, too."""
-UNSCHEDULABLE: Final = "no suitable node"
-SETTLING: Final = 3.0
-"""Seconds that a task may be unschedulable after it was written: a port that was just left is seen
-as free by the scheduler up to a second later."""
 
 
 @frozen
@@ -87,6 +77,8 @@ class Service:
     """``UpdateStatus``: its state and message; empty if there is none."""
     update_started: float
     """Unix time, seconds."""
+    may_complete: bool = False
+    """Its tasks may end well, and are not started again then."""
 
 
 @frozen
@@ -97,7 +89,7 @@ class Node:
     name: str
     address: str
     is_up: bool
-    """Ready, and not drained or paused."""
+    """It is heard of. One that is drained is up: its operator wants it so."""
 
 
 @frozen
@@ -121,17 +113,10 @@ class Snapshot:
     def running(self, service: Service) -> list[Task]:
         return [task for task in self.current(service) if task.is_running]
 
-
-@frozen
-class Finding:
-    """One thing that the engine's evidence shows."""
-
-    about: str
-    answer: Answer
-    reason: str
-    terminal: bool = False
-    container: str = ""
-    """The one that can explain it: by its last words, or by its health check."""
+    def completed(self, service: Service) -> list[Task]:
+        """List the tasks of the current spec that were done, where that is allowed."""
+        current = self.current(service) if service.may_complete else []
+        return [task for task in current if task.state == "complete"]
 
 
 @frozen
@@ -166,6 +151,7 @@ def read_service(data: Json) -> Service:
         image=container.get("Image", ""),
         wanted=_wanted_tasks(data, mode),
         is_global="Global" in mode,
+        may_complete=part(template, "RestartPolicy").get("Condition", "any") != "any",
         is_job="ReplicatedJob" in mode or "GlobalJob" in mode,
         published={
             port["PublishedPort"]: port["TargetPort"]
@@ -178,9 +164,9 @@ def read_service(data: Json) -> Service:
     )
 
 
-def part(data: Json, key: str) -> Json:
+def part(data: Json, key: str) -> dict[str, Any]:
     """Take an object out of another; the engine leaves out, or nulls, what is empty."""
-    found: Json | None = data.get(key)
+    found: dict[str, Any] | None = data.get(key)
     return {} if found is None else found
 
 
@@ -217,128 +203,9 @@ def read_task(data: Json) -> Task:
 def read_node(data: Json) -> Node:
     """Read a node of ``GET /nodes``."""
     status = part(data, "Status")
-    is_up = status.get("State") == "ready" and part(data, "Spec").get("Availability") == "active"
-    name = part(data, "Description").get("Hostname", data["ID"])
-    return Node(data["ID"], name, status.get("Addr", ""), is_up)
-
-
-def judge(
-    snapshot: Snapshot,
-    written: Written,
-    token: str,
-    excused: frozenset[str],
-    require: Literal["all", "quorum"],
-) -> list[Finding]:
-    """Say what the evidence shows: one finding for the stack, one for the tasks of the gate.
-
-    Args:
-        snapshot: what the engine says now.
-        written: what the deployment wrote.
-        token: the deployment's.
-        excused: ids of tasks whose end is nobody's fault: a restart of the engine took them.
-        require: how many tasks must run.
-    """
-    findings = [_find_changes(snapshot, written, token)]
-    for name in written.specs:
-        service = snapshot.services.get(name)
-        if service is None or service.is_job:
-            continue
-        about = "tasks" if name == written.gated else f"tasks of {name}"
-        finding = _judge_service(snapshot, service, written, excused, require)
-        if name == written.gated or finding[0] is not Answer.PASS:
-            answer, reason, terminal, container = finding
-            findings.append(Finding(about, answer, reason, terminal, container))
-    return findings
-
-
-def describe_changes(snapshot: Snapshot, written: Written, token: str) -> str:
-    """Name the first way in which the engine holds something else than was written."""
-    for name, spec in written.specs.items():
-        service = snapshot.services.get(name)
-        if service is None:
-            return f"service {name} is gone"
-        if service.spec != spec or (name == written.gated and service.token != token):
-            by = f" (Swarm says {service.update})" if "rollback" in service.update else ""
-            return f"service {name} was changed by another hand{by}"
-    more = sorted(set(snapshot.services) - set(written.specs))
-    return f"service {more[0]} was added by another hand" if more else ""
-
-
-def _find_changes(snapshot: Snapshot, written: Written, token: str) -> Finding:
-    """Another hand's change is no evidence about the release, in either direction."""
-    changes = describe_changes(snapshot, written, token)
-    if changes:
-        return Finding("stack", Answer.INCONCLUSIVE, f"since it was deployed, {changes}")
-    return Finding("stack", Answer.PASS, "the engine holds what was deployed")
-
-
-_Judgement = tuple[Answer, str, bool, str]
-
-
-def _judge_service(
-    snapshot: Snapshot,
-    service: Service,
-    written: Written,
-    excused: frozenset[str],
-    require: Literal["all", "quorum"],
-) -> _Judgement:
-    current = snapshot.current(service)
-    older = [
-        task
-        for task in snapshot.tasks_of(service)
-        if task.template != service.template and not task.has_ended
-    ]
-    for task in current:
-        if task.state in BROKEN and task.id not in excused and task.since >= written.at - 1:
-            return Answer.FAIL, _describe_end(task), True, task.container
-    if "paused" in service.update and service.update_started >= written.at - 1:
-        return Answer.FAIL, f"Swarm stopped the update, {service.update}", True, ""
-    wanted, missing = _wanted(snapshot, service, require)
-    running = snapshot.running(service)
-    if len(running) < wanted:
-        return _describe_lack(current, older, len(running), wanted, snapshot.now)
-    if older:
-        names = ", ".join(f"{task.name} ({task.state})" for task in older)
-        return Answer.FAIL, f"a task of an older spec is still there: {names}", False, ""
-    if missing and require == "all":
-        return Answer.FAIL, f"node {', '.join(missing)} is down", False, ""
-    down = f"; node {', '.join(missing)} is down" if missing else ""
-    names = ", ".join(task.name for task in running)
-    return Answer.PASS, f"{len(running)} of {wanted} running: {names}{down}", False, ""
-
-
-def _wanted(
-    snapshot: Snapshot, service: Service, require: Literal["all", "quorum"]
-) -> tuple[int, list[str]]:
-    """Count the tasks that must run, and name the nodes that can't run theirs."""
-    down = [node.name for node in snapshot.nodes if not node.is_up]
-    missing = down if service.is_global else []
-    if require == "quorum":
-        return (service.wanted + len(missing)) // 2 + 1, missing
-    return max(1, service.wanted), missing
-
-
-def _describe_lack(
-    current: Iterable[Task], older: list[Task], running: int, wanted: int, now: float
-) -> _Judgement:
-    waiting = [task for task in current if not task.has_ended and not task.is_running]
-    lack = f"{running} of {wanted} tasks running"
-    if not waiting:
-        return Answer.FAIL, f"{lack}, and none is on its way", False, ""
-    task = max(waiting, key=lambda task: bool(task.error))
-    says = f"{lack}; task {task.name} is {task.state}" + (f": {task.error}" if task.error else "")
-    is_stuck = task.error.startswith(UNSCHEDULABLE) and now - task.since > SETTLING
-    # While an older task holds the port, that is no news.
-    return Answer.FAIL, says, is_stuck and not older, task.container
-
-
-def _describe_end(task: Task) -> str:
-    if task.state == "rejected":
-        return f"task {task.name} was rejected: {task.error}"
-    if task.exit_code is not None and task.container:
-        said = f": {task.error}" if task.error and "non-zero exit" not in task.error else ""
-        return f"task {task.name} ended with status {task.exit_code}{said}"
-    return f"task {task.name} has {task.state}: {task.error}"
+    is_up = status.get("State") == "ready"
+    name = str(part(data, "Description").get("Hostname", data["ID"]))
+    return Node(data["ID"], name, str(status.get("Addr", "")), is_up)
 
 
 def _hash(value: object) -> str:
@@ -347,8 +214,12 @@ def _hash(value: object) -> str:
 
 
 def _hash_template(template: Json) -> str:
-    """Hash a TaskTemplate; the engine names the runtime in services, but not in tasks."""
-    return _hash({key: value for key, value in template.items() if key != "Runtime"})
+    """Hash what a task is made from.
+
+    Without the runtime, which the engine names in services but not in tasks; and without the
+    placement: Swarm keeps a task whose node still fits, with the placement that it had.
+    """
+    return _hash({k: v for k, v in template.items() if k not in {"Runtime", "Placement"}})
 
 
 def _time(text: str | None) -> float:

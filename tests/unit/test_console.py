@@ -335,7 +335,10 @@ def test_an_outcome_has_a_text_and_a_code(
 ) -> None:
     """One sentence for a person, one code for a unit, and no two outcomes alike."""
     report = Report.of("traefik", final, ENDED, (OLD,), 12.3456, 0.25)
-    assert f"traefik: {text} (12.3 s, 0.2 s without an answer)\n  because: page: status 500" == report.to_text()
+    assert (
+        f"traefik: {text} (12.3 s, 0.2 s without an answer)\n  because: page: status 500"
+        == report.to_text()
+    )
     assert (plain, detailed) == (
         report.exit_code(detailed=False),
         report.exit_code(detailed=True),

@@ -152,11 +152,10 @@ def shop(server: Server) -> Shop:
 
 
 @pytest.fixture
-def images(tmp_path: Path, server: Server, need: Callable[[str], str]) -> Generator[Images]:
+def images(tmp_path: Path, server: Server, need: Callable[[str], str]) -> Images:
     need("docker")
     engine = Engine(str(server.server_address))
-    yield Images(tmp_path / "images", engine, Docker(engine.url), 20.0)
-    engine.close()
+    return Images(tmp_path / "images", engine, Docker(engine.url), 20.0)
 
 
 @pytest.fixture

@@ -79,7 +79,6 @@ def deaf(tmp_path: Path) -> Generator[Engine]:
         listener.listen()
         engine = Engine(str(tmp_path / "s"), timeout=0.2)
         yield engine
-        engine.close()
 
 
 @pytest.fixture

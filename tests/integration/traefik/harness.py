@@ -28,8 +28,7 @@ from runner.reconcile.history import History, open_history
 from runner.reconcile.instances import Instances
 from runner.reconcile.journal import open_journal
 from runner.reconcile.lock import hold
-from runner.reconcile.process import IDENTITY_PATH
-from runner.reconcile.process import ProcessWorld
+from runner.reconcile.process import IDENTITY_PATH, ProcessWorld
 from runner.reconcile.statedir import StateDir, find_state, open_state
 from runner.reconcile.steps import Commit, Committed
 from runner.wiring import SystemClock, make_world
