@@ -8,7 +8,7 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import frozen
@@ -24,33 +24,13 @@ from runner.console.arguments import (
 from runner.console.report import Report
 from runner.console.watchers import choose_watcher
 from runner.reconcile import config as configs
-from runner.reconcile.config import AppConfig, DirectorySource
+from runner.reconcile.config import AppConfig
 from runner.reconcile.driver import Policy, Run
-from runner.reconcile.errors import StateError
-from runner.reconcile.instances import Instances
 from runner.reconcile.journal import open_journal
 from runner.reconcile.lock import hold
 from runner.reconcile.ports import Watcher
-from runner.reconcile.probes import Prober
-from runner.reconcile.process import ProcessWorld
-from runner.reconcile.statedir import StateDir, open_state
-from runner.releases import source as sources
-from runner.releases.binaries import Binaries
-from runner.releases.source import Source
-from runner.releases.store import Store
-
-
-class SystemClock:
-    """The host's clocks."""
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-    def now(self) -> float:
-        return time.time()
+from runner.reconcile.statedir import open_state
+from runner.wiring import SystemClock, make_world
 
 
 @frozen
@@ -76,36 +56,6 @@ def find_app(name: str, *, config: Path | None, config_dir: Path) -> App:
     return App(name, configs.load(path))
 
 
-def make_source(config: AppConfig, mirror: Path) -> Source:
-    chosen = config.source
-    if isinstance(chosen, DirectorySource):
-        return sources.DirectorySource(Path(chosen.path), chosen.prereleases)
-    return sources.GitSource(chosen.url, mirror, config.budget.fetch / 2, chosen.prereleases)
-
-
-@contextlib.contextmanager
-def make_world(config: AppConfig, state: StateDir) -> Generator[ProcessWorld]:
-    """Wire the world of an app; its network resources end with the context."""
-    try:
-        prober = Prober(config.probes)
-    except OSError as error:
-        raise StateError(f"no probe can be asked from this host: {error.strerror}") from error
-    try:
-        yield ProcessWorld(
-            store=Store(
-                state.releases,
-                Binaries(state.binaries, config.budget.fetch / 2),
-                make_source(config, state.mirror),
-            ),
-            instances=Instances(state.instances),
-            prober=prober,
-            stop_timeout=config.world.stop_timeout,
-            caller=config.caller,
-        )
-    finally:
-        prober.close()
-
-
 def reconcile(app: App, watcher: Watcher, *, forced: bool = False, wait: float = 0.0) -> Report:
     """Run once, under the app's lock.
 
@@ -114,12 +64,15 @@ def reconcile(app: App, watcher: Watcher, *, forced: bool = False, wait: float =
     """
     began = time.monotonic()
     state = open_state(app.state_root, app.name)
-    with hold(state.lock, wait=wait), make_world(app.config, state) as world:
+    with hold(state.lock, wait=wait), make_world(app.config, state) as wired:
         journal = open_journal(state, app.config.retention, time.time)
         with contextlib.closing(journal):
             policy = Policy(app.config.gate, app.config.fallback_depth, forced)
-            final, attempt = Run(journal, world, policy, SystemClock(), watcher).to_the_end()
-            return Report.of(app.name, final, attempt, journal.proven(), time.monotonic() - began)
+            final, attempt = Run(journal, wired.world, policy, SystemClock(), watcher).to_the_end()
+            seconds = time.monotonic() - began
+            return Report.of(
+                app.name, final, attempt, journal.proven(), seconds, downtime=wired.downtime()
+            )
 
 
 def run_command(arguments: argparse.Namespace) -> int:

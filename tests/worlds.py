@@ -28,6 +28,7 @@ from runner.reconcile.vocabulary import (
     Deployment,
     Healthy,
     LatestUnknown,
+    NotLive,
     ProbeResult,
     Release,
     Round,
@@ -197,10 +198,10 @@ class ModelWorld:
     def latest(self) -> Release | LatestUnknown:
         return self.choose("latest", self.offers)
 
-    def live(self) -> Deployment | None:
+    def live(self) -> Deployment | NotLive:
         if self.choose("engine", ("up", "down")) == "down":
             raise EngineUnreachableError("the engine is down")
-        return self.live_now
+        return self.live_now or NotLive()
 
     def deploy(self, deployment: Deployment) -> None:
         self.deployed.append(deployment)
@@ -233,8 +234,11 @@ class ModelWorld:
         return (ProbeResult("ping", Answer.INCONCLUSIVE, "no socket", "proxy.service"),)
 
     def seal(self, release: Release) -> None:
-        if self.choose("seal", ("whole", "damaged")) == "damaged":
+        outcome = self.choose("seal", ("whole", "damaged", "unreachable"))
+        if outcome == "damaged":
             raise DeployError(f"{release.label} is damaged")
+        if outcome == "unreachable":
+            raise EngineUnreachableError("the engine is down")
 
     def prune(self, keep: frozenset[str]) -> None:
         del keep

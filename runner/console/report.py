@@ -46,10 +46,18 @@ class Report:
     reason: str
     attempt: str
     seconds: float
+    downtime: float | None
+    """Seconds in which nobody was served while it deployed; None if it didn't, or can't tell."""
 
     @classmethod
     def of(
-        cls, app: str, final: State, attempt: Attempt, proven: tuple[Release, ...], seconds: float
+        cls,
+        app: str,
+        final: State,
+        attempt: Attempt,
+        proven: tuple[Release, ...],
+        seconds: float,
+        downtime: float | None,
     ) -> "Report":
         target = attempt.deployment.release.label if attempt.deployment else None
         is_serving = EXIT[final] < ExitCode.STRANDED
@@ -63,6 +71,7 @@ class Report:
             reason=attempt.note,
             attempt=attempt.id,
             seconds=round(seconds, 3),
+            downtime=None if downtime is None else round(downtime, 3),
         )
 
     def to_json(self) -> str:
@@ -71,7 +80,8 @@ class Report:
     def to_text(self) -> str:
         means = _MEANS[State(self.outcome)].format(serving=self.serving, candidate=self.candidate)
         because = f"\n  because: {self.reason}" if self.reason else ""
-        return f"{self.app}: {self.outcome}: {means} ({self.seconds:.1f} s){because}"
+        dark = "" if self.downtime is None else f", {self.downtime:.1f} s without an answer"
+        return f"{self.app}: {self.outcome}: {means} ({self.seconds:.1f} s{dark}){because}"
 
     def exit_code(self, *, detailed: bool) -> int:
         """Map to what the caller gets; without ``detailed`` a good outcome is 0."""

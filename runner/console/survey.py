@@ -13,10 +13,11 @@ from runner.reconcile.history import History, PastAttempt, open_history
 from runner.reconcile.lock import holder_of
 from runner.reconcile.plan import Facts
 from runner.reconcile.statedir import StateDir, find_state
-from runner.reconcile.vocabulary import Deployment, LatestUnknown, Quarantine, Release
+from runner.reconcile.vocabulary import Deployment, LatestUnknown, NotLive, Quarantine, Release
 from runner.releases.store import identify
 from runner.releases.versions import Label
-from runner.warm_reconcile import App, make_source, make_world
+from runner.warm_reconcile import App
+from runner.wiring import make_source, make_world
 
 
 @frozen
@@ -43,7 +44,7 @@ def survey(app: App, *, ask_source: bool, forced: bool = False) -> Survey:
     """
     state = find_state(app.state_root, app.name)
     live, engine = _live(app, state)
-    latest, offered = _latest(app) if ask_source else (LatestUnknown("it was not asked"), ())
+    latest, offered = _latest(app, state) if ask_source else (LatestUnknown("it was not asked"), ())
     now = time.time()
     with contextlib.ExitStack() as stack:
         past = open_history(state)
@@ -75,15 +76,18 @@ def _last(past: History | None) -> PastAttempt | None:
     return attempts[0] if attempts else None
 
 
-def _live(app: App, state: StateDir) -> tuple[Deployment | None, str]:
-    with make_world(app.config, state) as world:
+def _live(app: App, state: StateDir) -> tuple[Deployment | NotLive, str]:
+    with make_world(app.config, state) as wired:
         try:
-            return world.live(), ""
+            return wired.world.live(), ""
         except EngineUnreachableError as error:
-            return None, error.message
+            return NotLive(), error.message
 
 
-def _latest(app: App) -> tuple[Release | LatestUnknown, tuple[Label, ...]]:
-    with tempfile.TemporaryDirectory() as scratch:
+def _latest(app: App, state: StateDir) -> tuple[Release | LatestUnknown, tuple[Label, ...]]:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        make_world(app.config, state) as wired,
+    ):
         source = make_source(app.config, Path(scratch) / "mirror.git")
-        return identify(source)
+        return identify(source, wired.packaging)

@@ -28,7 +28,14 @@ from runner.reconcile.steps import (
     RunGate,
     Verify,
 )
-from runner.reconcile.vocabulary import Answer, LatestUnknown, ProbeResult, Release
+from runner.reconcile.vocabulary import (
+    Answer,
+    Deployment,
+    LatestUnknown,
+    NotLive,
+    ProbeResult,
+    Release,
+)
 
 _EFFECTS = (Assess, Verify, Deploy, RunGate, Commit, ChooseFallback)
 _MARKS: Final = {Answer.PASS: "ok", Answer.FAIL: "FAILED", Answer.INCONCLUSIVE: "could not ask"}
@@ -44,7 +51,7 @@ class View:
 
 def status(survey: Survey) -> View:
     facts = survey.facts
-    live = facts.live.release if facts.live else None
+    live = facts.live.release if isinstance(facts.live, Deployment) else None
     data = {
         "app": survey.app,
         "last_good": _label(facts.last_good),
@@ -126,7 +133,7 @@ def releases(survey: Survey) -> View:
         known.setdefault(release.label, []).append("proven" if place else "last-good")
     for q in survey.quarantine:
         known.setdefault(q.release.label, []).append("quarantine")
-    if facts.live:
+    if isinstance(facts.live, Deployment):
         known.setdefault(facts.live.release.label, []).append("live")
     lines = [f"{label:<24} {', '.join(marks)}".rstrip() for label, marks in known.items()]
     if isinstance(facts.latest, LatestUnknown):
@@ -204,8 +211,8 @@ def _live_text(survey: Survey) -> str:
     if survey.engine:
         return f"unknown: {survey.engine}"
     live = survey.facts.live
-    if live is None:
-        return "nothing"
+    if isinstance(live, NotLive):
+        return f"nothing of ours ({live.reason})" if live.reason else "nothing"
     proven = "" if live.release in survey.facts.proven else " (not proven)"
     return f"{live.release.label}{proven}"
 

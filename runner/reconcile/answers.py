@@ -10,6 +10,7 @@ from runner.reconcile.questions import Http, Question
 from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult
 
 TOKEN_HEADER: Final = "X-Warm-Reconcile-Token"  # noqa: S105 - the name of a header
+TASK_HEADER: Final = "X-Warm-Reconcile-Task"
 BODY_CAP: Final = 64 * 1024
 """Bytes of a body that are read. No health endpoint needs more."""
 EXCERPT: Final = 200
@@ -25,6 +26,15 @@ class Reply:
     """Looked up whatever the case of the name."""
     body: bytes
     capped: bool
+
+
+@frozen
+class Expected:
+    """Who may answer for a deployment."""
+
+    deployment: Deployment
+    tasks: frozenset[str] | None = None
+    """Ids of the tasks that the engine says are running for it; None where there are no tasks."""
 
 
 def check_http(question: Http, reply: Reply) -> ProbeResult:
@@ -51,16 +61,18 @@ def _mismatch(question: Http, reply: Reply) -> str:
     return ""
 
 
-def check_identity(question: Http, reply: Reply, deployment: Deployment) -> ProbeResult:
+def check_identity(question: Http, reply: Reply, expected: Expected) -> ProbeResult:
     """Hold the answer against the one deployment that may give it.
 
     The token alone tells deployments apart. The version, told by the running program and not by its
-    config, catches another program under the right label.
+    config, catches another program under the right label. The task, which only a container of that
+    task was told, ties the answer to what the engine reports.
     """
-    return _reply_result(question, reply, _stranger(question, reply, deployment))
+    return _reply_result(question, reply, _stranger(question, reply, expected))
 
 
-def _stranger(question: Http, reply: Reply, deployment: Deployment) -> str:
+def _stranger(question: Http, reply: Reply, expected: Expected) -> str:  # noqa: PLR0911 - one each
+    deployment = expected.deployment
     token = reply.headers.get(TOKEN_HEADER)
     if token is not None and token != deployment.token:
         return "another deployment answers: its token is not this one's"
@@ -74,6 +86,9 @@ def _stranger(question: Http, reply: Reply, deployment: Deployment) -> str:
         return "it did not tell its version"
     if version != deployment.release.version:
         return f"version {printable(str(version))} answers, expected {deployment.release.version}"
+    task = reply.headers.get(TASK_HEADER)
+    if expected.tasks is not None and task not in expected.tasks:
+        return f"task {printable(task or '(none)')} answers, which the engine doesn't call running"
     return ""
 
 

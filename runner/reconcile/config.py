@@ -10,12 +10,22 @@ from attrs import field, frozen
 
 from runner.reconcile import budget
 from runner.reconcile.budget import Budget
+from runner.reconcile.engine import DEFAULT_SOCKET
 from runner.reconcile.errors import ConfigError, UsageError
 from runner.reconcile.gate import GatePolicy
 from runner.reconcile.journal import Retention
 from runner.reconcile.names import RULE, is_safe
 from runner.reconcile.questions import Http, Identity, Question, TraefikPing
-from runner.reconcile.rules import AbsolutePath, Amount, Seconds, Text, UnitName, is_numeric_url
+from runner.reconcile.rules import (
+    AbsolutePath,
+    Amount,
+    Duration,
+    Name,
+    Seconds,
+    Text,
+    UnitName,
+    is_numeric_url,
+)
 from runner.reconcile.structure import Problem, structure
 
 SUFFIXES = (".toml", ".json")
@@ -39,7 +49,24 @@ class GitSource:
     prereleases: bool = False
 
 
-Source: TypeAlias = DirectorySource | GitSource
+@frozen(kw_only=True)
+class AbraSource:
+    """An app that abra manages: its recipe checkout and its ``.env``, where abra keeps them.
+
+    The latest release is the newest version tag of the checkout. The version in the ``.env`` is
+    what abra last *attempted*; it decides nothing here.
+    """
+
+    kind: Literal["abra"] = "abra"
+    domain: Name
+    """The app, as ``abra app ls`` names it."""
+    server: Name = "default"
+    directory: AbsolutePath = "/root/.abra"
+    """``$ABRA_DIR``."""
+    prereleases: bool = False
+
+
+Source: TypeAlias = DirectorySource | GitSource | AbraSource
 
 
 @frozen(kw_only=True)
@@ -49,6 +76,27 @@ class ProcessWorldConfig:
     kind: Literal["process"] = "process"
     stop_timeout: Seconds = 15.0
     """Seconds from SIGTERM to SIGKILL. Traefik serves what is open for 10 (graceTimeOut)."""
+
+
+@frozen(kw_only=True)
+class SwarmWorldConfig:
+    """The app is a stack of a Docker Swarm, deployed from a Co-op Cloud recipe."""
+
+    kind: Literal["swarm"] = "swarm"
+    stack: Name | None = None
+    """Name of the stack. With ``source.kind = "abra"`` it is the one that abra uses."""
+    env_file: AbsolutePath | None = None
+    """What the recipe's variables are; abra has its own. Lines of ``NAME=value``."""
+    service: Name = "app"
+    """The service of the recipe that the gate is about."""
+    overlay: AbsolutePath | None = None
+    """A directory with ``compose.gate.yml`` and what it needs. Default: the one for Traefik."""
+    socket: AbsolutePath = DEFAULT_SOCKET
+    """Where the Docker engine listens."""
+    require: Literal["all", "quorum"] = "all"
+    """How many of the tasks must pass: each one, or more than half while a node is down."""
+    preflight: Duration = 20.0
+    """Seconds for trying a new release in isolation, before what serves is touched; 0: never."""
 
 
 @frozen(kw_only=True)
@@ -62,7 +110,7 @@ class AppConfig:
     source: Source
     probes: tuple[Question, ...]
     """What the gate asks, all of it in every round. One must be an ``identity``."""
-    world: ProcessWorldConfig = field(factory=ProcessWorldConfig)
+    world: ProcessWorldConfig | SwarmWorldConfig = field(factory=ProcessWorldConfig)
     gate: GatePolicy = field(factory=GatePolicy)
     fallback_depth: Amount = 2
     """How many proven releases a rollback may try, newest first."""
@@ -133,7 +181,25 @@ def _parse(path: Path) -> Any:  # noqa: ANN401 - a file can hold anything
 
 def _check(config: AppConfig) -> list[Problem]:
     """Find the mistakes that only show between keys."""
-    return [*_check_probes(config.probes), *_check_times(config)]
+    return [*_check_world(config), *_check_probes(config.probes), *_check_times(config)]
+
+
+def _check_world(config: AppConfig) -> list[Problem]:
+    world, source = config.world, config.source
+    if isinstance(world, ProcessWorldConfig):
+        if isinstance(source, AbraSource):
+            return [Problem("world.kind", world.kind, '"swarm": abra deploys to nothing else')]
+        return []
+    if isinstance(source, AbraSource):
+        given = {"world.stack": world.stack, "world.env_file": world.env_file}
+        return [
+            Problem(key, value, "nothing: abra's own is used")
+            for key, value in given.items()
+            if value is not None
+        ]
+    if world.stack is None:
+        return [Problem("world.stack", None, "the name of the stack")]
+    return []
 
 
 def _check_probes(probes: tuple[Question, ...]) -> list[Problem]:
@@ -151,14 +217,14 @@ def _check_probes(probes: tuple[Question, ...]) -> list[Problem]:
         )
     for number, probe in enumerate(probes):
         if isinstance(probe, TraefikPing | Identity | Http) and not is_numeric_url(probe.url):
-            if isinstance(probe, Http) and probe.address:
+            if isinstance(probe, Identity | Http) and probe.address:
                 continue
             problems.append(
                 Problem(
                     f"probes[{number}].url",
                     probe.url,
                     "an IP address for a host, such as 127.0.0.1: a gate must not wait for a"
-                    ' resolver (kind "http" can name a host if "address" says where to connect)',
+                    ' resolver (a host can be named if "address" says where to connect)',
                 )
             )
     return problems
@@ -175,14 +241,10 @@ def _check_times(config: AppConfig) -> list[Problem]:
         problems.append(
             Problem("gate.fastest", gate.fastest, f"at most gate.slowest ({gate.slowest:g} s)")
         )
-    least = config.world.stop_timeout + 15
+    least, why = _least_deploy(config.world)
     if config.budget.deploy < least:
         problems.append(
-            Problem(
-                "budget.deploy",
-                config.budget.deploy,
-                f"at least world.stop_timeout + 15 s to kill, copy and start = {least:g} s",
-            )
+            Problem("budget.deploy", config.budget.deploy, f"at least {why} = {least:g} s")
         )
     if config.retention.proven <= config.fallback_depth:
         problems.append(
@@ -203,3 +265,10 @@ def _check_times(config: AppConfig) -> list[Problem]:
             )
         )
     return problems
+
+
+def _least_deploy(world: ProcessWorldConfig | SwarmWorldConfig) -> tuple[float, str]:
+    """Name the least time that one deployment must be given, and what it is made of."""
+    if isinstance(world, ProcessWorldConfig):
+        return world.stop_timeout + 15, "world.stop_timeout + 15 s to kill, copy and start"
+    return world.preflight + 30, "world.preflight + 30 s to load images and write the stack"

@@ -147,6 +147,8 @@ class Run:
             self.world.seal(release)
         except DeployError as error:
             return CommitFailed(release, error.message)
+        except EngineUnreachableError as error:
+            return Unreachable(error.message)
         self.journal.commit(effect.verdict)
         return Committed(release)
 

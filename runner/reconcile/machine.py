@@ -157,6 +157,7 @@ TABLE: Final[tuple[Row, ...]] = (
     Row(Trigger.INCONCLUSIVE,       State.GATING,       State.CHOOSING),
     Row(Trigger.RECORDED,           State.COMMITTING,   State.COMMITTED),
     Row(Trigger.FAILED,             State.COMMITTING,   State.CHOOSING),
+    Row(Trigger.UNREACHABLE,        State.COMMITTING,   State.UNDECIDED),
 
     Row(Trigger.DEPLOYED,           State.RESTORING,    State.CONFIRMING),
     Row(Trigger.FAILED,             State.RESTORING,    State.CHOOSING),

@@ -20,7 +20,7 @@ from runner.reconcile.steps import (
     NothingDeployable,
     RollbackDue,
 )
-from runner.reconcile.vocabulary import Deployment, LatestUnknown, Release
+from runner.reconcile.vocabulary import Deployment, LatestUnknown, NotLive, Release
 
 CRASH_LIMIT: Final = 3
 """Runs that may die on one candidate before it is given up: it may be what kills them.
@@ -38,7 +38,7 @@ class Facts:
     """All that the first decision of a run rests on."""
 
     latest: Release | LatestUnknown
-    live: Deployment | None
+    live: Deployment | NotLive
     proven: tuple[Release, ...]
     """Newest first; the first one is last-good. Quarantined ones are left out."""
     quarantined: frozenset[str]
@@ -73,17 +73,22 @@ def assess(facts: Facts) -> Assessment:  # noqa: PLR0911 - one return a purpose
     if wanted is None:
         return NothingDeployable(f"no release is proven, and {_why_not_latest(facts)}")
     if wanted == facts.last_good:
-        if facts.live is not None and facts.live.release == wanted:
+        if isinstance(facts.live, Deployment) and facts.live.release == wanted:
             return LastGoodLive(facts.live, _why_not_latest(facts))
-        return LastGoodAbsent(wanted, _why_not_latest(facts))
+        remarks = (_what_is_live(facts.live), _why_not_latest(facts))
+        return LastGoodAbsent(wanted, "; ".join(filter(None, remarks)))
     if attempt.candidate == wanted and not facts.forced:
         if attempt.crashes >= CRASH_LIMIT:
             return RollbackDue(wanted, f"{attempt.crashes} runs died while it was on trial")
         # The last deployment of an attempt may also be a restoration between two trials.
         live = facts.live
-        if live is not None and live == attempt.deployment and live.release == wanted:
+        if isinstance(live, Deployment) and live == attempt.deployment and live.release == wanted:
             return CandidateLive(live)
     return CandidateFound(wanted)
+
+
+def _what_is_live(live: Deployment | NotLive) -> str:
+    return f"{live.release.label} is live" if isinstance(live, Deployment) else live.reason
 
 
 def _why_not_latest(facts: Facts) -> str:
@@ -95,7 +100,7 @@ def _why_not_latest(facts: Facts) -> str:
 
 
 def choose_fallback(
-    attempt: Attempt, proven: tuple[Release, ...], live: Deployment | None, depth: int
+    attempt: Attempt, proven: tuple[Release, ...], live: Deployment | NotLive, depth: int
 ) -> FallbackChosen | FallbackLive | NoFallback | NothingDecided:
     """Name the next proven release: strictly older than each one tried (S3), at most ``depth``.
 
@@ -104,7 +109,8 @@ def choose_fallback(
     """
     tried = {attempt.candidate, *attempt.fallbacks, attempt.target}
     is_fresh = not attempt.has_looked and not attempt.fallbacks
-    if live is not None and is_fresh and live.release in proven[:1] and live.release not in tried:
+    untouched = tuple(release for release in proven[:1] if release not in tried)
+    if is_fresh and isinstance(live, Deployment) and live.release in untouched:
         return FallbackLive(live)
     start = max((proven.index(r) + 1 for r in attempt.fallbacks if r in proven), default=0)
     for release in proven[start:]:

@@ -7,7 +7,7 @@ from runner.reconcile.errors import ReconcileError
 from runner.reconcile.gate import Clock, Progress
 from runner.reconcile.machine import State
 from runner.reconcile.steps import Effect, Event
-from runner.reconcile.vocabulary import Deployment, Healthy, LatestUnknown, Release, Round
+from runner.reconcile.vocabulary import Deployment, Healthy, LatestUnknown, NotLive, Release, Round
 
 __all__ = ["Clock", "Journal", "Journaled", "Watcher", "World"]
 
@@ -22,8 +22,8 @@ class World(Protocol):
         """Name the latest release, with all that deploying it needs already at hand."""
         ...
 
-    def live(self) -> Deployment | None:
-        """Read what is live from the engine; None also where it is not exactly one deployment.
+    def live(self) -> Deployment | NotLive:
+        """Read what is live from the engine.
 
         Raises:
             EngineUnreachableError: the engine can't be asked.
@@ -51,6 +51,7 @@ class World(Protocol):
 
         Raises:
             DeployError: something that it needs is missing or changed.
+            EngineUnreachableError: the engine, which has a part of it, can't be asked.
         """
         ...
 

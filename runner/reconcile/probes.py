@@ -12,13 +12,13 @@ What keeps an answer honest:
 import asyncio
 import errno
 import ssl
-import sys
 from typing import Final, assert_never
 
 from attrs import evolve
 
 from runner.reconcile.answers import (
     BODY_CAP,
+    Expected,
     Reply,
     check_http,
     check_identity,
@@ -27,13 +27,8 @@ from runner.reconcile.answers import (
 )
 from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
 from runner.reconcile.units import ask_active
-from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Round
-
-# httpx loads its own command line, with rich and pygments, wherever click and rich happen to be
-# installed: more than half of our start-up time. None makes that import fail, as if they were not.
-sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
-
-import httpx  # noqa: E402
+from runner.reconcile.vocabulary import Answer, ProbeResult, Round
+from runner.reconcile.web import httpx
 
 OUR_FAULT: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EACCES}
@@ -64,27 +59,27 @@ class Prober:
         self._runner.get_loop()  # it needs descriptors of its own: now, not when they run out
         self._contexts: dict[tuple[bool, str | None], ssl.SSLContext] = {}
 
-    def ask(self, deployment: Deployment, timeout: float) -> Round:
+    def ask(self, expected: Expected, timeout: float) -> Round:
         """Ask all questions at once; take at most ``timeout`` seconds."""
-        return self._runner.run(self._ask_all(deployment, timeout))
+        return self._runner.run(self._ask_all(expected, timeout))
 
     def close(self) -> None:
         self._runner.close()
 
-    async def _ask_all(self, deployment: Deployment, timeout: float) -> Round:  # noqa: ASYNC109 - passed on
+    async def _ask_all(self, expected: Expected, timeout: float) -> Round:  # noqa: ASYNC109 - passed on
         results = await asyncio.gather(
-            *(self._ask(question, deployment, timeout) for question in self._questions)
+            *(self._ask(question, expected, timeout) for question in self._questions)
         )
         for _ in range(CLOSING_TURNS):
             await asyncio.sleep(0)
         return tuple(results)
 
-    async def _ask(self, question: Question, deployment: Deployment, timeout: float) -> ProbeResult:  # noqa: ASYNC109
+    async def _ask(self, question: Question, expected: Expected, timeout: float) -> ProbeResult:  # noqa: ASYNC109
         limit = min(question.timeout, timeout)
         began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limit):
-                found = await self._exchange(question, deployment, limit)
+                found = await self._exchange(question, expected, limit)
         except (TimeoutError, httpx.ConnectTimeout):
             # A systemctl that hangs says nothing about the unit that it was asked about.
             silent = Answer.INCONCLUSIVE if isinstance(question, UnitActive) else Answer.FAIL
@@ -95,9 +90,7 @@ class Prober:
             found = _from_error(question, error)
         return evolve(found, latency=asyncio.get_running_loop().time() - began)
 
-    async def _exchange(
-        self, question: Question, deployment: Deployment, limit: float
-    ) -> ProbeResult:
+    async def _exchange(self, question: Question, expected: Expected, limit: float) -> ProbeResult:
         match question:
             case TraefikPing():
                 ping = Http(
@@ -112,9 +105,11 @@ class Prober:
                     name=question.name,
                     target_unit=question.target_unit,
                     url=question.url,
+                    address=question.address,
                     verify_tls=question.verify_tls,
                 )
-                return check_identity(who, await self._get(who, limit), deployment)
+                reply = await self._get(who, limit, anonymous=question.url.startswith("http:"))
+                return check_identity(who, reply, expected)
             case Http():
                 return check_http(question, await self._get(question, limit))
             case Tcp():
@@ -124,9 +119,10 @@ class Prober:
             case _:
                 assert_never(question)
 
-    async def _get(self, question: Http, limit: float) -> Reply:
+    async def _get(self, question: Http, limit: float, *, anonymous: bool = False) -> Reply:
         url = httpx.URL(question.url)
-        headers = {"Host": url.netloc.decode("ascii"), "Accept-Encoding": "identity"}
+        host_name = "" if anonymous else url.netloc.decode("ascii")
+        headers = {"Host": host_name, "Accept-Encoding": "identity"}
         extensions = {"sni_hostname": url.host}
         if question.address is not None:
             host, _, port = question.address.rpartition(":")

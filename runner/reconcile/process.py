@@ -6,12 +6,13 @@ one listen on the same ports.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
 from attrs import frozen
 
-from runner.reconcile.answers import TOKEN_HEADER
+from runner.reconcile.answers import TOKEN_HEADER, Expected
 from runner.reconcile.errors import DeployError, NotPreparedError
 from runner.reconcile.instances import TOKEN_VARIABLE, Instances, is_listening
 from runner.reconcile.probes import Prober
@@ -19,6 +20,7 @@ from runner.reconcile.vocabulary import (
     Answer,
     Deployment,
     LatestUnknown,
+    NotLive,
     ProbeResult,
     Release,
     Round,
@@ -35,7 +37,7 @@ http:
     warm-reconcile:
       rule: "Path(`{IDENTITY_PATH}`) && (ClientIP(`127.0.0.0/8`) || ClientIP(`::1`))"
       # The largest that is not reserved (MaxInt64 - 1000). The redirect of a whole entrypoint is
-      # above it unless it is given a priority, too: `redirections.entryPoint.priority: 1000`.
+      # above it, but for requests with a host name only; the probe gives none.
       priority: 9223372036854774807
       service: api@internal
       middlewares: [warm-reconcile-version, warm-reconcile-token]
@@ -59,7 +61,7 @@ class Store(Protocol):
 
     def files(self, digest: str) -> Path: ...
 
-    def binary(self, digest: str) -> Path: ...
+    def seal(self, release: Release) -> None: ...
 
     def prune(self, keep: frozenset[str]) -> None: ...
 
@@ -69,6 +71,8 @@ class ProcessWorld:
     """One app as processes; every unit-less probe is about what ``caller`` deploys."""
 
     store: Store
+    binary: Callable[[str], Path]
+    """Finds the program of the release with a digest."""
     instances: Instances
     prober: Prober
     stop_timeout: float
@@ -79,13 +83,15 @@ class ProcessWorld:
     def latest(self) -> Release | LatestUnknown:
         return self.store.latest()
 
-    def live(self) -> Deployment | None:
+    def live(self) -> Deployment | NotLive:
         running = self.instances.running()
         if len(running) != 1:
-            return None
+            return NotLive(f"{len(running)} instances are running" if running else "")
         ((token, processes),) = running.items()
         # One that is stopping serves what it has open, but nobody else: it is not live any more.
-        return self.instances.read(token) if any(map(is_listening, processes)) else None
+        if not any(map(is_listening, processes)):
+            return NotLive("the instance that runs doesn't listen")
+        return self.instances.read(token) or NotLive("nobody knows what the running instance is")
 
     def deploy(self, deployment: Deployment) -> None:
         binary = self._prepare(deployment)
@@ -98,10 +104,10 @@ class ProcessWorld:
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
         # The process first: if it has gone, whoever answers now is somebody else.
-        return (self._process(deployment), *self.prober.ask(deployment, timeout))
+        return (self._process(deployment), *self.prober.ask(Expected(deployment), timeout))
 
     def seal(self, release: Release) -> None:
-        self.store.check(release, deep=False)
+        self.store.seal(release)
 
     def prune(self, keep: frozenset[str]) -> None:
         running = frozenset(self.instances.running())
@@ -115,7 +121,7 @@ class ProcessWorld:
         try:
             self.store.check(deployment.release, deep=True)
             self.instances.prepare(deployment, self.store.files(digest), GATE)
-            return self.store.binary(digest)
+            return self.binary(digest)
         except DeployError as error:
             raise NotPreparedError(error.message, hint=error.hint) from error
 

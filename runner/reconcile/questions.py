@@ -27,12 +27,18 @@ class TraefikPing:
 
 @frozen(kw_only=True)
 class Identity:
-    """Ask the instance who it is: the token of this deployment, and the release's version."""
+    """Ask the instance who it is: the token of this deployment, and the release's version.
+
+    Over plain http it is asked without a host name: an entrypoint that redirects to another one
+    does so for every name, and above every router, but not for none.
+    """
 
     kind: Literal["identity"] = "identity"
     name: Name = "identity"
     target_unit: UnitName
     url: Url
+    address: Address | None = None
+    """Connect here whatever host the URL names: with https, TLS wants a name (SNI)."""
     verify_tls: bool = True
     timeout: Seconds = PROBE_TIMEOUT
 

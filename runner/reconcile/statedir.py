@@ -8,6 +8,7 @@
         journal.sqlite3
         releases/DIGEST/               content-addressed
         binaries/HASH/                 content-addressed
+        images/HASH/                   content-addressed
         source.git/                    a mirror, where releases come from git
         instances/TOKEN/               one deployment each
 """
@@ -40,6 +41,10 @@ class StateDir:
         return self.home / "binaries"
 
     @property
+    def images(self) -> Path:
+        return self.home / "images"
+
+    @property
     def lock(self) -> Path:
         return self.home / "lock"
 
@@ -62,7 +67,8 @@ class StateDir:
     @property
     def directories(self) -> tuple[Path, ...]:
         """Every directory that can be there, the outer ones first."""
-        return self.root, self.home, self.releases, self.binaries, self.mirror, self.instances
+        kept = (self.releases, self.binaries, self.images, self.mirror, self.instances)
+        return self.root, self.home, *kept
 
 
 def find_state(root: Path, app: str) -> StateDir:

@@ -112,6 +112,14 @@ class LatestUnknown:
 
 
 @frozen
+class NotLive:
+    """What is live is not exactly one deployment of ours."""
+
+    reason: str = ""
+    """What is there instead, where that is worth telling."""
+
+
+@frozen
 class Quarantine:
     """A release that failed its gate where last-good passed: not tried again until it expires."""
 

@@ -3,27 +3,68 @@
 ::
 
     releases/DIGEST/manifest.json      what the digest is made of
-    releases/DIGEST/files/             as the source had them
+    releases/DIGEST/sealed             it was proven once
+    releases/DIGEST/files/             as the source had them, or what was rendered of that
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from attrs import frozen
 
 from runner.reconcile.durable import prune, put
-from runner.reconcile.errors import DeployError, SourceUnreachableError
+from runner.reconcile.errors import DeployError, EngineUnreachableError, SourceUnreachableError
 from runner.reconcile.vocabulary import LatestUnknown, Release
-from runner.releases.binaries import Binaries
-from runner.releases.contents import Manifest, Origin, describe, hash_files, read_manifest
+from runner.releases.contents import Manifest, hash_files, read_manifest
 from runner.releases.source import Source
 from runner.releases.versions import Label
 
 MANIFEST: Final = "manifest.json"
 FILES: Final = "files"
+SEALED: Final = "sealed"
 EMPTY: Final = "the source offers no release"
+
+
+class Packaging(Protocol):
+    """What a release is made of in one kind of world, beside its files."""
+
+    def describe(self, label: str, files: Path) -> Manifest:
+        """Say what the release is; leave in ``files`` what is to be kept. Fetches no part.
+
+        Raises:
+            SourceUnreachableError: it is no release, or incomplete.
+        """
+        ...
+
+    def obtain(self, manifest: Manifest, files: Path) -> None:
+        """Make sure that every part is here.
+
+        Raises:
+            SourceUnreachableError: one can't be had.
+        """
+        ...
+
+    def check(self, manifest: Manifest, *, deep: bool) -> None:
+        """Make sure that the parts are here; ``deep`` also that they are as they were.
+
+        Raises:
+            DeployError: one is gone or has changed.
+        """
+        ...
+
+    def seal(self, manifest: Manifest) -> None:
+        """Keep the parts so that nobody else can take them away.
+
+        Raises:
+            DeployError: that failed.
+        """
+        ...
+
+    def prune(self, kept: Iterable[Manifest]) -> None:
+        """Drop the parts that none of these needs."""
+        ...
 
 
 @frozen
@@ -31,21 +72,26 @@ class Store:
     """The kept releases of one app."""
 
     directory: Path
-    binaries: Binaries
+    packaging: Packaging
     source: Source
 
     def files(self, digest: str) -> Path:
         return self.directory / digest / FILES
 
-    def binary(self, digest: str) -> Path:
-        return self.binaries.path(self._manifest(digest).binary)
+    def manifest(self, digest: str) -> Manifest:
+        """Read what a kept release is.
+
+        Raises:
+            DeployError: it is gone or damaged.
+        """
+        return read_manifest(self.directory / digest / MANIFEST)
 
     def latest(self) -> Release | LatestUnknown:
         """Take in the newest release of the source; say why if that can't be done."""
         return _newest(self.source, self.stage)[0]
 
     def stage(self, label: Label) -> Release:
-        """Take a release in; its digest covers the label, every file and the binary.
+        """Take a release in; its digest covers the label, every file and every part.
 
         Raises:
             SourceUnreachableError: it is incomplete, or a part of it can't be had.
@@ -53,8 +99,8 @@ class Store:
         self.directory.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.directory, prefix=".new-") as scratch:
             draft = Path(scratch) / "entry"
-            manifest, origin = _fetch(label, self.source, draft / FILES)
-            self.binaries.ensure(origin)
+            manifest = _fetch(label, self.source, self.packaging, draft / FILES)
+            self.packaging.obtain(manifest, draft / FILES)
             if not self._is_whole(manifest.release):
                 (draft / MANIFEST).write_text(manifest.to_json())
                 put(draft, self.directory / manifest.digest)
@@ -63,22 +109,39 @@ class Store:
     def check(self, release: Release, *, deep: bool) -> None:
         """Make sure that the release can be deployed: all is here, and as it was.
 
-        ``deep`` reads the binary, too: about 0.3 s for 185 MB.
+        ``deep`` reads its parts, too: about 0.3 s for a binary of 185 MB.
 
         Raises:
             DeployError: something is gone or has changed.
         """
-        manifest = self._manifest(release.digest)
+        manifest = self.manifest(release.digest)
         try:
             found = hash_files(self.files(release.digest))
         except (OSError, SourceUnreachableError) as error:
             raise DeployError(f"{release.label} can't be read from the store: {error}") from error
         if found != manifest.files or manifest.release != release:
             raise DeployError(f"{release.label} has changed in the store since it was taken in")
-        if deep:
-            self.binaries.check(manifest.binary)
-        elif not self.binaries.has(manifest.binary):
-            raise DeployError(f"the binary of {release.label} is gone from the store")
+        self.packaging.check(manifest, deep=deep)
+
+    def seal(self, release: Release) -> None:
+        """Make sure that the release can be deployed again later, offline.
+
+        Raises:
+            DeployError: something that it needs is missing or has changed.
+        """
+        self.check(release, deep=False)
+        self.packaging.seal(self.manifest(release.digest))
+        try:
+            self._sealed(release.digest).touch()
+        except OSError as error:
+            raise DeployError(f"{release.label} can't be sealed: {error.strerror}") from error
+
+    def is_sealed(self, digest: str) -> bool:
+        """Say whether the release was ever sealed: it was about to be committed."""
+        return self._sealed(digest).exists()
+
+    def _sealed(self, digest: str) -> Path:
+        return self.directory / digest / SEALED
 
     def _is_whole(self, release: Release) -> bool:
         """Say whether a release is here as it should be; if not, taking it in again mends it."""
@@ -89,21 +152,20 @@ class Store:
         return True
 
     def prune(self, keep: frozenset[str]) -> None:
-        """Remove the releases that are not in ``keep``, and the binaries that only they need."""
+        """Remove the releases that are not in ``keep``, and the parts that only they need."""
         prune(self.directory, keep)
         kept = [digest for digest in keep if (self.directory / digest).exists()]
-        self.binaries.prune(frozenset(self._manifest(digest).binary for digest in kept))
-
-    def _manifest(self, digest: str) -> Manifest:
-        return read_manifest(self.directory / digest / MANIFEST)
+        self.packaging.prune([self.manifest(digest) for digest in kept])
 
 
-def identify(source: Source) -> tuple[Release | LatestUnknown, tuple[Label, ...]]:
+def identify(
+    source: Source, packaging: Packaging
+) -> tuple[Release | LatestUnknown, tuple[Label, ...]]:
     """Name the newest release of ``source`` and all its labels, without taking anything in."""
 
     def look(label: Label) -> Release:
         with tempfile.TemporaryDirectory() as scratch:
-            return _fetch(label, source, Path(scratch) / FILES)[0].release
+            return _fetch(label, source, packaging, Path(scratch) / FILES).release
 
     return _newest(source, look)
 
@@ -116,13 +178,13 @@ def _newest(
     try:
         labels = tuple(source.labels())
         return obtain(labels[0]) if labels else LatestUnknown(EMPTY), labels
-    except SourceUnreachableError as error:
+    except (SourceUnreachableError, EngineUnreachableError) as error:
         return LatestUnknown(error.message), labels
     except OSError as error:
         return LatestUnknown(f"it can't be taken in: {error.strerror or error}"), labels
 
 
-def _fetch(label: Label, source: Source, files: Path) -> tuple[Manifest, Origin]:
+def _fetch(label: Label, source: Source, packaging: Packaging, files: Path) -> Manifest:
     files.mkdir(parents=True)
     source.fetch(label, files)
-    return describe(label.text, files)
+    return packaging.describe(label.text, files)

@@ -117,6 +117,10 @@ STORIES = (
         blamed=(NEW,),
     ),
     Story(
+        *("engine gone before the commit", BOTH, GOOD, NEW, State.UNDECIDED, "D G C", NEW, GOOD),
+        told={"seal": ("unreachable",)},
+    ),
+    Story(
         *("engine gone before the rollback", BOTH, GOOD, NEW, State.UNDECIDED, "D G H", NEW, GOOD),
         told={"answer": (FAIL,), "engine": ("up", "down")},
     ),

@@ -334,8 +334,11 @@ def test_an_outcome_has_a_text_and_a_code(
     final: State, plain: int, detailed: int, text: str
 ) -> None:
     """One sentence for a person, one code for a unit, and no two outcomes alike."""
-    report = Report.of("traefik", final, ENDED, (OLD,), 12.3456)
-    assert f"traefik: {text} (12.3 s)\n  because: page: status 500" == report.to_text()
+    report = Report.of("traefik", final, ENDED, (OLD,), 12.3456, 0.25)
+    assert (
+        f"traefik: {text} (12.3 s, 0.2 s without an answer)\n  because: page: status 500"
+        == report.to_text()
+    )
     assert (plain, detailed) == (
         report.exit_code(detailed=False),
         report.exit_code(detailed=True),
@@ -351,6 +354,7 @@ def test_an_outcome_has_a_text_and_a_code(
         "reason": "page: status 500",
         "attempt": "a",
         "seconds": 12.346,
+        "downtime": 0.25,
     } == json.loads(report.to_json())
 
 
@@ -362,7 +366,7 @@ def test_every_final_state_has_its_own_code() -> None:
 
 def test_a_report_about_nothing_has_no_reason_and_no_names() -> None:
     """An app that has never been deployed is told as such."""
-    report = Report.of("traefik", State.STRANDED, Attempt("a"), (), 0.0)
+    report = Report.of("traefik", State.STRANDED, Attempt("a"), (), 0.0, None)
     assert "\n" not in report.to_text()
     assert ("-", None, None) == (report.candidate, report.serving, report.last_good)
 

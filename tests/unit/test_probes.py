@@ -19,7 +19,7 @@ from attrs import evolve, frozen
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from runner.reconcile.answers import BODY_CAP, TOKEN_HEADER
+from runner.reconcile.answers import BODY_CAP, TOKEN_HEADER, Expected
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
 from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Release
@@ -128,7 +128,7 @@ def wait_for_the_other_end(connection: socket.socket) -> None:
 def ask_all(*questions: Question, timeout: float = AMPLE) -> tuple[ProbeResult, ...]:
     prober = Prober(questions)
     try:
-        return prober.ask(DEPLOYMENT, timeout)
+        return prober.ask(Expected(DEPLOYMENT), timeout)
     finally:
         prober.close()
 
@@ -465,7 +465,7 @@ def test_no_connection_is_kept_between_rounds(serve: Serve) -> None:
     server = serve(replying(http(Connection="keep-alive")))
     prober = Prober((page(server.url),))
     for rounds in (1, 2, 3):
-        assert Answer.PASS is prober.ask(DEPLOYMENT, AMPLE)[0].answer
+        assert Answer.PASS is prober.ask(Expected(DEPLOYMENT), AMPLE)[0].answer
         assert rounds == server.connections
     prober.close()
 
@@ -701,7 +701,7 @@ def test_a_port_that_accepts_passes(serve: Serve) -> None:
 
     question = Tcp(name="port", target_unit=UNIT, address=serve(handle).address, timeout=AMPLE)
     prober = Prober((question,))
-    assert (Answer.PASS, "accepts connections") == told(prober.ask(DEPLOYMENT, AMPLE)[0])
+    assert (Answer.PASS, "accepts connections") == told(prober.ask(Expected(DEPLOYMENT), AMPLE)[0])
     assert closed.wait(AMPLE)
     prober.close()
 
@@ -814,6 +814,7 @@ def test_a_systemctl_that_cannot_be_executed_is_no_evidence(
 
 ASK_AGAIN = """
 import os, sys
+from runner.reconcile.answers import Expected
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import Http, Tcp, UnitActive
 from runner.reconcile.vocabulary import Deployment, Release
@@ -824,7 +825,7 @@ url = sys.argv[1]
 question = Http(url=url, verify_tls=False, **common) if url else UnitActive(**common)
 prober = Prober((question,))
 for _ in range(6):
-    (result,) = prober.ask(deployment, 20.0)
+    (result,) = prober.ask(Expected(deployment), 20.0)
     print(result.reason, len(os.listdir("/proc/self/fd")), flush=True)
 """
 
@@ -881,6 +882,7 @@ def test_a_handshake_that_hangs_ends_at_the_timeout_and_leaves_nothing_open(
 
 OUT_OF_FILES = """
 import resource, socket, sys
+from runner.reconcile.answers import Expected
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import Http, Identity, Tcp, UnitActive
 from runner.reconcile.vocabulary import Deployment, Release
@@ -896,12 +898,12 @@ prober = Prober((
     UnitActive(name="unit", **common),
 ))
 if warm:
-    prober.ask(deployment, 0.2)
+    prober.ask(Expected(deployment), 0.2)
 with socket.socket() as probe:
     lowest = probe.fileno()
 resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, lowest + 100))
 try:
-    results = prober.ask(deployment, 20.0)
+    results = prober.ask(Expected(deployment), 20.0)
 finally:
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 100, lowest + 100))
 for result in results:

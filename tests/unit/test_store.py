@@ -20,6 +20,7 @@ from runner.reconcile.errors import DeployError
 from runner.reconcile.statedir import StateDir
 from runner.reconcile.vocabulary import LatestUnknown, Release
 from runner.releases.binaries import Binaries
+from runner.releases.programs import Programs
 from runner.releases.source import DirectorySource, GitSource
 from runner.releases.store import EMPTY, Store, identify
 
@@ -34,7 +35,17 @@ def source(tmp_path: Path) -> DirectorySource:
 
 @pytest.fixture
 def store(state: StateDir, source: DirectorySource) -> Store:
-    return Store(state.releases, Binaries(state.binaries, 60.0), source)
+    return Store(state.releases, Programs(Binaries(state.binaries, 60.0)), source)
+
+
+def binary(store: Store, release: Release) -> Path:
+    assert isinstance(store.packaging, Programs)
+    return store.packaging.binary(store.manifest(release.digest))
+
+
+def binaries(store: Store) -> Path:
+    assert isinstance(store.packaging, Programs)
+    return store.packaging.binaries.directory
 
 
 def latest(store: Store) -> Release:
@@ -48,7 +59,7 @@ def refusal(store: Store) -> str:
     found = store.latest()
     assert isinstance(found, LatestUnknown)
     assert [] == entries(store)
-    assert isinstance(identify(store.source)[0], LatestUnknown)
+    assert isinstance(identify(store.source, store.packaging)[0], LatestUnknown)
     return found.reason
 
 
@@ -80,8 +91,8 @@ def test_the_newest_release_is_taken_in_whole(store: Store, make_release: MakeRe
     files = store.files(release.digest)
     assert (place / "traefik.yml").read_bytes() == (files / "traefik.yml").read_bytes()
     assert "http: {}\n" == (files / "dynamic" / "routes.yml").read_text()
-    assert b"program" == store.binary(release.digest).read_bytes()
-    assert os.access(store.binary(release.digest), os.X_OK)
+    assert b"program" == binary(store, release).read_bytes()
+    assert os.access(binary(store, release), os.X_OK)
     store.check(release, deep=True)
     store.check(release, deep=False)
 
@@ -89,7 +100,7 @@ def test_the_newest_release_is_taken_in_whole(store: Store, make_release: MakeRe
 def test_a_source_without_releases_is_told(store: Store) -> None:
     """Nothing to deploy is an answer."""
     assert LatestUnknown(EMPTY) == store.latest()
-    assert (LatestUnknown(EMPTY), ()) == identify(store.source)
+    assert (LatestUnknown(EMPTY), ()) == identify(store.source, store.packaging)
 
 
 def test_a_source_out_of_reach_is_told(store: Store, source: DirectorySource) -> None:
@@ -98,7 +109,7 @@ def test_a_source_out_of_reach_is_told(store: Store, source: DirectorySource) ->
     found = store.latest()
     assert isinstance(found, LatestUnknown)
     assert "can't be listed: No such file" in found.reason
-    assert (found, ()) == identify(store.source)
+    assert (found, ()) == identify(store.source, store.packaging)
 
 
 def test_the_same_content_is_the_same_release(store: Store, make_release: MakeRelease) -> None:
@@ -162,8 +173,8 @@ def test_another_binary_makes_another_release(store: Store, make_release: MakeRe
     two = latest(store)
     assert one.digest != two.digest
     assert (b"one", b"two") == (
-        store.binary(one.digest).read_bytes(),
-        store.binary(two.digest).read_bytes(),
+        binary(store, one).read_bytes(),
+        binary(store, two).read_bytes(),
     )
 
 
@@ -335,7 +346,7 @@ def test_a_binary_that_is_not_what_was_promised_keeps_the_release_out(
     expected = hashlib.sha256(b"another").hexdigest() if wrong == "hash" else "can't be read"
     assert expected in found.reason
     assert [] == entries(store)
-    assert [] == list(store.binaries.directory.iterdir())
+    assert [] == list(binaries(store).iterdir())
 
 
 def test_a_full_disk_makes_the_latest_release_unknown_and_leaves_nothing(
@@ -350,11 +361,12 @@ def test_a_full_disk_makes_the_latest_release_unknown_and_leaves_nothing(
         done = run_python(
             "import resource, sys; from pathlib import Path\n"
             "from runner.releases.binaries import Binaries\n"
+            "from runner.releases.programs import Programs\n"
             "from runner.releases.source import DirectorySource\n"
             "from runner.releases.store import Store\n"
             "place, source = map(Path, sys.argv[1:3])\n"
             "binaries = Binaries(place / 'binaries', 9.0)\n"
-            "store = Store(place / 'releases', binaries, DirectorySource(source))\n"
+            "store = Store(place / 'releases', Programs(binaries), DirectorySource(source))\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
             "print(type(store.latest()).__name__)\n",
             store.directory.parent,
@@ -407,7 +419,7 @@ def test_a_changed_binary_is_found_by_the_deep_look_alone(
     """Reading 185 MB is for the moment before a deployment; a commit has just seen it run."""
     make_release("1.0", binary=b"program")
     release = latest(store)
-    store.binary(release.digest).write_bytes(b"pr0gram")
+    binary(store, release).write_bytes(b"pr0gram")
     assert "has changed since it was stored" in unfit(store, release)
     store.check(release, deep=False)
 
@@ -421,7 +433,7 @@ def test_a_missing_binary_is_found_by_either_look(
     """A release without its program can't be fallen back on."""
     make_release("1.0")
     release = latest(store)
-    store.binary(release.digest).unlink()
+    binary(store, release).unlink()
     assert "binary" in unfit(store, release, deep=deep)
 
 
@@ -447,10 +459,10 @@ def test_a_damaged_manifest_makes_the_release_unfit(
     unfit(store, release)
     unfit(store, release, deep=False)
     with pytest.raises(DeployError):
-        store.binary(release.digest)
+        binary(store, release)
 
 
-@pytest.mark.parametrize("key", ["label", "version", "binary"])
+@pytest.mark.parametrize("key", ["label", "version", "parts"])
 def test_a_manifest_that_says_something_else_is_found(
     store: Store, make_release: MakeRelease, key: str
 ) -> None:
@@ -487,7 +499,7 @@ def test_a_damaged_binary_is_mended_where_the_source_still_has_it(
     """The same for the program, whether it is changed or gone."""
     make_release("1.0", binary=b"program")
     release = latest(store)
-    store.binary(release.digest).unlink()
+    binary(store, release).unlink()
     assert release == latest(store)
     store.check(release, deep=True)
 
@@ -497,7 +509,7 @@ def test_a_release_that_is_not_here_is_unfit(store: Store) -> None:
     release = Release("1.0", "1.0", "f" * 64)
     assert f"release {'f' * 12} is not in the store: " in unfit(store, release)
     with pytest.raises(DeployError):
-        store.binary(release.digest)
+        binary(store, release)
 
 
 # Keeping -----------------------------------------------------------------------------------------
@@ -515,11 +527,11 @@ def test_pruning_keeps_what_is_asked_and_its_binaries(
     store.prune(frozenset({new.digest, "f" * 64}))
     assert [new.digest] == entries(store)
     store.check(new, deep=True)
-    assert 1 == len(list(store.binaries.directory.iterdir()))
+    assert 1 == len(list(binaries(store).iterdir()))
     assert old.digest != middle.digest
     store.prune(frozenset())
     assert [] == entries(store)
-    assert [] == list(store.binaries.directory.iterdir())
+    assert [] == list(binaries(store).iterdir())
 
 
 def test_pruning_removes_what_a_killed_run_left_and_strangers(
@@ -530,10 +542,10 @@ def test_pruning_removes_what_a_killed_run_left_and_strangers(
     release = latest(store)
     (store.directory / ".new-abc" / "entry").mkdir(parents=True)
     (store.directory / "stray").write_text("a file")
-    (store.binaries.directory / "file-0").mkdir()
+    (binaries(store) / "file-0").mkdir()
     store.prune(frozenset({release.digest}))
     assert [release.digest] == entries(store)
-    assert 1 == len(list(store.binaries.directory.iterdir()))
+    assert 1 == len(list(binaries(store).iterdir()))
 
 
 def test_pruning_spares_the_binaries_where_a_kept_release_cannot_say_which_it_needs(
@@ -549,7 +561,7 @@ def test_pruning_spares_the_binaries_where_a_kept_release_cannot_say_which_it_ne
         store.prune(frozenset({kept.digest}))
     assert [kept.digest] == entries(store)
     assert kept.digest != gone.digest
-    assert 2 == len(list(store.binaries.directory.iterdir()))
+    assert 2 == len(list(binaries(store).iterdir()))
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "files/traefik.yml", "files", "."])
@@ -575,7 +587,7 @@ def test_pruning_a_store_that_was_never_used_makes_nothing(store: Store) -> None
     """Housekeeping leaves no trace."""
     store.prune(frozenset())
     assert not store.directory.exists()
-    assert not store.binaries.directory.exists()
+    assert not binaries(store).exists()
 
 
 # Looking without taking in -----------------------------------------------------------------------
@@ -585,10 +597,10 @@ def test_identifying_touches_nothing(store: Store, make_release: MakeRelease) ->
     """``plan`` names the very release that a run would take in, and takes nothing in."""
     for text in ("1.0", "1.1"):
         make_release(text)
-    found, labels = identify(store.source)
+    found, labels = identify(store.source, store.packaging)
     assert ["1.1", "1.0"] == [each.text for each in labels]
     assert not store.directory.exists()
-    assert not store.binaries.directory.exists()
+    assert not binaries(store).exists()
     assert latest(store) == found
 
 
@@ -598,7 +610,7 @@ def test_identifying_a_broken_release_still_lists_the_others(
     """The labels are known even where the latest release is not."""
     make_release("1.0")
     (make_release("1.1") / "traefik.yml").unlink()
-    found, labels = identify(store.source)
+    found, labels = identify(store.source, store.packaging)
     assert LatestUnknown("1.1 has no traefik.yml") == found
     assert ["1.1", "1.0"] == [each.text for each in labels]
 
@@ -625,7 +637,7 @@ def test_releases_are_equal_exactly_if_their_files_are(
         for name, content in tree.items():
             (place / "1.0" / name).parent.mkdir(parents=True, exist_ok=True)
             (place / "1.0" / name).write_bytes(content)
-        found, _ = identify(DirectorySource(place))
+        found, _ = identify(DirectorySource(place), Programs(Binaries(place / "none", 1.0)))
         assert isinstance(found, Release)
         digests.append(found.digest)
     assert (files == others) == (digests[0] == digests[1])

@@ -28,10 +28,10 @@ from runner.reconcile.history import History, open_history
 from runner.reconcile.instances import Instances
 from runner.reconcile.journal import open_journal
 from runner.reconcile.lock import hold
-from runner.reconcile.process import IDENTITY_PATH
+from runner.reconcile.process import IDENTITY_PATH, ProcessWorld
 from runner.reconcile.statedir import StateDir, find_state, open_state
 from runner.reconcile.steps import Commit, Committed
-from runner.warm_reconcile import SystemClock, make_world
+from runner.wiring import SystemClock, make_world
 
 T = TypeVar("T")
 
@@ -307,7 +307,8 @@ class App:
         config = load(self.config_dir / f"{NAME}.toml")
         state = open_state(self.state.root, NAME)
         with hold(state.lock), make_world(config, state) as theirs:
-            world = evolve(theirs, instances=self.instances)
+            assert isinstance(theirs.world, ProcessWorld)
+            world = evolve(theirs.world, instances=self.instances)
             with contextlib.closing(open_journal(state, config.retention, time.time)) as journal:
                 watcher = choose_watcher(io.StringIO(), NAME)
                 run = Run(journal, world, Policy(config.gate), SystemClock(), watcher)

@@ -28,10 +28,19 @@ from runner.reconcile.journal import SqliteJournal, open_journal
 from runner.reconcile.lock import hold
 from runner.reconcile.machine import State
 from runner.reconcile.ports import Journal, Journaled, World
+from runner.reconcile.process import ProcessWorld
 from runner.reconcile.statedir import open_state
 from runner.reconcile.steps import Effect, Event
-from runner.reconcile.vocabulary import Deployment, Healthy, LatestUnknown, Release, Round
-from runner.warm_reconcile import SystemClock, find_app, make_world
+from runner.reconcile.vocabulary import (
+    Deployment,
+    Healthy,
+    LatestUnknown,
+    NotLive,
+    Release,
+    Round,
+)
+from runner.warm_reconcile import find_app
+from runner.wiring import SystemClock, make_world
 
 APP: Final = "traefik"
 CHANGES: Final = {
@@ -126,7 +135,7 @@ class CountedWorld:
         with self._countdown.around("latest"):
             return self._world.latest()
 
-    def live(self) -> Deployment | None:
+    def live(self) -> Deployment | NotLive:
         with self._countdown.around("live"):
             return self._world.live()
 
@@ -188,7 +197,8 @@ def main(config_dir: Path, trace: Path, fatal: str) -> None:
     state = open_state(app.state_root, APP)
     countdown = Countdown(trace, fatal, state.home)
     with hold(state.lock), make_world(app.config, state) as theirs:
-        world = evolve(theirs, instances=CountedInstances(state.instances, countdown))
+        assert isinstance(theirs.world, ProcessWorld)
+        world = evolve(theirs.world, instances=CountedInstances(state.instances, countdown))
         journal = open_journal(state, app.config.retention, time.time)
         with contextlib.closing(journal):
             counted: Journal = CountedJournal(journal, countdown)

@@ -1,0 +1,189 @@
+"""Asks about a deployment on the swarm: first the engine, then the very tasks that it named."""
+
+import functools
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Literal, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+
+from attrs import define, evolve, field, frozen
+
+from runner.reconcile.answers import Expected, printable
+from runner.reconcile.errors import EngineUnreachableError
+from runner.reconcile.evidence import Finding, judge
+from runner.reconcile.inside import run_inside
+from runner.reconcile.probes import Prober
+from runner.reconcile.questions import Identity, Question, TraefikPing
+from runner.reconcile.stacks import Record, Stacks
+from runner.reconcile.tasks import BROKEN, Service, Snapshot, Task
+from runner.reconcile.vocabulary import Answer, ProbeResult, Round
+
+Personal: TypeAlias = TraefikPing | Identity
+"""Questions that each task can be asked for itself."""
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+@frozen
+class Evidence:
+    """What the engine says, and of whom."""
+
+    results: Round
+    running: tuple[Task, ...]
+    """The tasks that may answer."""
+    service: Service | None
+    """The gated one."""
+
+    @property
+    def is_final(self) -> bool:
+        """Say whether no answer of a task could change what this round comes to."""
+        return any(
+            result.answer is Answer.INCONCLUSIVE or result.terminal for result in self.results
+        )
+
+
+@define
+class StackGate:
+    """Asks about one stack; remembers what a loss of the engine excuses."""
+
+    stacks: Stacks
+    stack: str
+    unit: str
+    """The systemd unit that deploys the stack, and so serves it."""
+    require: Literal["all", "quorum"] = "all"
+    _excused: dict[str, frozenset[str]] = field(factory=dict[str, frozenset[str]])
+    """By the token of a deployment, the tasks whose end is not held against it."""
+    _seen: frozenset[str] = frozenset()
+    _is_lost: bool = False
+    _node: str = ""
+
+    def ask_engine(self, record: Record, *, is_ours: bool) -> Evidence:
+        """Ask for the evidence about what was deployed.
+
+        Args:
+            record: of the deployment.
+            is_ours: this very run deployed it. If not, what ended before it looked is not held
+                against it: the engine, or the host, may have been started anew in between.
+        """
+        try:
+            self._node = self._node or self.stacks.engine.swarm_node()
+            snapshot = self.stacks.look(self.stack)
+            excused = self._excuse(snapshot, record.deployment.token, is_ours=is_ours)
+        except EngineUnreachableError as error:
+            self._is_lost = True
+            result = self._result("engine", Answer.INCONCLUSIVE, error.message)
+            return Evidence((result,), (), None)
+        written = record.written
+        findings = judge(snapshot, written, record.deployment.token, excused, self.require)
+        results = tuple(self._tell(finding) for finding in findings)
+        service = snapshot.services.get(written.gated)
+        running = tuple(snapshot.running(service)) if service is not None else ()
+        return Evidence(results, running, service)
+
+    def ask_each(
+        self,
+        expected: Expected,
+        tasks: Iterable[Task],
+        questions: tuple[Personal, ...],
+        limit: float,
+    ) -> list[Round]:
+        """Ask each task of this host from inside its own network; at most ``limit`` seconds.
+
+        Of a task elsewhere the engine's evidence is all there is: its pid means nothing here.
+        """
+        chosen = [task for task in tasks if task.pid and task.node == self._node]
+        ask = functools.partial(self._ask_one, expected, questions, limit)
+        with ThreadPoolExecutor(max_workers=max(1, len(chosen))) as threads:
+            return list(threads.map(ask, chosen))
+
+    def sum_up(self, rounds: list[Round]) -> ProbeResult:
+        """Say whether enough of the tasks that were asked each for itself gave good answers."""
+        bad = [[r for r in each if r.answer is not Answer.PASS] for each in rounds]
+        good = sum(bool(each) and not worse for each, worse in zip(rounds, bad, strict=True))
+        is_most = 2 * good > len(rounds)
+        is_enough = is_most if self.require == "quorum" else is_most and good == len(rounds)
+        complaints = [f"{results[0].probe}: {results[0].reason}" for results in bad if results]
+        reason = "; ".join([f"{good} of {len(rounds)} answered well", *complaints])
+        worst = {r.answer for results in bad for r in results}
+        could_ask = Answer.FAIL if Answer.FAIL in worst else Answer.INCONCLUSIVE
+        return self._result("each task", Answer.PASS if is_enough else could_ask, reason)
+
+    def _ask_one(
+        self, expected: Expected, questions: tuple[Question, ...], limit: float, task: Task
+    ) -> Round:
+        named = tuple(evolve(q, name=f"{q.name}@{task.name}"[:128]) for q in questions)
+        only = evolve(expected, tasks=frozenset({task.id}))
+
+        def ask() -> Round:
+            prober = Prober(named)
+            try:
+                return prober.ask(only, limit)
+            finally:
+                prober.close()
+
+        try:
+            return run_inside(task.pid, ask)
+        except (FileNotFoundError, ProcessLookupError):
+            return (self._result("inside", Answer.FAIL, f"task {task.name} has just ended"),)
+        except OSError as error:
+            reason = f"task {task.name} can't be asked from inside: {error.strerror}"
+            return (self._result("inside", Answer.INCONCLUSIVE, reason),)
+
+    def _excuse(self, snapshot: Snapshot, token: str, *, is_ours: bool) -> frozenset[str]:
+        """Name the tasks whose end is no evidence: it was the engine's end, not their own."""
+        ended = frozenset(task.id for task in snapshot.tasks if task.state in BROKEN)
+        excused = self._excused.get(token, frozenset() if is_ours else ended)
+        if self._is_lost:
+            excused |= self._seen | ended
+            self._is_lost = False
+        self._excused[token] = excused
+        self._seen |= {task.id for task in snapshot.tasks}
+        return excused
+
+    def _tell(self, finding: Finding) -> ProbeResult:
+        """Add what the container says: of its health while it starts, else its last words."""
+        health, words = self._hear(finding) if finding.container else ("", "")
+        lines = [printable(line) for line in (health or words).splitlines() if line.strip()]
+        link = "; its health check says " if health else ": "
+        reason = finding.reason + (link + lines[-1] if lines else "")
+        result = self._result(finding.about, finding.answer, reason)
+        return evolve(result, terminal=finding.terminal, excerpt=printable(words))
+
+    def _hear(self, finding: Finding) -> tuple[str, str]:
+        """Read the last health check of what still starts, and the last words of anyone.
+
+        What can't be read explains nothing; it is no loss of the engine, which has just answered.
+        """
+        engine = self.stacks.engine
+        try:
+            health = "" if finding.terminal else engine.health(finding.container)
+            return health, engine.last_words(finding.container)
+        except EngineUnreachableError:
+            return "", ""
+
+    def _result(self, probe: str, answer: Answer, reason: str) -> ProbeResult:
+        return ProbeResult(probe, answer, reason, self.unit)
+
+
+def personal(questions: Iterable[Question], ports: Mapping[int, int]) -> tuple[Personal, ...]:
+    """Turn the questions about the public listener into those that a task is asked inside.
+
+    Args:
+        questions: of the gate; others than ping and identity are about more than a task.
+        ports: from the published ones to the task's own.
+    """
+    return tuple(
+        _relocate(question, ports)
+        for question in questions
+        if isinstance(question, TraefikPing | Identity)
+    )
+
+
+def _relocate(question: Personal, ports: Mapping[int, int]) -> Personal:
+    parts = urlsplit(question.url)
+    if isinstance(question, Identity) and question.address is not None:
+        port = int(question.address.rpartition(":")[2])
+        return evolve(question, address=f"127.0.0.1:{ports.get(port, port)}")
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
+    here = parts._replace(netloc=f"127.0.0.1:{ports.get(port, port)}")
+    return evolve(question, url=urlunsplit(here))

@@ -1,0 +1,165 @@
+"""Writes stacks to the swarm, and remembers what it wrote.
+
+::
+
+    instances/TOKEN/deployment.json    which deployment, and the hash of each service's spec
+
+The hashes are taken from what the engine holds right after the write; so every later write by
+another hand is noticed, even one that leaves labels and images as they were.
+"""
+
+import json
+import re
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import cattrs
+from attrs import frozen
+
+from runner.reconcile.compose import Document
+from runner.reconcile.docker import Docker, RefusedError
+from runner.reconcile.documents import canonical
+from runner.reconcile.durable import prune, put
+from runner.reconcile.engine import Engine
+from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
+from runner.reconcile.tasks import (
+    Snapshot,
+    Written,
+    read_node,
+    read_service,
+    read_task,
+)
+from runner.reconcile.vocabulary import Deployment
+
+RECORD: Final = "deployment.json"
+WRITE_TIMEOUT: Final = 30.0
+"""Seconds for one ``docker stack`` command; it takes 0.05 s and waits for no task."""
+LOST: Final = ("update out of sequence",)
+"""What the engine says to a write that was based on an older version index than it has by now."""
+
+
+@frozen
+class Record:
+    """What one deployment of ours wrote."""
+
+    deployment: Deployment
+    written: Written
+
+
+@frozen
+class Stacks:
+    """The stacks of one engine, and the records of one app."""
+
+    engine: Engine
+    docker: Docker
+    directory: Path
+
+    def look(self, stack: str) -> Snapshot:
+        """Read all that the engine says of a stack.
+
+        Raises:
+            EngineUnreachableError: it says nothing.
+        """
+        services = [read_service(data) for data in self.engine.services(stack)]
+        return Snapshot(
+            services={service.name: service for service in services},
+            tasks=tuple(read_task(data) for data in self.engine.tasks(stack)),
+            nodes=tuple(read_node(data) for data in self.engine.nodes()),
+            now=time.time(),
+        )
+
+    def write(self, stack: str, document: Document, deployment: Deployment, gated: str) -> Record:
+        """Make the stack exactly this; say what was written. No task has started yet.
+
+        Args:
+            stack: its name.
+            document: escaped, with config files named by absolute paths.
+            deployment: whose token is in the document.
+            gated: the full name of the service that the gate is about.
+
+        Raises:
+            DeployError: the engine refuses it.
+            NotPreparedError: another hand was faster.
+            EngineUnreachableError: the engine can't be told.
+        """
+        began = time.time()
+        self._deploy(stack, document)
+        snapshot = self.look(stack)
+        service = snapshot.services.get(gated)
+        if service is None or service.token != deployment.token:
+            raise NotPreparedError(
+                f"stack {stack} was written, but {gated} holds something else",
+                hint="somebody else deploys this stack, too; `docker stack services` tells",
+            )
+        wanted = [f"{stack}_{key}" for key in document["services"]]
+        gone = [name for name in wanted if name not in snapshot.services]
+        if gone:
+            raise NotPreparedError(f"stack {stack} was written, but {gone[0]} was taken away")
+        specs = {name: snapshot.services[name].spec for name in wanted}
+        return Record(deployment, Written(began, gated, specs))
+
+    def remove(self, stack: str) -> None:
+        """Take a stack away; without a word if that can't be done: ``leftovers`` finds it again."""
+        try:
+            self.docker.run("stack", "rm", stack, timeout=WRITE_TIMEOUT)
+        except (RefusedError, EngineUnreachableError):
+            return
+
+    def remember(self, record: Record) -> None:
+        """Keep a record durably.
+
+        Raises:
+            NotPreparedError: it can't be written.
+        """
+        try:
+            self.directory.mkdir(mode=0o700, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.directory, prefix=".new-") as scratch:
+                draft = Path(scratch) / "entry"
+                draft.mkdir()
+                (draft / RECORD).write_text(json.dumps(cattrs.unstructure(record)))
+                put(draft, self.directory / record.deployment.token)
+        except OSError as error:
+            raise NotPreparedError(
+                f"the deployment can't be recorded: {error.strerror or error}"
+            ) from error
+
+    def read(self, token: str) -> Record | None:
+        """Read what was recorded under a token; None if there is nothing whole."""
+        if re.fullmatch(r"[\w-]+", token) is None:
+            return None
+        try:
+            data = json.loads((self.directory / token / RECORD).read_text())
+            record = cattrs.structure(data, Record)
+        except (OSError, ValueError, RecursionError, cattrs.BaseValidationError):
+            return None
+        return record if record.deployment.token == token else None
+
+    def prune(self, tokens: frozenset[str], digests: frozenset[str]) -> None:
+        """Drop all records but those of these deployments, and those of these releases."""
+        there = [entry.name for entry in self.directory.glob("*")]
+        records = {token: self.read(token) for token in there}
+        wanted = {t for t, record in records.items() if record and _digest(record) in digests}
+        prune(self.directory, tokens | wanted)
+
+    def _deploy(self, stack: str, document: Document) -> None:
+        with tempfile.TemporaryDirectory(prefix="warm-reconcile-") as scratch:
+            file = Path(scratch) / "compose.json"
+            file.write_text(canonical(document), "utf-8")
+            options = ("--prune", "--resolve-image=never", "--with-registry-auth")
+            try:
+                self.docker.run(
+                    *("stack", "deploy", "--compose-file", str(file), *options, stack),
+                    timeout=WRITE_TIMEOUT,
+                )
+            except RefusedError as error:
+                if any(words in error.message for words in LOST):
+                    raise NotPreparedError(
+                        f"another hand writes stack {stack} at the same time: {error.message}"
+                    ) from error
+                raise DeployError(error.message) from error
+
+
+def _digest(record: Record) -> str:
+    return record.deployment.release.digest

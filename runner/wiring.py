@@ -1,0 +1,223 @@
+"""Builds what a config describes: a source of releases, their store, and the world they go to."""
+
+import contextlib
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final, assert_never
+
+from attrs import field, frozen
+
+from runner.reconcile.config import (
+    AbraSource,
+    AppConfig,
+    DirectorySource,
+    GitSource,
+    ProcessWorldConfig,
+    SwarmWorldConfig,
+)
+from runner.reconcile.docker import Docker
+from runner.reconcile.engine import Engine
+from runner.reconcile.errors import SourceUnreachableError, StateError
+from runner.reconcile.instances import Instances
+from runner.reconcile.listener import Listener
+from runner.reconcile.ports import World
+from runner.reconcile.preflight import Preflight
+from runner.reconcile.probes import Prober
+from runner.reconcile.process import ProcessWorld
+from runner.reconcile.questions import Identity
+from runner.reconcile.stackgate import StackGate
+from runner.reconcile.stacks import Stacks
+from runner.reconcile.statedir import StateDir
+from runner.reconcile.swarm import SwarmWorld, Target
+from runner.releases import abra, source
+from runner.releases.binaries import Binaries
+from runner.releases.images import Images
+from runner.releases.programs import Programs
+from runner.releases.recipes import Recipes
+from runner.releases.source import Source
+from runner.releases.store import Packaging, Store
+
+RECIPES: Final = "recipes"
+
+
+class SystemClock:
+    """The host's clocks."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def now(self) -> float:
+        return time.time()
+
+
+@frozen
+class Wired:
+    """A world, and what a report wants to know beside it."""
+
+    world: World
+    source: Source
+    packaging: Packaging
+    _listener: Listener | None = field(default=None, alias="listener")
+
+    def downtime(self) -> float | None:
+        """Seconds in which nobody was served while this run deployed; None if nobody watched."""
+        if self._listener is None or not self._listener.is_on:
+            return None
+        return self._listener.look().dark
+
+
+def make_source(config: AppConfig, mirror: Path) -> Source:
+    """Build the source of an app's releases.
+
+    Args:
+        config: of the app.
+        mirror: where a mirror of a git repository is kept.
+    """
+    chosen, limit = config.source, config.budget.fetch / 2
+    match chosen:
+        case DirectorySource():
+            return source.DirectorySource(Path(chosen.path), chosen.prereleases)
+        case GitSource():
+            return source.GitSource(chosen.url, mirror, limit, chosen.prereleases)
+        case AbraSource():
+            return abra.AbraReleases(
+                Path(chosen.directory),
+                chosen.server,
+                chosen.domain,
+                mirror,
+                limit,
+                chosen.prereleases,
+            )
+        case _:
+            assert_never(chosen)
+
+
+@contextlib.contextmanager
+def make_world(config: AppConfig, state: StateDir) -> Generator[Wired]:
+    """Build the world of an app; its connections end with the context.
+
+    Raises:
+        StateError: this host can't ask anything.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            prober = Prober(config.probes)
+        except OSError as error:
+            raise StateError(f"no probe can be asked from this host: {error.strerror}") from error
+        stack.callback(prober.close)
+        if isinstance(config.world, ProcessWorldConfig):
+            yield _make_processes(config, config.world, state, prober)
+        else:
+            wired = _make_swarm(config, config.world, state, prober, stack)
+            yield wired
+
+
+def _make_processes(
+    config: AppConfig, world: ProcessWorldConfig, state: StateDir, prober: Prober
+) -> Wired:
+    programs = Programs(Binaries(state.binaries, config.budget.fetch / 2))
+    releases = make_source(config, state.mirror)
+    store = Store(state.releases, programs, releases)
+    made = ProcessWorld(
+        store=store,
+        binary=lambda digest: programs.binary(store.manifest(digest)),
+        instances=Instances(state.instances),
+        prober=prober,
+        stop_timeout=world.stop_timeout,
+        caller=config.caller,
+    )
+    return Wired(made, releases, programs)
+
+
+def _make_swarm(
+    config: AppConfig,
+    world: SwarmWorldConfig,
+    state: StateDir,
+    prober: Prober,
+    stack: contextlib.ExitStack,
+) -> Wired:
+    engine = Engine(world.socket)
+    docker = Docker(engine.url)
+    target = Target(stack=_stack_name(config, world), service=world.service, unit=config.caller)
+    images = Images(state.images, engine, docker, config.budget.fetch / 2)
+    recipes = _make_recipes(config, world, target, images, docker)
+    releases = make_source(config, state.mirror)
+    stacks = Stacks(engine, docker, state.instances)
+    listener = _make_listener(config)
+    if listener is not None:
+        stack.callback(listener.close)
+    made = SwarmWorld(
+        target=target,
+        store=Store(state.releases, recipes, releases),
+        images=images,
+        stacks=stacks,
+        questions=config.probes,
+        prober=prober,
+        gate=StackGate(stacks, target.stack, target.unit, world.require),
+        preflight=_make_preflight(config, world, stacks, target),
+        listener=listener,
+    )
+    return Wired(made, releases, recipes, listener)
+
+
+def _make_recipes(
+    config: AppConfig, world: SwarmWorldConfig, target: Target, images: Images, docker: Docker
+) -> Recipes:
+    env_file, recipe = world.env_file, None
+    if isinstance(config.source, AbraSource):
+        # If abra doesn't know the app now, the source says so, and last-good can still serve.
+        with contextlib.suppress(SourceUnreachableError):
+            app = abra.find_app(
+                Path(config.source.directory), config.source.server, config.source.domain
+            )
+            env_file, recipe = str(app.env_file), app.recipe_name
+    return Recipes(
+        stack=target.stack,
+        service=target.service,
+        overlay=Path(world.overlay) if world.overlay is not None else _own_overlay(),
+        images=images,
+        docker=docker,
+        env_file=Path(env_file) if env_file is not None else None,
+        recipe=recipe,
+    )
+
+
+def _make_preflight(
+    config: AppConfig, world: SwarmWorldConfig, stacks: Stacks, target: Target
+) -> Preflight | None:
+    if world.preflight == 0:
+        return None
+    return Preflight(
+        stacks,
+        target.stack,
+        target.service,
+        target.unit,
+        config.probes,
+        SystemClock(),
+        world.preflight,
+    )
+
+
+def _make_listener(config: AppConfig) -> Listener | None:
+    """Listen where a client without TLS would."""
+    for probe in config.probes:
+        if isinstance(probe, Identity) and probe.url.startswith("http:") and not probe.address:
+            return Listener(probe)
+    return None
+
+
+def _stack_name(config: AppConfig, world: SwarmWorldConfig) -> str:
+    if isinstance(config.source, AbraSource):
+        return abra.stack_name(config.source.domain)
+    return world.stack or ""  # config.py has seen to it
+
+
+def _own_overlay() -> Path:
+    """Find the overlay for Traefik: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / RECIPES / "traefik"
+    return installed if installed.exists() else package.parent / RECIPES / "traefik"

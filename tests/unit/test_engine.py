@@ -1,0 +1,366 @@
+"""The engine against real little servers on a socket: each can fail in its own way."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from runner.reconcile.engine import Engine, _unframe
+from runner.reconcile.errors import EngineUnreachableError
+
+AMPLE = 20.0
+"""Seconds that no answer needs: whoever waits so long hangs."""
+SHORT = 0.25
+"""Seconds for an answer that never comes."""
+
+Handler = Callable[[socket.socket, bytes], None]
+
+
+class Server:
+    """Reads one request of every connection, and then does what ``handle`` does."""
+
+    def __init__(self, path: Path, handle: Handler) -> None:
+        self._handle = handle
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self.path = str(path)
+        self.requests: list[bytes] = []
+        self._spawn(self._accept)
+
+    def close(self) -> None:
+        for each in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(AMPLE)
+        self._listener.close()
+
+    def _spawn(self, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+
+            def serve(connection: socket.socket = connection) -> None:
+                with contextlib.suppress(OSError), connection:
+                    request = b""
+                    while b"\r\n\r\n" not in request:
+                        request += connection.recv(4096) or b"\r\n\r\n"
+                    self.requests.append(request)
+                    self._handle(connection, request)
+
+            self._spawn(serve)
+
+    def asked(self) -> list[tuple[str, dict[str, str]]]:
+        """List the paths that were asked for, each with its parameters."""
+        targets = [urlsplit(request.split(b" ")[1].decode()) for request in self.requests]
+        return [(target.path, dict(parse_qsl(target.query))) for target in targets]
+
+
+Serve = Callable[[Handler], Server]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Generator[Serve]:
+    servers: list[Server] = []
+
+    def start(handle: Handler) -> Server:
+        servers.append(Server(tmp_path / f"{len(servers)}.sock", handle))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def connect(path: object, timeout: float = AMPLE) -> Engine:
+    return Engine(str(path), timeout)
+
+
+def http(body: bytes, status: str = "200 OK") -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body
+
+
+def replying(answer: object, status: str = "200 OK") -> Handler:
+    body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+    return lambda connection, _: connection.sendall(http(body, status))
+
+
+def silence(connection: socket.socket, _: bytes) -> None:
+    connection.recv(1)
+
+
+def drip(head: bytes) -> Handler:
+    def handle(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n" + head)
+        ends = time.monotonic() + AMPLE
+        while time.monotonic() < ends:
+            connection.sendall(b" ")
+            time.sleep(0.1)
+
+    return handle
+
+
+Ask = Callable[[Engine], object]
+ASKS: dict[str, Ask] = {
+    "info": Engine.info,
+    "node": Engine.swarm_node,
+    "services": lambda engine: engine.services("s"),
+    "tasks": lambda engine: engine.tasks("s"),
+    "nodes": Engine.nodes,
+    "network": lambda engine: engine.network("proxy"),
+    "image": lambda engine: engine.image("traefik:v3"),
+}
+every_ask = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+
+
+# Nobody who could be asked -----------------------------------------------------------------------
+
+
+@every_ask
+def test_a_socket_that_is_missing_is_an_engine_out_of_reach(tmp_path: Path, ask: Ask) -> None:
+    """It names the socket, and what to look at."""
+    with pytest.raises(EngineUnreachableError) as caught:
+        ask(connect(tmp_path / "none.sock"))
+    assert f"{tmp_path}/none.sock doesn't answer" in caught.value.message
+    assert "docker.service" in caught.value.hint
+
+
+def test_a_socket_that_nobody_listens_on_is_an_engine_out_of_reach(tmp_path: Path) -> None:
+    """What an engine leaves behind that was killed; and a file that is no socket at all."""
+    path = tmp_path / "left.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    (tmp_path / "file").touch()
+    for each in (path, tmp_path / "file", tmp_path, tmp_path / ("x" * 200)):
+        with pytest.raises(EngineUnreachableError, match="doesn't answer: "):
+            connect(each).info()
+
+
+@every_ask
+def test_an_engine_that_hangs_is_out_of_reach(serve: Serve, ask: Ask) -> None:
+    """The timeout ends it."""
+    with pytest.raises(EngineUnreachableError, match="doesn't answer"):
+        ask(connect(serve(silence).path, SHORT))
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 60\r\n\r\n", b"X: "], ids=["body", "head"])
+def test_an_engine_that_drips_is_out_of_reach(serve: Serve, head: bytes) -> None:
+    """The limit is for the whole answer: each byte that arrives does not start it anew."""
+    began = time.monotonic()
+    with pytest.raises(EngineUnreachableError, match="doesn't answer"):
+        connect(serve(drip(head)).path, 1.0).nodes()
+    assert time.monotonic() - began < AMPLE / 2
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[]"],
+    ids=["nothing", "no http", "cut off"],
+)
+def test_an_answer_that_breaks_off_is_none(serve: Serve, reply: bytes) -> None:
+    """An engine that dies while it answers has not answered."""
+    with pytest.raises(EngineUnreachableError, match="doesn't answer: "):
+        connect(serve(lambda c, _: c.sendall(reply)).path).nodes()
+
+
+@every_ask
+@pytest.mark.parametrize(
+    ("status", "answer", "said"),
+    [
+        ("500 Internal Server Error", {"message": "rpc error: no leader"}, "rpc error: no leader"),
+        (
+            "503 Service Unavailable",
+            {"message": "This node is not a swarm manager."},
+            "not a swarm",
+        ),
+        ("500 Internal Server Error", b"oops", "status 500"),
+        ("502 Bad Gateway", ["message"], "status 502"),
+        ("301 Moved", b"", "status 301"),
+        ("400 Bad Request", {"message": "client version is too new"}, "client version"),
+    ],
+    ids=["500", "503", "no JSON", "no object", "redirect", "400"],
+)
+def test_whatever_is_no_answer_is_told_in_the_engines_words(
+    *, serve: Serve, ask: Ask, status: str, answer: object, said: str
+) -> None:
+    """A lost quorum says 500: that is an engine that can't be asked, not an empty swarm."""
+    with pytest.raises(EngineUnreachableError, match=said):
+        ask(connect(serve(replying(answer, status)).path))
+
+
+@every_ask
+@pytest.mark.parametrize("body", [b"<html>", b"\xff\xfe"], ids=["other", "no text"])
+def test_an_answer_that_is_no_json_is_no_answer(serve: Serve, ask: Ask, body: bytes) -> None:
+    """Whoever says 200 and something else is not the engine."""
+    with pytest.raises(EngineUnreachableError):
+        ask(connect(serve(replying(body)).path))
+
+
+# What is asked and answered ----------------------------------------------------------------------
+
+
+def test_lists_are_asked_for_by_label(serve: Serve) -> None:
+    """The engine filters; the number of tasks is asked for with the services."""
+    server = serve(replying([{"ID": "1"}]))
+    engine = connect(server.path)
+    answers = [engine.services("a_b"), engine.services_labelled("k=v & w")]
+    answers += [engine.configs_labelled("k=v"), engine.tasks("a_b"), engine.nodes()]
+    assert answers == [[{"ID": "1"}]] * 5
+    stack = '{"label": ["com.docker.stack.namespace=a_b"]}'
+    assert server.asked() == [
+        ("/services", {"status": "true", "filters": stack}),
+        ("/services", {"status": "true", "filters": '{"label": ["k=v & w"]}'}),
+        ("/configs", {"filters": '{"label": ["k=v"]}'}),
+        ("/tasks", {"filters": stack}),
+        ("/nodes", {"filters": "{}"}),
+    ]
+
+
+def test_what_does_not_exist_is_none(serve: Serve) -> None:
+    """404 is an answer, with nothing found; one that is found is told whole."""
+    finds: dict[str, Callable[[Engine], object]] = {
+        "/networks/proxy": lambda engine: engine.network("proxy"),
+        "/configs/c": lambda engine: engine.config("c"),
+        "/secrets/s": lambda engine: engine.secret("s"),
+        "/images/r.example:5000/a/b:1@sha256:12/json": lambda engine: engine.image(
+            "r.example:5000/a/b:1@sha256:12"
+        ),
+        "/containers/c/json": lambda engine: engine.container("c"),
+    }
+    nothing = serve(replying({"message": "no such thing"}, "404 Not Found"))
+    something = serve(replying({"Id": "1"}))
+    for find in finds.values():
+        assert find(connect(nothing.path)) is None
+        assert find(connect(something.path)) == {"Id": "1"}
+    assert [path for path, _ in something.asked()] == list(finds)
+
+
+@pytest.mark.parametrize(
+    ("swarm", "state"),
+    [
+        ({"LocalNodeState": "inactive", "ControlAvailable": False, "NodeID": ""}, "inactive"),
+        ({"LocalNodeState": "active", "ControlAvailable": False, "NodeID": "w"}, "active"),
+        ({"LocalNodeState": "pending", "ControlAvailable": True}, "pending"),
+        ({"LocalNodeState": "locked"}, "locked"),
+        ({}, "inactive"),
+    ],
+)
+def test_only_a_manager_can_be_asked(serve: Serve, swarm: dict[str, object], state: str) -> None:
+    """A worker or a lone engine can't deploy, and the hint says how to make it one that can."""
+    with pytest.raises(EngineUnreachableError, match=rf"no manager of a swarm \({state}\)"):
+        connect(serve(replying({"Swarm": swarm})).path).swarm_node()
+    active = {"LocalNodeState": "active", "ControlAvailable": True, "NodeID": "n1"}
+    assert connect(serve(replying({"Swarm": active})).path).swarm_node() == "n1"
+
+
+def test_a_registry_that_says_no_has_no_digest(serve: Serve) -> None:
+    """The digest of the manifest if it says yes."""
+    yes = serve(replying({"Descriptor": {"digest": "sha256:12"}}))
+    assert connect(yes.path).registry_digest("a/b:1") == "sha256:12"
+    assert yes.asked() == [("/distribution/a/b:1/json", {})]
+    for status in ("401 Unauthorized", "404 Not Found", "500 Internal Server Error"):
+        no = serve(replying({"message": "no"}, status))
+        assert connect(no.path).registry_digest("a/b:1") is None
+
+
+def test_a_registry_that_is_silent_is_not_a_dead_engine(serve: Serve) -> None:
+    """The engine waits for it, and answers everything else: without a network last-good serves."""
+
+    def handle(connection: socket.socket, request: bytes) -> None:
+        (silence if b"/distribution/" in request else replying({}))(connection, request)
+
+    engine = connect(serve(handle).path, SHORT)
+    assert engine.registry_digest("a/b:1") is None
+    assert engine.info() == {}
+
+
+def test_an_engine_that_was_started_anew_is_asked_again(tmp_path: Path) -> None:
+    """No connection to the one before is in the way."""
+    path = tmp_path / "docker.sock"
+    engine = connect(path)
+    for generation in range(3):
+        server = Server(path, replying({"generation": generation}))
+        assert engine.info() == {"generation": generation}
+        server.close()
+        path.unlink()
+        with pytest.raises(EngineUnreachableError):
+            engine.info()
+
+
+@pytest.mark.parametrize(
+    "variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"]
+)
+def test_the_environment_of_the_caller_does_not_matter(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """A socket needs no proxy and no certificate."""
+    monkeypatch.setenv(variable, "http://127.0.0.1:9/none")
+    assert connect(serve(replying({"a": 1})).path).info() == {"a": 1}
+
+
+# Logs --------------------------------------------------------------------------------------------
+
+
+def frame(stream: int, text: bytes) -> bytes:
+    return bytes([stream, 0, 0, 0]) + len(text).to_bytes(4, "big") + text
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 2]), st.binary(max_size=300))))
+def test_unframing_gives_what_was_framed(pieces: list[tuple[int, bytes]]) -> None:
+    """Both streams, in the order in which they were written; a piece can be empty."""
+    framed = b"".join(frame(stream, text) for stream, text in pieces)
+    assert _unframe(framed) == b"".join(text for _, text in pieces)
+
+
+@given(st.text(st.characters(codec="utf-8", min_codepoint=9)).map(str.encode))
+@example(b"12345678")
+@example(b"")
+def test_a_terminals_log_passes_through(text: bytes) -> None:
+    """It has no frames, and no text begins like one."""
+    assert _unframe(text) == text
+
+
+@given(st.binary(max_size=60))
+def test_no_log_makes_unframing_raise(log: bytes) -> None:
+    """Whatever it is, nothing is added to it."""
+    assert len(_unframe(log)) <= len(log)
+
+
+def test_what_the_engine_says_of_a_log_is_unframed_too() -> None:
+    """Stream 3 is the engine's own: why it can't read on."""
+    log = frame(1, b"a\n") + frame(3, b"Error grabbing logs: EOF\n")
+    assert _unframe(log) == b"a\nError grabbing logs: EOF\n"
+
+
+def test_the_last_words_are_the_last_lines_of_both_streams(serve: Serve) -> None:
+    """A few lines; bytes that are no text do no harm."""
+    server = serve(replying(frame(2, b"err\n") + frame(1, b"o\xfft\n\n")))
+    assert connect(server.path).last_words("c1") == "err\no\ufffdt"
+    wanted = {"stdout": "1", "stderr": "1", "tail": "5"}
+    assert server.asked() == [("/containers/c1/logs", wanted)]
+
+
+def test_no_log_is_no_words(serve: Serve) -> None:
+    """A container of another node, or a log driver that can't be read."""
+    for status in ("404 Not Found", "501 Not Implemented"):
+        assert not connect(serve(replying({"message": "no"}, status)).path).last_words("c1")

@@ -1,0 +1,384 @@
+"""The gate of a stack, against a server that plays the engine and tasks that are processes here."""
+
+import contextlib
+import http.server
+import json
+import socketserver
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import pytest
+from attrs import evolve
+from typing_extensions import override
+
+from runner.reconcile.answers import Expected
+from runner.reconcile.docker import Docker
+from runner.reconcile.engine import Engine
+from runner.reconcile.questions import Http, Identity, Tcp, TraefikPing, UnitActive
+from runner.reconcile.stackgate import Personal, StackGate, personal
+from runner.reconcile.stacks import Record, Stacks
+from runner.reconcile.tasks import Task, Written, read_service, read_task
+from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Release, Round
+
+Json = dict[str, Any]
+
+AMPLE = 20.0
+"""Seconds that no answer needs."""
+UNIT = "deploy-proxy.service"
+DEPLOYMENT = Deployment(Release("1.0.0+v3.5.1", "3.5.1", "d" * 64), "token-of-this-deployment")
+NODE = "n1"
+AT = 1795453160.0
+MANAGER = {"LocalNodeState": "active", "ControlAvailable": True, "NodeID": NODE}
+HERE = {"ID": NODE, "Spec": {"Availability": "active"}, "Status": {"State": "ready"}}
+GONE = 2**22 + 1
+"""No process has such an id."""
+
+
+def template(token: str = DEPLOYMENT.token) -> Json:
+    return {"ContainerSpec": {"Image": "x", "Env": [f"WARM_RECONCILE_TOKEN={token}"]}}
+
+
+def service(token: str = DEPLOYMENT.token) -> Json:
+    spec = {
+        "Name": "s_app",
+        "TaskTemplate": {**template(token), "Runtime": "container"},
+        "Mode": {"Replicated": {"Replicas": 1}},
+        "EndpointSpec": {"Ports": [{"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080}]},
+    }
+    return {"ID": "web", "Version": {"Index": 1}, "Spec": spec}
+
+
+def task(name: str, state: str = "running", *, of: str = DEPLOYMENT.token, pid: int = 0) -> Json:
+    runs = state == "running"
+    status = {
+        "Timestamp": "2026-11-23T16:59:22.374233867Z",  # two seconds after AT
+        "State": state,
+        "Err": "" if runs else "task: non-zero exit (3)",
+        "ContainerStatus": {"ContainerID": f"c-{name}", "PID": pid, "ExitCode": 3},
+    }
+    place = {"ID": name, "ServiceID": "web", "NodeID": NODE, "Status": status}
+    return {**place, "Spec": template(of), "DesiredState": "running" if runs else "shutdown"}
+
+
+class Playback(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """Plays an engine: what it is to say, by path. None is an engine that breaks off."""
+
+    daemon_threads = True
+
+    def __init__(self, path: Path) -> None:
+        self.says: dict[str, object] = {
+            "/info": {"Swarm": MANAGER},
+            "/nodes": [HERE],
+            "/services": [service()],
+            "/tasks": [task("t1")],
+        }
+        super().__init__(str(path), _Player)
+
+    @contextlib.contextmanager
+    def lost(self) -> Generator[None]:
+        """Answer nothing for a while."""
+        says = self.says
+        self.says = {**dict.fromkeys(says)}
+        yield
+        self.says = says
+
+
+class _Player(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        says = cast("Playback", self.server).says
+        path = self.path.partition("?")[0]
+        answer = says.get(path, b"")
+        if answer is None:
+            return
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self.send_response(200 if path in says else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    @override
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Generator[Playback]:
+    with Playback(tmp_path / "docker.sock") as server, ThreadPoolExecutor(1) as thread:
+        thread.submit(server.serve_forever, 0.05)
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def gate(engine: Playback, tmp_path: Path) -> StackGate:
+    assert engine.says
+    real = Engine(str(tmp_path / "docker.sock"), AMPLE)
+    return StackGate(Stacks(real, Docker(real.url), tmp_path / "records"), "s", UNIT)
+
+
+def record(deployment: Deployment = DEPLOYMENT) -> Record:
+    spec = read_service(service(deployment.token)).spec
+    return Record(deployment, Written(AT, "s_app", {"s_app": spec}))
+
+
+def ask(gate: StackGate, *, is_ours: bool = True) -> dict[str, tuple[Answer, bool]]:
+    """Ask about the deployment; say what each finding came to, and whether it is terminal."""
+    results = gate.ask_engine(record(), is_ours=is_ours).results
+    assert {result.target_unit for result in results} == {UNIT}
+    return {result.probe: (result.answer, result.terminal) for result in results}
+
+
+PASS, LOST = (Answer.PASS, False), {"engine": (Answer.INCONCLUSIVE, False)}
+ENDED = (Answer.FAIL, True)
+
+
+# The engine's evidence ---------------------------------------------------------------------------
+
+
+def test_what_runs_as_written_passes_and_is_named(gate: StackGate) -> None:
+    """Those who may answer are told, and where their ports are."""
+    evidence = gate.ask_engine(record(), is_ours=True)
+    assert [result.probe for result in evidence.results] == ["stack", "tasks"]
+    assert {result.answer for result in evidence.results} == {Answer.PASS}
+    assert [task.id for task in evidence.running] == ["t1"]
+    assert evidence.service is not None
+    assert evidence.service.published == {8080: 80}
+    assert not evidence.is_final
+
+
+def test_an_engine_that_is_lost_is_no_evidence(engine: Playback, gate: StackGate) -> None:
+    """Neither for nor against; and nobody else needs to be asked."""
+    with engine.lost():
+        evidence = gate.ask_engine(record(), is_ours=True)
+    (result,) = evidence.results
+    assert (result.probe, result.answer) == ("engine", Answer.INCONCLUSIVE)
+    assert "doesn't answer" in result.reason
+    assert (evidence.running, evidence.service, evidence.is_final) == ((), None, True)
+
+
+def test_the_last_words_explain_an_end(engine: Playback, gate: StackGate) -> None:
+    """The last line is part of the reason; the log of a container elsewhere can't be read."""
+    engine.says["/tasks"] = [task("t1", "failed")]
+    log = b"level=info\nfield not found, \x1b[31mnode: foo\n\n"
+    without = gate.ask_engine(record(), is_ours=True).results[1]
+    assert (without.reason, without.excerpt) == ("task t1 ended with status 3", "")
+    engine.says["/containers/c-t1/logs"] = log
+    result = gate.ask_engine(record(), is_ours=True).results[1]
+    assert result.terminal
+    assert result.reason == ("task t1 ended with status 3: field not found, \\x1b[31mnode: foo")
+    assert result.excerpt == "level=info\\nfield not found, \\x1b[31mnode: foo"
+
+
+# Excuses -----------------------------------------------------------------------------------------
+
+
+def test_what_ends_in_a_run_that_deployed_it_counts(engine: Playback, gate: StackGate) -> None:
+    """Also if it had ended before the first look, and has been replaced."""
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
+    for _ in range(3):
+        assert ask(gate) == {"stack": PASS, "tasks": ENDED}
+
+
+def test_what_ended_before_another_run_looked_is_excused(engine: Playback, gate: StackGate) -> None:
+    """The host was started anew; but what ends from then on counts."""
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
+    assert ask(gate, is_ours=False) == {"stack": PASS, "tasks": PASS}
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2", "failed"), task("t3")]
+    assert ask(gate, is_ours=False) == {"stack": PASS, "tasks": ENDED}
+
+
+def test_an_engine_that_is_lost_takes_its_tasks_with_it(engine: Playback, gate: StackGate) -> None:
+    """Whoever was there before is excused; who comes after is not."""
+    assert ask(gate)["tasks"] == PASS
+    with engine.lost():
+        assert ask(gate) == LOST
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
+    assert ask(gate)["tasks"] == PASS
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2", "failed"), task("t3")]
+    assert ask(gate)["tasks"] == ENDED
+
+
+def test_an_engine_that_is_lost_before_the_first_look_takes_its_tasks_too(
+    engine: Playback, gate: StackGate
+) -> None:
+    """It is started anew right after the write, say."""
+    with engine.lost():
+        assert ask(gate) == LOST
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
+    assert ask(gate)["tasks"] == PASS
+
+
+def test_words_that_cannot_be_read_excuse_nobody(engine: Playback, gate: StackGate) -> None:
+    """A log that breaks off is no loss of the engine: whose log it is has ended all the same."""
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
+    engine.says["/containers/c-t1/logs"] = None
+    ask(gate)
+    assert ask(gate).get("tasks") != PASS
+
+
+def test_each_deployment_has_its_own_excuses(engine: Playback, gate: StackGate) -> None:
+    """First one of this run, then an older one that is live: its past is not held against it."""
+    candidate = Deployment(DEPLOYMENT.release, "of-the-candidate")
+    engine.says["/services"] = [service(candidate.token)]
+    engine.says["/tasks"] = [task("c1", of=candidate.token)]
+    gate.ask_engine(record(candidate), is_ours=True)
+    engine.says["/services"] = [service()]
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
+    assert ask(gate, is_ours=False)["tasks"] == PASS
+
+
+# Questions to each task --------------------------------------------------------------------------
+
+PING = TraefikPing(target_unit=UNIT, url="http://127.0.0.1:8080/ping")
+WHO = Identity(target_unit=UNIT, url="http://127.0.0.1:8080/who?a=b")
+
+
+@pytest.mark.parametrize(
+    ("question", "ports", "url", "address"),
+    [
+        (PING, {8080: 80}, "http://127.0.0.1:80/ping", None),
+        (WHO, {8080: 80, 80: 81}, "http://127.0.0.1:80/who?a=b", None),
+        (evolve(PING, url="http://10.0.0.1/ping"), {80: 8000}, "http://127.0.0.1:8000/ping", None),
+        (evolve(WHO, url="https://[::1]/x"), {443: 8443}, "https://127.0.0.1:8443/x", None),
+        (evolve(PING, url="http://[::1]:8080/"), {8080: 80}, "http://127.0.0.1:80/", None),
+        (PING, {}, "http://127.0.0.1:8080/ping", None),
+        (
+            evolve(WHO, url="https://gate.invalid:1/x", address="[::1]:8443"),
+            {8443: 443, 1: 2},
+            "https://gate.invalid:1/x",
+            "127.0.0.1:443",
+        ),
+    ],
+)
+def test_a_question_is_put_to_the_port_of_the_task(
+    question: Personal, ports: dict[int, int], url: str, address: str | None
+) -> None:
+    """What is published leads to it; what isn't is asked for as it is. A name stays for TLS."""
+    (asked,) = personal((question,), ports)
+    assert (asked.url, getattr(asked, "address", None)) == (url, address)
+    assert (asked.name, asked.target_unit) == (question.name, UNIT)
+
+
+def test_only_ping_and_identity_are_about_a_task() -> None:
+    """In the order of the config."""
+    page = Http(name="page", target_unit=UNIT, url="http://127.0.0.1/")
+    port = Tcp(name="port", target_unit=UNIT, address="127.0.0.1:80")
+    unit = UnitActive(name="unit", target_unit=UNIT)
+    asked = personal((WHO, page, port, unit, PING), {})
+    assert [each.kind for each in asked] == ["identity", "traefik-ping"]
+
+
+SERVE = """
+import http.server, json, subprocess, sys
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+class Traefik(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b"OK" if self.path == "/ping" else json.dumps({"Version": "3.5.1"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Warm-Reconcile-Token", sys.argv[1])
+        self.send_header("X-Warm-Reconcile-Task", sys.argv[2])
+        self.end_headers()
+        self.wfile.write(body)
+
+with http.server.HTTPServer(("127.0.0.1", 8080), Traefik) as server:
+    print("up", flush=True)
+    server.serve_forever()
+"""
+Start = Callable[..., Task]
+
+
+def quiet(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def start(need: Callable[[str], str], missing: Callable[[str], NoReturn]) -> Generator[Start]:
+    """Start tasks, each with a network of its own: ``start("t1", says="t1")``."""
+    unshare = need("unshare")
+    if subprocess.run([unshare, "--net", "true"], check=False, capture_output=True).returncode:
+        missing("this user may not make a network namespace")
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str, *, says: str, token: str = DEPLOYMENT.token) -> Task:
+            command = [unshare, "--net", sys.executable, "-c", SERVE, token, says]
+            process = stack.enter_context(quiet(command))
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"up\n"
+            return read_task(task(name, pid=process.pid))
+
+        yield make
+
+
+def ask_each(gate: StackGate, *tasks: Task) -> list[Round]:
+    gate.ask_engine(record(), is_ours=True)  # it tells which node this is
+    expected = Expected(DEPLOYMENT, frozenset(task.id for task in tasks))
+    return gate.ask_each(expected, tasks, (PING, WHO), AMPLE)
+
+
+def test_each_task_is_asked_by_itself(gate: StackGate, start: Start) -> None:
+    """All have the same port, and each has to be who the engine says it is."""
+    tasks = start("t1", says="t1"), start("t2", says="t1"), start("t3", says="t3", token="old")  # noqa: S106
+    results = {result.probe: result for each in ask_each(gate, *tasks) for result in each}
+    passed = {probe for probe, result in results.items() if result.answer is Answer.PASS}
+    assert passed == {"ping@t1", "identity@t1", "ping@t2", "ping@t3"}
+    assert "task t1 answers" in results["identity@t2"].reason
+    assert "another deployment answers" in results["identity@t3"].reason
+
+
+def test_a_task_that_has_just_ended_fails_and_may_heal(gate: StackGate, start: Start) -> None:
+    """The others are asked all the same; one that never had a process is nobody to ask."""
+    ended = read_task(task("t2", pid=GONE))
+    alive, (gone,) = ask_each(gate, start("t1", says="t1"), ended, read_task(task("t3")))
+    assert (gone.answer, gone.reason) == (Answer.FAIL, "task t2 has just ended")
+    assert not gone.terminal
+    assert [result.answer for result in alive] == [Answer.PASS] * 2
+
+
+def test_a_task_of_another_node_is_not_looked_for_here(gate: StackGate) -> None:
+    """The engine tells the process ids of all nodes' tasks: on this host they mean nothing."""
+    assert ask_each(gate, evolve(read_task(task("t2", pid=GONE)), node="another")) == []
+
+
+KINDS = {"P": Answer.PASS, "F": Answer.FAIL, "I": Answer.INCONCLUSIVE}
+
+
+def rounds(answers: str) -> list[Round]:
+    """Write rounds by their answers, a word for each task."""
+    words = answers.split()
+    return [tuple(ProbeResult("ping", KINDS[c], "so", UNIT) for c in word) for word in words]
+
+
+@pytest.mark.parametrize(
+    ("answers", "of_all", "of_most"),
+    [
+        ("PP PP PP", "P", "P"),
+        ("PP PF PP", "F", "P"),
+        ("PP PI PP", "I", "P"),
+        ("PP PF", "F", "F"),
+        ("PF PI PP", "F", "F"),
+        ("I", "I", "I"),
+    ],
+)
+def test_enough_must_answer_well(gate: StackGate, answers: str, of_all: str, of_most: str) -> None:
+    """All, or more than half; a failure counts more than what couldn't be asked."""
+    most = StackGate(gate.stacks, "s", UNIT, "quorum")
+    assert gate.sum_up(rounds(answers)).answer is KINDS[of_all]
+    assert most.sum_up(rounds(answers)).answer is KINDS[of_most]
+
+
+def test_nobody_to_ask_is_the_same_for_all_and_most(gate: StackGate) -> None:
+    """All tasks are on other nodes."""
+    most = StackGate(gate.stacks, "s", UNIT, "quorum")
+    assert gate.sum_up([]).answer is most.sum_up([]).answer
+
+
+def test_a_task_that_was_asked_nothing_has_not_answered_well(gate: StackGate) -> None:
+    """No question is no evidence."""
+    assert gate.sum_up([()]).answer is not Answer.PASS
