@@ -24,6 +24,7 @@ from runner.console.arguments import (
 from runner.console.report import Report
 from runner.console.watchers import choose_watcher
 from runner.reconcile import config as configs
+from runner.reconcile import guard
 from runner.reconcile.config import AppConfig
 from runner.reconcile.driver import Policy, Run
 from runner.reconcile.journal import open_journal
@@ -60,11 +61,14 @@ def reconcile(app: App, watcher: Watcher, *, forced: bool = False, wait: float =
     """Run once, under the app's lock.
 
     Raises:
+        OrderingError: the gate would wait for its own caller; nothing was touched.
         ReconcileError: the run could not begin, or its journal could not be written.
     """
     began = time.monotonic()
+    guard.check_budget(app.config)
+    questions = guard.clear(app.config.caller, app.config.probes)
     state = open_state(app.state_root, app.name)
-    with hold(state.lock, wait=wait), make_world(app.config, state) as wired:
+    with hold(state.lock, wait=wait), make_world(app.config, state, questions) as wired:
         journal = open_journal(state, app.config.retention, time.time)
         with contextlib.closing(journal):
             policy = Policy(app.config.gate, app.config.fallback_depth, forced)

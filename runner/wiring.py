@@ -21,6 +21,7 @@ from runner.reconcile.engine import Engine
 from runner.reconcile.errors import SourceUnreachableError, StateError
 from runner.reconcile.instances import Instances
 from runner.reconcile.listener import Listener
+from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.ports import World
 from runner.reconcile.preflight import Preflight
 from runner.reconcile.probes import Prober
@@ -97,22 +98,29 @@ def make_source(config: AppConfig, mirror: Path) -> Source:
 
 
 @contextlib.contextmanager
-def make_world(config: AppConfig, state: StateDir) -> Generator[Wired]:
+def make_world(
+    config: AppConfig, state: StateDir, questions: tuple[SafeQuestion, ...]
+) -> Generator[Wired]:
     """Build the world of an app; its connections end with the context.
+
+    Args:
+        config: of the app.
+        state: its state directory.
+        questions: of its gate, cleared by ``guard.py``; none, if the world is only looked at.
 
     Raises:
         StateError: this host can't ask anything.
     """
     with contextlib.ExitStack() as stack:
         try:
-            prober = Prober(config.probes)
+            prober = Prober(questions)
         except OSError as error:
             raise StateError(f"no probe can be asked from this host: {error.strerror}") from error
         stack.callback(prober.close)
         if isinstance(config.world, ProcessWorldConfig):
             yield _make_processes(config, config.world, state, prober)
         else:
-            wired = _make_swarm(config, config.world, state, prober, stack)
+            wired = _make_swarm(config, config.world, state, questions, stack, prober)
             yield wired
 
 
@@ -137,8 +145,9 @@ def _make_swarm(
     config: AppConfig,
     world: SwarmWorldConfig,
     state: StateDir,
-    prober: Prober,
+    questions: tuple[SafeQuestion, ...],
     stack: contextlib.ExitStack,
+    prober: Prober,
 ) -> Wired:
     engine = Engine(world.socket)
     docker = Docker(engine.url)
@@ -147,7 +156,7 @@ def _make_swarm(
     recipes = _make_recipes(config, world, target, images, docker)
     releases = make_source(config, state.mirror)
     stacks = Stacks(engine, docker, state.instances)
-    listener = _make_listener(config)
+    listener = _make_listener(questions)
     if listener is not None:
         stack.callback(listener.close)
     made = SwarmWorld(
@@ -155,10 +164,10 @@ def _make_swarm(
         store=Store(state.releases, recipes, releases),
         images=images,
         stacks=stacks,
-        questions=config.probes,
+        questions=questions,
         prober=prober,
         gate=StackGate(stacks, target.stack, target.unit, world.require),
-        preflight=_make_preflight(config, world, stacks, target),
+        preflight=_make_preflight(world, stacks, target, questions),
         listener=listener,
     )
     return Wired(made, releases, recipes, listener)
@@ -187,7 +196,7 @@ def _make_recipes(
 
 
 def _make_preflight(
-    config: AppConfig, world: SwarmWorldConfig, stacks: Stacks, target: Target
+    world: SwarmWorldConfig, stacks: Stacks, target: Target, questions: tuple[SafeQuestion, ...]
 ) -> Preflight | None:
     if world.preflight == 0:
         return None
@@ -196,15 +205,16 @@ def _make_preflight(
         target.stack,
         target.service,
         target.unit,
-        config.probes,
+        questions,
         SystemClock(),
         world.preflight,
     )
 
 
-def _make_listener(config: AppConfig) -> Listener | None:
+def _make_listener(questions: tuple[SafeQuestion, ...]) -> Listener | None:
     """Listen where a client without TLS would."""
-    for probe in config.probes:
+    for safe in questions:
+        probe = safe.question
         if isinstance(probe, Identity) and probe.url.startswith("http:") and not probe.address:
             return Listener(probe)
     return None

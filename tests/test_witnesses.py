@@ -42,6 +42,11 @@ def test_only_the_proof_makes_a_safe_unit() -> None:
     assert makers("SafeUnit") == {"ordering.py"}
 
 
+def test_only_the_guard_and_the_proof_make_a_question_safe() -> None:
+    """A prober takes nothing but ``SafeQuestion``: no probe before its target is proven."""
+    assert makers("SafeQuestion") == {"guard.py", "ordering.py"}
+
+
 def test_mistakes_do_not_type_check() -> None:
     """Every line of must_fail.py that says ``# E: code`` is an error of that code, and no other."""
     expected = {

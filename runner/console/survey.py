@@ -77,7 +77,7 @@ def _last(past: History | None) -> PastAttempt | None:
 
 
 def _live(app: App, state: StateDir) -> tuple[Deployment | NotLive, str]:
-    with make_world(app.config, state) as wired:
+    with make_world(app.config, state, ()) as wired:
         try:
             return wired.world.live(), ""
         except EngineUnreachableError as error:
@@ -87,7 +87,7 @@ def _live(app: App, state: StateDir) -> tuple[Deployment | NotLive, str]:
 def _latest(app: App, state: StateDir) -> tuple[Release | LatestUnknown, tuple[Label, ...]]:
     with (
         tempfile.TemporaryDirectory() as scratch,
-        make_world(app.config, state) as wired,
+        make_world(app.config, state, ()) as wired,
     ):
         source = make_source(app.config, Path(scratch) / "mirror.git")
         return identify(source, wired.packaging)

@@ -23,7 +23,7 @@ from typing import NewType
 from attrs import field, frozen
 from typing_extensions import override
 
-from runner.reconcile.errors import OrderingError, UnprovenError
+from runner.reconcile.errors import InvariantError, OrderingError, UnprovenError
 from runner.reconcile.questions import Question, UnitActive
 
 
@@ -217,3 +217,21 @@ def target_of(question: Question) -> Target:
     """
     active = isinstance(question, UnitActive)
     return Target(question.target_unit, Served.BY_ITSELF if active else Served.BY_ITS_DEPLOYMENT)
+
+
+@frozen
+class SafeQuestion:
+    """A question together with the proof that asking it can't wait for the caller."""
+
+    question: Question
+    unit: SafeUnit
+
+    def about(self, question: Question) -> "SafeQuestion":
+        """Carry the proof over to another question about the very same target.
+
+        Raises:
+            InvariantError: it is about another one.
+        """
+        if target_of(question) != self.unit:
+            raise InvariantError(f"{question.name} is about {question.target_unit}: not proven")
+        return SafeQuestion(question, self.unit)

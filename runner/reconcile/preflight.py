@@ -13,9 +13,10 @@ from runner.reconcile.answers import Expected
 from runner.reconcile.compose import Document, escape
 from runner.reconcile.errors import DeployError, NotPreparedError
 from runner.reconcile.gate import Clock, GatePolicy, judge
-from runner.reconcile.questions import Question
+from runner.reconcile.ordering import SafeQuestion
+from runner.reconcile.questions import Identity, Question
 from runner.reconcile.stackfile import PREFLIGHT_LABEL, isolate
-from runner.reconcile.stackgate import Personal, StackGate, personal
+from runner.reconcile.stackgate import StackGate, personal
 from runner.reconcile.stacks import Stacks
 from runner.reconcile.tasks import STACK_LABEL
 from runner.reconcile.vocabulary import Deployment, Healthy, Inconclusive, Round
@@ -37,7 +38,7 @@ class Preflight:
     stack: str
     service: str
     unit: str
-    questions: tuple[Question, ...]
+    questions: tuple[SafeQuestion, ...]
     clock: Clock
     timeout: float
     """Seconds for the whole trial."""
@@ -90,10 +91,14 @@ class Preflight:
         for name in sorted({service["Spec"]["Labels"][STACK_LABEL] for service in left}):
             self.stacks.remove(name)
 
-    def _questions(self, ports: Mapping[int, int]) -> tuple[Personal, ...]:
+    def _questions(self, ports: Mapping[int, int]) -> tuple[SafeQuestion, ...]:
         """Leave out the provider's route where the live stack, which all see, doesn't have it."""
         live = self.stacks.look(self.stack).services.values()
         has_route = any(PROVIDER_PATH in label for s in live for label in s.labels.values())
         everything = personal(self.questions, ports)
-        elsewhere = tuple(question for question in everything if PROVIDER_PATH not in question.url)
+        elsewhere = tuple(safe for safe in everything if not _is_about_provider(safe.question))
         return everything if has_route or not elsewhere else elsewhere
+
+
+def _is_about_provider(question: Question) -> bool:
+    return isinstance(question, Identity) and PROVIDER_PATH in question.url

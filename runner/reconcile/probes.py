@@ -25,6 +25,7 @@ from runner.reconcile.answers import (
     printable,
     result,
 )
+from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
 from runner.reconcile.units import ask_active
 from runner.reconcile.vocabulary import Answer, ProbeResult, Round
@@ -51,9 +52,12 @@ class _CannotAskError(Exception):
 
 
 class Prober:
-    """Asks rounds of questions. Close it; use it from one thread."""
+    """Asks rounds of questions, each proven not to wait for whoever asks.
 
-    def __init__(self, questions: tuple[Question, ...]) -> None:
+    Close it; use it from one thread.
+    """
+
+    def __init__(self, questions: tuple[SafeQuestion, ...]) -> None:
         self._questions = questions
         self._runner = asyncio.Runner()
         self._runner.get_loop()  # it needs descriptors of its own: now, not when they run out
@@ -68,7 +72,7 @@ class Prober:
 
     async def _ask_all(self, expected: Expected, timeout: float) -> Round:  # noqa: ASYNC109 - passed on
         results = await asyncio.gather(
-            *(self._ask(question, expected, timeout) for question in self._questions)
+            *(self._ask(safe.question, expected, timeout) for safe in self._questions)
         )
         for _ in range(CLOSING_TURNS):
             await asyncio.sleep(0)

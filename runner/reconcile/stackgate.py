@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from attrs import define, evolve, field, frozen
@@ -12,15 +12,15 @@ from runner.reconcile.answers import Expected, printable
 from runner.reconcile.errors import EngineUnreachableError
 from runner.reconcile.evidence import Finding, judge
 from runner.reconcile.inside import run_inside
+from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import Identity, Question, TraefikPing
 from runner.reconcile.stacks import Record, Stacks
 from runner.reconcile.tasks import BROKEN, Service, Snapshot, Task
 from runner.reconcile.vocabulary import Answer, ProbeResult, Round
 
-Personal: TypeAlias = TraefikPing | Identity
-"""Questions that each task can be asked for itself."""
-
+LONGEST_NAME: Final = 128
+"""Characters of the name of a probe."""
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -84,7 +84,7 @@ class StackGate:
         self,
         expected: Expected,
         tasks: Iterable[Task],
-        questions: tuple[Personal, ...],
+        questions: tuple[SafeQuestion, ...],
         limit: float,
     ) -> list[Round]:
         """Ask each task of this host from inside its own network; at most ``limit`` seconds.
@@ -109,9 +109,9 @@ class StackGate:
         return self._result("each task", Answer.PASS if is_enough else could_ask, reason)
 
     def _ask_one(
-        self, expected: Expected, questions: tuple[Question, ...], limit: float, task: Task
+        self, expected: Expected, questions: tuple[SafeQuestion, ...], limit: float, task: Task
     ) -> Round:
-        named = tuple(evolve(q, name=f"{q.name}@{task.name}"[:128]) for q in questions)
+        named = tuple(safe.about(_named(safe.question, task)) for safe in questions)
         only = evolve(expected, tasks=frozenset({task.id}))
 
         def ask() -> Round:
@@ -165,7 +165,9 @@ class StackGate:
         return ProbeResult(probe, answer, reason, self.unit)
 
 
-def personal(questions: Iterable[Question], ports: Mapping[int, int]) -> tuple[Personal, ...]:
+def personal(
+    questions: Iterable[SafeQuestion], ports: Mapping[int, int]
+) -> tuple[SafeQuestion, ...]:
     """Turn the questions about the public listener into those that a task is asked inside.
 
     Args:
@@ -173,13 +175,17 @@ def personal(questions: Iterable[Question], ports: Mapping[int, int]) -> tuple[P
         ports: from the published ones to the task's own.
     """
     return tuple(
-        _relocate(question, ports)
-        for question in questions
-        if isinstance(question, TraefikPing | Identity)
+        safe.about(_relocate(safe.question, ports))
+        for safe in questions
+        if isinstance(safe.question, TraefikPing | Identity)
     )
 
 
-def _relocate(question: Personal, ports: Mapping[int, int]) -> Personal:
+def _named(question: Question, task: Task) -> Question:
+    return evolve(question, name=f"{question.name}@{task.name}"[:LONGEST_NAME])
+
+
+def _relocate(question: TraefikPing | Identity, ports: Mapping[int, int]) -> Question:
     parts = urlsplit(question.url)
     if isinstance(question, Identity) and question.address is not None:
         port = int(question.address.rpartition(":")[2])

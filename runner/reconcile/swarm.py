@@ -26,9 +26,9 @@ from runner.reconcile.engine import Engine
 from runner.reconcile.errors import DeployError, NotPreparedError
 from runner.reconcile.evidence import describe_changes
 from runner.reconcile.listener import Listener
+from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.preflight import Preflight
 from runner.reconcile.probes import Prober
-from runner.reconcile.questions import Question
 from runner.reconcile.stackfile import (
     ASK_FROM_INSIDE,
     can_be_isolated,
@@ -106,7 +106,7 @@ class SwarmWorld:
     store: Store
     images: Images
     stacks: Stacks
-    questions: tuple[Question, ...]
+    questions: tuple[SafeQuestion, ...]
     prober: Prober
     gate: StackGate
     preflight: Preflight | None

@@ -38,6 +38,7 @@ from runner.reconcile.unittext import (
     read_dump,
     read_jobs,
     read_show,
+    read_span,
 )
 
 PATIENCE: Final = 30.0
@@ -154,6 +155,22 @@ def prove_live(caller: str, target: Target) -> SafeUnit:
             )
         _refuse_waiting(units, caller, target)
     return safe
+
+
+def ask_start_timeout(unit: str) -> float | None:
+    """Read how long a unit may take to start, in seconds.
+
+    None if nothing ends it: it is set to infinity, or not known here, or there is no systemd to
+    ask, which then can't end it either.
+    """
+    try:
+        found = _systemctl("show", "--property=LoadState,TimeoutStartUSec", "--", unit)
+    except UnprovenError:
+        return None
+    values = {name: value for name, _, value in (x.partition("=") for x in found.splitlines())}
+    if values.get("LoadState") != "loaded":
+        return None
+    return read_span(values.get("TimeoutStartUSec", "infinity"))
 
 
 def _refuse_waiting(units: UnitGraph, caller: str, target: Target) -> None:

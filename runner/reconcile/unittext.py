@@ -15,6 +15,20 @@ from runner.reconcile.ordering import Edge, Says, UnitGraph
 PROPERTIES: Final = "Id,Names,LoadState,After,Before"
 """What ``read_show`` wants to be told."""
 
+_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|min|h|d|w|month|y)")
+_SECONDS: Final = {
+    "us": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "w": 604_800.0,
+    "month": 2_629_800.0,
+    "y": 31_557_600.0,
+}
+"""As systemd.time(7) has them, a month of 30.44 days and a year of 365.25 included."""
+
 _SECTION: Final = re.compile(r"\t-> Unit (\S+):")
 _FIELD: Final = re.compile(r"\t\t(Alias|Name|Unit Load State|After|Before): (\S+)(?: \((.*)\))?")
 _JOB: Final = re.compile(r"\d+\s+(\S+)\s+\S+\s+\S+\s*")
@@ -101,3 +115,14 @@ def read_jobs(text: str) -> UnitGraph:
         elif unit and (waits := _WAITS.match(line)):
             edges.append(Edge(unit, waits[1], Says.WAITS))
     return UnitGraph(frozenset(units), tuple(edges))
+
+
+def read_span(text: str) -> float | None:
+    """Read a time span as systemd prints it (``1min 30s``), in seconds; None for infinity.
+
+    Whatever else it is that can't be read is no bound that anybody could keep to: 0.
+    """
+    if text == "infinity":
+        return None
+    parts = [_SPAN.fullmatch(word) for word in text.split()]
+    return sum(float(part[1]) * _SECONDS[part[2]] if part else 0.0 for part in parts)

@@ -4,6 +4,8 @@ from runner.reconcile.attempt import Attempt
 from runner.reconcile.driver import Run
 from runner.reconcile.machine import ReconcileMachine, Row, State, Trigger, trigger_of
 from runner.reconcile.ordering import SafeUnit, Target
+from runner.reconcile.probes import Prober
+from runner.reconcile.questions import Tcp
 from runner.reconcile.steps import Commit, Deploy, Event, Judged
 from runner.reconcile.vocabulary import Deployment, Release, Unhealthy
 
@@ -14,6 +16,10 @@ def an_effect_without_its_record(run: Run, deployment: Deployment, attempt: Atte
 
 def a_commit_without_a_healthy_verdict(verdict: Unhealthy) -> Commit:
     return Commit(verdict)  # E: arg-type
+
+
+def a_question_without_its_proof(question: Tcp) -> Prober:
+    return Prober((question,))  # E: arg-type
 
 
 def a_target_without_its_proof(target: Target) -> SafeUnit:

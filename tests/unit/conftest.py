@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+from captured import Systemctl
 
 from runner.reconcile.statedir import StateDir, open_state
 
@@ -47,6 +48,7 @@ def start_python() -> Generator[Callable[..., subprocess.Popen[str]]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
         )
         started.append(process)
         return process
@@ -68,6 +70,7 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
         code: str, *arguments: str | Path, limited: bool = False
     ) -> subprocess.CompletedProcess[str]:
         without = "COVERAGE_" if limited else "\0"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(without)}
         return subprocess.run(
             [sys.executable, "-c", code, *map(str, arguments)],
             check=False,
@@ -75,7 +78,7 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
             text=True,
             stdin=subprocess.DEVNULL,
             timeout=PATIENCE,
-            env={k: v for k, v in os.environ.items() if not k.startswith(without)},
+            env={**kept, "PYTHONPATH": str(Path(__file__).parents[1])},
         )
 
     return run
@@ -111,5 +114,24 @@ def make_release(tmp_path: Path) -> Callable[..., Path]:
             f'version = "{version}"\nbinary = "{program}"\nbinary_sha256 = "{program.name}"\n'
         )
         return place
+
+    return make
+
+
+@pytest.fixture
+def systemctl_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
+    """Put a ``systemctl`` on the PATH that prints what it is given for each of its commands.
+
+    ``systemctl_says(show="...", list_jobs="...")``; ``script=`` says all of it.
+    """
+    program = tmp_path / "bin" / "systemctl"
+    program.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    def make(*, script: str = "", **texts: str) -> None:
+        for command, text in texts.items():
+            (tmp_path / command.replace("_", "-")).write_text(text)
+        program.write_text("#!/bin/sh\n" + (script or f"cat '{tmp_path}'/$1") + "\n")
+        program.chmod(0o755)
 
     return make

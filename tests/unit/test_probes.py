@@ -18,6 +18,7 @@ import pytest
 from attrs import evolve, frozen
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from proofs import proven
 
 from runner.reconcile.answers import BODY_CAP, TOKEN_HEADER, Expected
 from runner.reconcile.probes import Prober
@@ -126,7 +127,7 @@ def wait_for_the_other_end(connection: socket.socket) -> None:
 
 
 def ask_all(*questions: Question, timeout: float = AMPLE) -> tuple[ProbeResult, ...]:
-    prober = Prober(questions)
+    prober = Prober(tuple(map(proven, questions)))
     try:
         return prober.ask(Expected(DEPLOYMENT), timeout)
     finally:
@@ -463,7 +464,7 @@ def test_proxies_of_the_environment_are_ignored(
 def test_no_connection_is_kept_between_rounds(serve: Serve) -> None:
     """A kept connection could still lead to an old instance that is draining."""
     server = serve(replying(http(Connection="keep-alive")))
-    prober = Prober((page(server.url),))
+    prober = Prober((proven(page(server.url)),))
     for rounds in (1, 2, 3):
         assert Answer.PASS is prober.ask(Expected(DEPLOYMENT), AMPLE)[0].answer
         assert rounds == server.connections
@@ -700,7 +701,7 @@ def test_a_port_that_accepts_passes(serve: Serve) -> None:
         closed.set()
 
     question = Tcp(name="port", target_unit=UNIT, address=serve(handle).address, timeout=AMPLE)
-    prober = Prober((question,))
+    prober = Prober((proven(question),))
     assert (Answer.PASS, "accepts connections") == told(prober.ask(Expected(DEPLOYMENT), AMPLE)[0])
     assert closed.wait(AMPLE)
     prober.close()
@@ -816,6 +817,7 @@ ASK_AGAIN = """
 import os, sys
 from runner.reconcile.answers import Expected
 from runner.reconcile.probes import Prober
+from proofs import proven
 from runner.reconcile.questions import Http, Tcp, UnitActive
 from runner.reconcile.vocabulary import Deployment, Release
 
@@ -823,7 +825,7 @@ deployment = Deployment(Release("1", "1", "d"), "t")
 common = {"name": "it", "target_unit": "a.service", "timeout": 0.1}
 url = sys.argv[1]
 question = Http(url=url, verify_tls=False, **common) if url else UnitActive(**common)
-prober = Prober((question,))
+prober = Prober((proven(question),))
 for _ in range(6):
     (result,) = prober.ask(Expected(deployment), 20.0)
     print(result.reason, len(os.listdir("/proc/self/fd")), flush=True)
@@ -884,19 +886,20 @@ OUT_OF_FILES = """
 import resource, socket, sys
 from runner.reconcile.answers import Expected
 from runner.reconcile.probes import Prober
+from proofs import proven
 from runner.reconcile.questions import Http, Identity, Tcp, UnitActive
 from runner.reconcile.vocabulary import Deployment, Release
 
 address, warm = sys.argv[1], sys.argv[2] == "warm"
 common = {"target_unit": "a.service"}
 deployment = Deployment(Release("1", "1", "d"), "t")
-prober = Prober((
+prober = Prober(tuple(map(proven, (
     Http(name="http", url=f"http://{address}/", **common),
     Http(name="https", url=f"https://{address}/", verify_tls=False, **common),
     Identity(url=f"http://{address}/", **common),
     Tcp(name="tcp", address=address, **common),
     UnitActive(name="unit", **common),
-))
+))))
 if warm:
     prober.ask(Expected(deployment), 0.2)
 with socket.socket() as probe:

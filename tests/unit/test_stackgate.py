@@ -13,13 +13,14 @@ from typing import Any, NoReturn, cast
 
 import pytest
 from attrs import evolve
+from proofs import proven
 from typing_extensions import override
 
 from runner.reconcile.answers import Expected
 from runner.reconcile.docker import Docker
 from runner.reconcile.engine import Engine
-from runner.reconcile.questions import Http, Identity, Tcp, TraefikPing, UnitActive
-from runner.reconcile.stackgate import Personal, StackGate, personal
+from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
+from runner.reconcile.stackgate import StackGate, personal
 from runner.reconcile.stacks import Record, Stacks
 from runner.reconcile.tasks import Task, Written, read_service, read_task
 from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Release, Round
@@ -255,10 +256,12 @@ WHO = Identity(target_unit=UNIT, url="http://127.0.0.1:8080/who?a=b")
     ],
 )
 def test_a_question_is_put_to_the_port_of_the_task(
-    question: Personal, ports: dict[int, int], url: str, address: str | None
+    question: Question, ports: dict[int, int], url: str, address: str | None
 ) -> None:
     """What is published leads to it; what isn't is asked for as it is. A name stays for TLS."""
-    (asked,) = personal((question,), ports)
+    (safe,) = personal((proven(question),), ports)
+    asked = safe.question
+    assert isinstance(asked, TraefikPing | Identity)
     assert (asked.url, getattr(asked, "address", None)) == (url, address)
     assert (asked.name, asked.target_unit) == (question.name, UNIT)
 
@@ -268,8 +271,9 @@ def test_only_ping_and_identity_are_about_a_task() -> None:
     page = Http(name="page", target_unit=UNIT, url="http://127.0.0.1/")
     port = Tcp(name="port", target_unit=UNIT, address="127.0.0.1:80")
     unit = UnitActive(name="unit", target_unit=UNIT)
-    asked = personal((WHO, page, port, unit, PING), {})
-    assert [each.kind for each in asked] == ["identity", "traefik-ping"]
+    every: tuple[Question, ...] = (WHO, page, port, unit, PING)
+    asked = personal(map(proven, every), {})
+    assert [each.question.kind for each in asked] == ["identity", "traefik-ping"]
 
 
 SERVE = """
@@ -319,7 +323,7 @@ def start(need: Callable[[str], str], missing: Callable[[str], NoReturn]) -> Gen
 def ask_each(gate: StackGate, *tasks: Task) -> list[Round]:
     gate.ask_engine(record(), is_ours=True)  # it tells which node this is
     expected = Expected(DEPLOYMENT, frozenset(task.id for task in tasks))
-    return gate.ask_each(expected, tasks, (PING, WHO), AMPLE)
+    return gate.ask_each(expected, tasks, (proven(PING), proven(WHO)), AMPLE)
 
 
 def test_each_task_is_asked_by_itself(gate: StackGate, start: Start) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from captured import Systemctl, captured
 
 from runner.reconcile import unitgraph
 from runner.reconcile.errors import OrderingError, UnprovenError
@@ -13,9 +14,6 @@ from runner.reconcile.unitfiles import LOADER
 from runner.reconcile.unitgraph import load_units, prove_live
 from runner.reconcile.unittext import read_dependencies, read_dump, read_jobs, read_show
 
-CAPTURED = Path(__file__).parent / "captured"
-"""Printed by systemd 252: the dump by its loader, the rest in a boot in which units were waiting.
-Shortened; and paths of the dump are not where it was made."""
 PROXY = "deploy-proxy.service"
 DASHBOARD = "deploy-dashboard.service"
 LATE = "late.service"
@@ -23,31 +21,6 @@ LONG = (
     "this-is-a-unit-with-a-very-long-name-indeed-so-long-that-no-terminal-of-eighty-columns-can"
     "-show-it-in-one-line.service"
 )
-
-Systemctl = Callable[..., None]
-
-
-def captured(name: str) -> str:
-    return (CAPTURED / name).read_text()
-
-
-@pytest.fixture
-def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
-    """Put a ``systemctl`` on the PATH that prints what it is given for each of its commands.
-
-    ``systemctl(show="...", list_jobs="...")``; ``script=`` says all of it.
-    """
-    program = tmp_path / "bin" / "systemctl"
-    program.parent.mkdir()
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-
-    def make(*, script: str = "", **texts: str) -> None:
-        for command, text in texts.items():
-            (tmp_path / command.replace("_", "-")).write_text(text)
-        program.write_text("#!/bin/sh\n" + (script or f"cat '{tmp_path}'/$1") + "\n")
-        program.chmod(0o755)
-
-    return make
 
 
 def refused(target: Target | str, caller: str = PROXY) -> OrderingError:
@@ -151,43 +124,43 @@ def test_no_jobs(text: str) -> None:
 SHOW = captured("show.txt") + f"\nId={PROXY}\nNames={PROXY}\nLoadState=loaded\nAfter=\nBefore=\n"
 
 
-def test_a_target_after_the_caller_is_refused_with_its_chain(systemctl: Systemctl) -> None:
+def test_a_target_after_the_caller_is_refused_with_its_chain(systemctl_says: Systemctl) -> None:
     """Through a unit that is loaded for its sake, and an instance of a template."""
-    systemctl(list_dependencies=captured("list-dependencies.txt"), show=SHOW)
+    systemctl_says(list_dependencies=captured("list-dependencies.txt"), show=SHOW)
     assert refused(LATE).message.endswith(
         f": {LATE} → After= → bridge.service → After= → inst@a\\x2db.service → After= → {PROXY}"
     )
 
 
-def test_what_the_caller_deploys_is_not_asked_about(systemctl: Systemctl) -> None:
+def test_what_the_caller_deploys_is_not_asked_about(systemctl_says: Systemctl) -> None:
     """A host without systemd can run what needs no order."""
-    systemctl(script="exit 1")
+    systemctl_says(script="exit 1")
     target = Target(PROXY, Served.BY_ITS_DEPLOYMENT)
     assert prove_live(PROXY, target) == target
 
 
-def test_the_caller_under_another_name(systemctl: Systemctl) -> None:
+def test_the_caller_under_another_name(systemctl_says: Systemctl) -> None:
     """Its deployment is safe under every name of it, the unit itself under none."""
-    systemctl(list_dependencies="dash.service\n", show=SHOW)
+    systemctl_says(list_dependencies="dash.service\n", show=SHOW)
     target = Target("dash.service", Served.BY_ITS_DEPLOYMENT)
     assert prove_live(DASHBOARD, target) == target
     assert "is the caller itself" in refused("dash.service", DASHBOARD).message
 
 
-def test_a_target_before_the_caller_is_safe(systemctl: Systemctl) -> None:
+def test_a_target_before_the_caller_is_safe(systemctl_says: Systemctl) -> None:
     """Nothing leads back to the caller, and no job waits for it."""
-    systemctl(list_dependencies=f"{PROXY}\n", show=SHOW, list_jobs="")
+    systemctl_says(list_dependencies=f"{PROXY}\n", show=SHOW, list_jobs="")
     assert prove_live(LATE, Target(PROXY)) == Target(PROXY)
 
 
-def test_a_job_that_waits_is_refused_with_both_names(systemctl: Systemctl) -> None:
+def test_a_job_that_waits_is_refused_with_both_names(systemctl_says: Systemctl) -> None:
     """Whatever the order of the units says: this is what is happening."""
     show = "\n".join(
         f"Id={unit}\nNames={unit} {alias}\nLoadState=loaded\n"
         for unit, alias in ((PROXY, "proxy.service"), (DASHBOARD, "dash.service"))
     )
     jobs = captured("list-jobs.txt")
-    systemctl(list_dependencies="dash.service\n", show=show, list_jobs=jobs)
+    systemctl_says(list_dependencies="dash.service\n", show=show, list_jobs=jobs)
     error = refused("dash.service", "proxy.service")
     assert error.message == (
         "a job of dash.service is waiting for the job of proxy.service, whose gate would ask it:"
@@ -197,10 +170,10 @@ def test_a_job_that_waits_is_refused_with_both_names(systemctl: Systemctl) -> No
     assert error.chain == (DASHBOARD, "ready.target", PROXY)
 
 
-def test_systemctl_must_agree_with_itself(systemctl: Systemctl) -> None:
+def test_systemctl_must_agree_with_itself(systemctl_says: Systemctl) -> None:
     """A caller among what is ahead, without a way to it, is a question left open."""
     show = f"Id={PROXY}\nNames={PROXY}\nLoadState=loaded\n\nId={LATE}\nLoadState=loaded\n"
-    systemctl(list_dependencies=captured("list-dependencies.txt"), show=show)
+    systemctl_says(list_dependencies=captured("list-dependencies.txt"), show=show)
     error = refused(LATE)
     assert isinstance(error, UnprovenError)
     assert error.message == (
@@ -210,9 +183,9 @@ def test_systemctl_must_agree_with_itself(systemctl: Systemctl) -> None:
 
 
 @pytest.mark.parametrize("target", ["masked.service", "missing.service"])
-def test_a_unit_that_cannot_start_is_unknown(systemctl: Systemctl, target: str) -> None:
+def test_a_unit_that_cannot_start_is_unknown(systemctl_says: Systemctl, target: str) -> None:
     """Masked, or not there: systemctl answers as readily as for any other."""
-    systemctl(list_dependencies=f"{target}\n", show=SHOW)
+    systemctl_says(list_dependencies=f"{target}\n", show=SHOW)
     assert f"the target {target} is not known" in refused(target).message
 
 
@@ -227,11 +200,11 @@ def test_a_unit_that_cannot_start_is_unknown(systemctl: Systemctl, target: str) 
     ],
 )
 def test_no_answer_is_no_proof(
-    systemctl: Systemctl, monkeypatch: pytest.MonkeyPatch, script: str, told: str
+    systemctl_says: Systemctl, monkeypatch: pytest.MonkeyPatch, script: str, told: str
 ) -> None:
     """Whatever goes wrong with the question, the target is refused, and a hint says what to do."""
     monkeypatch.setattr(unitgraph, "PATIENCE", 0.5 if "sleep" in script else 30.0)
-    systemctl(script=script)
+    systemctl_says(script=script)
     error = refused(LATE)
     assert isinstance(error, UnprovenError)
     assert told in error.message

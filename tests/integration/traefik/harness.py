@@ -24,6 +24,7 @@ from runner.reconcile.answers import TOKEN_HEADER
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.config import load
 from runner.reconcile.driver import Policy, Run
+from runner.reconcile.guard import clear
 from runner.reconcile.history import History, open_history
 from runner.reconcile.instances import Instances
 from runner.reconcile.journal import open_journal
@@ -306,7 +307,11 @@ class App:
         """
         config = load(self.config_dir / f"{NAME}.toml")
         state = open_state(self.state.root, NAME)
-        with hold(state.lock), make_world(config, state) as theirs:
+        questions = clear(config.caller, config.probes)
+        with (
+            hold(state.lock),
+            make_world(config, state, questions) as theirs,
+        ):
             assert isinstance(theirs.world, ProcessWorld)
             world = evolve(theirs.world, instances=self.instances)
             with contextlib.closing(open_journal(state, config.retention, time.time)) as journal:

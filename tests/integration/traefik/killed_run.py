@@ -23,6 +23,7 @@ from typing_extensions import override
 from runner.console.watchers import choose_watcher
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.driver import Policy, Run
+from runner.reconcile.guard import clear
 from runner.reconcile.instances import Instances
 from runner.reconcile.journal import SqliteJournal, open_journal
 from runner.reconcile.lock import hold
@@ -196,7 +197,8 @@ def main(config_dir: Path, trace: Path, fatal: str) -> None:
     app = find_app(APP, config=None, config_dir=config_dir)
     state = open_state(app.state_root, APP)
     countdown = Countdown(trace, fatal, state.home)
-    with hold(state.lock), make_world(app.config, state) as theirs:
+    questions = clear(app.config.caller, app.config.probes)
+    with hold(state.lock), make_world(app.config, state, questions) as theirs:
         assert isinstance(theirs.world, ProcessWorld)
         world = evolve(theirs.world, instances=CountedInstances(state.instances, countdown))
         journal = open_journal(state, app.config.retention, time.time)

@@ -97,7 +97,7 @@ http:
 
 
 def test_passes_a_release_that_redirects_everything_but_its_gate(app: App) -> None:
-    """A redirect of the whole entrypoint is healthy: whoever gives no host name isn't redirected."""
+    """A redirect of the whole entrypoint is healthy: who gives no host name isn't redirected."""
     redirect = "http: {redirections: {entryPoint: {to: web, scheme: https}}}"
     app.release("1.0.0", static=app.static(web=redirect))
     assert app.run().outcome == "committed"

@@ -1,0 +1,146 @@
+"""A run that would wait for its own caller, or be cut off by systemd, does not begin."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from captured import Systemctl, captured
+
+from runner.reconcile.errors import ConfigError, ExitCode, OrderingError, UnprovenError
+from runner.reconcile.guard import check_budget, clear
+from runner.reconcile.questions import Http, Question, TraefikPing, UnitActive
+from runner.reconcile.unittext import read_span
+from runner.warm_reconcile import find_app, main
+
+PROXY = "deploy-proxy.service"
+DASHBOARD = "late.service"
+"""As it is called in what was captured: it serves the page, and starts after the proxy."""
+OWN = TraefikPing(target_unit=PROXY, url="http://127.0.0.1/ping")
+OLD_GATE = Http(
+    name="dashboard",
+    target_unit=DASHBOARD,
+    url="https://ci.commoninternet.net/",
+    address="127.0.0.1:443",
+)
+HUNG = {
+    "list_dependencies": captured("list-dependencies.txt"),
+    "show": captured("show.txt"),
+    "list_jobs": captured("list-jobs.txt"),
+}
+"""A boot in which units wait for the proxy."""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[[str], Path]:
+    """Write the config of an app whose gate asks one thing more: ``config("...")``."""
+
+    def write(probe: str) -> Path:
+        (tmp_path / "releases").mkdir()
+        path = tmp_path / "traefik.toml"
+        path.write_text(
+            f'state_dir = "{tmp_path}/state"\ncaller = "{PROXY}"\n'
+            f'[source]\nkind = "directory"\npath = "{tmp_path}/releases"\n'
+            '[[probes]]\nkind = "identity"\n'
+            f'target_unit = "{PROXY}"\nurl = "http://127.0.0.1:1/who"\n{probe}'
+        )
+        return path
+
+    return write
+
+
+def test_a_gate_on_the_dashboard_is_refused_before_anything_is_touched(
+    config: Callable[[str], Path],
+    systemctl_says: Systemctl,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The bug that this project is about: its own exit code, the chain, and not a file written."""
+    systemctl_says(**HUNG)
+    gate = (
+        '[[probes]]\nkind = "http"\nname = "dashboard"\n'
+        f'target_unit = "{DASHBOARD}"\nurl = "https://ci.commoninternet.net/"\n'
+        'address = "127.0.0.1:443"\n'
+    )
+    assert main(["traefik", "--config", str(config(gate))]) == ExitCode.ORDERING_REFUSED
+    said = capsys.readouterr().err
+    assert "nothing was touched" in said
+    assert "probe dashboard" in said
+    chain = (DASHBOARD, "bridge.service", r"inst@a\x2db.service", PROXY)
+    assert " → After= → ".join(chain) in said
+    assert not (tmp_path / "state").exists()
+
+
+def test_what_the_caller_deploys_may_be_asked_without_systemd(systemctl_says: Systemctl) -> None:
+    """A gate on Traefik itself needs nobody's word."""
+    systemctl_says(script="exit 1")
+    assert [safe.question for safe in clear(PROXY, (OWN,))] == [OWN]
+
+
+def test_every_probe_that_cannot_be_asked_is_told(systemctl_says: Systemctl) -> None:
+    """One error, all of the gate's mistakes; a refusal counts more than what nobody can tell."""
+    systemctl_says(**HUNG)
+    nobody = UnitActive(name="nobody", target_unit="nobody.service")
+    every: tuple[Question, ...] = (nobody, OWN, OLD_GATE)
+    with pytest.raises(OrderingError) as caught:
+        clear(PROXY, every)
+    assert not isinstance(caught.value, UnprovenError)
+    assert caught.value.message.count("\n  probe ") == 2
+    assert "nobody" in caught.value.message
+    assert "dashboard" in caught.value.message
+
+
+def test_an_unknown_target_is_not_safe(systemctl_says: Systemctl) -> None:
+    """Nor where systemd can't be asked at all."""
+    systemctl_says(script="echo no bus >&2; exit 1")
+    with pytest.raises(UnprovenError, match="probe dashboard"):
+        clear(PROXY, (OLD_GATE,))
+
+
+@pytest.mark.parametrize(
+    ("said", "fits"),
+    [
+        ("LoadState=loaded\nTimeoutStartUSec=15min\n", True),
+        ("LoadState=loaded\nTimeoutStartUSec=infinity\n", True),
+        ("LoadState=loaded\nTimeoutStartUSec=1min 30s\n", False),
+        ("LoadState=not-found\nTimeoutStartUSec=1min 30s\n", True),
+    ],
+)
+def test_the_longest_run_must_fit_the_unit_that_is_really_there(
+    config: Callable[[str], Path], systemctl_says: Systemctl, said: str, *, fits: bool
+) -> None:
+    """Whatever the config says of it. A unit that is not there ends nothing."""
+    systemctl_says(show=said)
+    app = find_app("traefik", config=config(""), config_dir=Path())
+    if fits:
+        check_budget(app.config)
+    else:
+        with pytest.raises(ConfigError, match=r"may take 90 s to start.*margin 60 = 550 s"):
+            check_budget(app.config)
+
+
+def test_without_systemd_nothing_is_cut_off(
+    config: Callable[[str], Path], systemctl_says: Systemctl
+) -> None:
+    """Such as in a container, or on a laptop that boots otherwise."""
+    systemctl_says(script="exit 1")
+    check_budget(find_app("traefik", config=config(""), config_dir=Path()).config)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("infinity", None),
+        ("0", 0),
+        ("15min", 900),
+        ("1h 30min 5s", 5405),
+        ("1d 12h", 129_600),
+        ("500ms", 0.5),
+        ("1.5s", 1.5),
+        ("250us", 0.00025),
+        ("1w", 604_800),
+        ("never heard of", 0),
+    ],
+)
+def test_a_span_is_read_as_systemd_prints_it(text: str, seconds: float | None) -> None:
+    """What can't be read counts as no time at all."""
+    assert seconds == read_span(text)
