@@ -14,10 +14,6 @@ from runner.reconcile.answers import Expected
 from runner.reconcile.compose import (
     Document,
     escape,
-    external_configs,
-    external_networks,
-    external_secrets,
-    host_ports,
     images,
     published,
 )
@@ -29,8 +25,8 @@ from runner.reconcile.listener import Listener
 from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.preflight import Preflight
 from runner.reconcile.probes import Prober
+from runner.reconcile.readiness import name_askers, require_externals, require_nodes
 from runner.reconcile.stackfile import (
-    ASK_FROM_INSIDE,
     can_be_isolated,
     inject,
     locate,
@@ -38,7 +34,7 @@ from runner.reconcile.stackfile import (
 )
 from runner.reconcile.stackgate import StackGate, personal
 from runner.reconcile.stacks import WRITE_TIMEOUT, Record, Stacks
-from runner.reconcile.tasks import STACK_LABEL, Json, part
+from runner.reconcile.tasks import STACK_LABEL, Snapshot
 from runner.reconcile.vocabulary import (
     Answer,
     Deployment,
@@ -50,15 +46,6 @@ from runner.reconcile.vocabulary import (
 )
 
 COMPOSE: Final = "compose.json"
-GATEWAY: Final = "docker_gwbridge"
-"""The bridge between tasks and their host: a local client is seen as its gateway."""
-INGRESS: Final = "ingress"
-"""The network of the routing mesh: through it every client is seen as one of its addresses."""
-CREATE: Final = {
-    "network": "docker network create --driver overlay --attachable {}",
-    "secret": "docker secret create {} FILE",
-    "config": "docker config create {} FILE",
-}
 
 
 class Store(Protocol):
@@ -113,12 +100,14 @@ class SwarmWorld:
     listener: Listener | None
     _deployed: dict[str, Record] = field(factory=dict[str, Record], init=False)
     """By this very run."""
+    _seen: Snapshot | None = field(default=None, init=False)
+    """What the decisions so far rest on."""
 
     def latest(self) -> Release | LatestUnknown:
         return self.store.latest()
 
     def live(self) -> Deployment | NotLive:
-        snapshot = self.stacks.look(self.target.stack)
+        snapshot = self._seen = self.stacks.look(self.target.stack)
         service = snapshot.services.get(self.target.gated)
         if service is None:
             others = ", ".join(sorted(snapshot.services))
@@ -140,14 +129,16 @@ class SwarmWorld:
             deployment,
             service=self.target.service,
             unit=self.target.unit,
-            askers=self._askers(document),
+            askers=name_askers(self.stacks.engine, document["services"][self.target.service]),
         )
+        self._refuse_lost_update()
         if self.listener is not None:
             self.listener.start()
         target = self.target
         record = self.stacks.write(target.stack, escape(made), deployment, target.gated)
         self.stacks.remember(record)
         self._deployed[deployment.token] = record
+        self._seen = self.stacks.look(target.stack)
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
         record = self._deployed.get(deployment.token)
@@ -197,8 +188,8 @@ class SwarmWorld:
         except DeployError as error:
             raise NotPreparedError(error.message, hint=error.hint) from error
         document = self._read(release.digest)
-        self._require_externals(document)
-        self._require_nodes(document)
+        require_externals(self.stacks.engine, document)
+        require_nodes(self.stacks.engine, document)
         chosen = {pinned: self.images.usable(pinned)[0] for pinned in images(document)}
         return locate(use_images(document, chosen), self.store.files(release.digest))
 
@@ -210,33 +201,6 @@ class SwarmWorld:
             raise NotPreparedError(f"{file} can't be read: {error}") from error
         return document
 
-    def _require_externals(self, document: Document) -> None:
-        engine = self.stacks.engine
-        wanted = (
-            ("network", external_networks(document), engine.network),
-            ("secret", external_secrets(document), engine.secret),
-            ("config", external_configs(document), engine.config),
-        )
-        for kind, names, find in wanted:
-            for name in sorted(names):
-                if find(name) is None:
-                    raise NotPreparedError(
-                        f"the {kind} {name} doesn't exist in the swarm",
-                        hint=f"make it: {CREATE[kind].format(name)}",
-                    )
-
-    def _require_nodes(self, document: Document) -> None:
-        """Refuse what Swarm would leave pending for ever, while the old task answers."""
-        nodes = sum(data["Status"]["State"] == "ready" for data in self.stacks.engine.nodes())
-        for key, service in document["services"].items():
-            wanted: int = part(service, "deploy").get("replicas", 1)
-            if host_ports(service) and wanted > nodes:
-                raise DeployError(
-                    f"service {key} wants {wanted} tasks that each hold a port of their host,"
-                    f" but there is only {nodes} node{'s' if nodes > 1 else ''}",
-                    hint="publish in mode ingress, or set deploy.mode: global",
-                )
-
     def _needs_trial(self, release: Release, document: Document) -> bool:
         """Say whether a trial is worth its time: something serves, and this was never proven."""
         if self.store.is_sealed(release.digest) or not can_be_isolated(document):
@@ -245,16 +209,23 @@ class SwarmWorld:
         service = snapshot.services.get(self.target.gated)
         return service is not None and bool(snapshot.running(service))
 
-    def _askers(self, document: Document) -> str:
-        """Write the rule for who may ask for the identity: this host and the other nodes."""
-        engine = self.stacks.engine
-        ranges = [data.get("Status", {}).get("Addr") for data in engine.nodes()]
-        bridge = engine.network(GATEWAY)
-        ranges += [pool.get("Gateway") for pool in _pools(bridge)]
-        if not host_ports(document["services"][self.target.service]):
-            ranges += [pool.get("Subnet") for pool in _pools(engine.network(INGRESS))]
-        known = sorted({each for each in ranges if each and each != "0.0.0.0"})  # noqa: S104
-        return " || ".join([ASK_FROM_INSIDE, *(f"ClientIP(`{each}`)" for each in known)])
+    def _refuse_lost_update(self) -> None:
+        """Don't write over what another hand has written since this run looked.
+
+        Raises:
+            NotPreparedError: a service is not what it was.
+        """
+        if self._seen is None:
+            return
+        now = self.stacks.look(self.target.stack).services
+        for name in sorted({*now, *self._seen.services}):
+            before, after = self._seen.services.get(name), now.get(name)
+            if (before and before.spec) != (after and after.spec):
+                versions = [str(s.version) if s else "none" for s in (before, after)]
+                raise NotPreparedError(
+                    f"another hand has written service {name} since this run looked"
+                    f" (version index {versions[0]} then, {versions[1]} now)"
+                )
 
     def _listen(self, listener: Listener) -> ProbeResult:
         sight = listener.look()
@@ -281,8 +252,3 @@ class SwarmWorld:
 
     def _result(self, probe: str, answer: Answer, reason: str) -> ProbeResult:
         return ProbeResult(probe, answer, reason, self.target.unit)
-
-
-def _pools(network: Json | None) -> list[Json]:
-    """List the address pools of a network; none, if there is no such network."""
-    return part(network or {}, "IPAM").get("Config") or []

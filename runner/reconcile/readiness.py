@@ -1,0 +1,83 @@
+"""What a swarm must have before a stack is written to it, and what its tasks must be told of it."""
+
+from typing import Final
+
+from runner.reconcile.compose import (
+    Document,
+    external_configs,
+    external_networks,
+    external_secrets,
+    host_ports,
+)
+from runner.reconcile.engine import Engine
+from runner.reconcile.errors import DeployError, NotPreparedError
+from runner.reconcile.stackfile import ASK_FROM_INSIDE
+from runner.reconcile.tasks import Json, part
+
+GATEWAY: Final = "docker_gwbridge"
+"""The bridge between tasks and their host: a local client is seen as its gateway."""
+INGRESS: Final = "ingress"
+"""The network of the routing mesh: through it every client is seen as one of its addresses."""
+CREATE: Final = {
+    "network": "docker network create --driver overlay --attachable {}",
+    "secret": "docker secret create {} FILE",
+    "config": "docker config create {} FILE",
+}
+
+
+def require_externals(engine: Engine, document: Document) -> None:
+    """Make sure that all is there which the stack takes for given.
+
+    Raises:
+        NotPreparedError: something is not; the hint says how to make it.
+        EngineUnreachableError: the engine can't be asked.
+    """
+    wanted = (
+        ("network", external_networks(document), engine.network),
+        ("secret", external_secrets(document), engine.secret),
+        ("config", external_configs(document), engine.config),
+    )
+    for kind, names, find in wanted:
+        for name in sorted(names):
+            if find(name) is None:
+                raise NotPreparedError(
+                    f"the {kind} {name} doesn't exist in the swarm",
+                    hint=f"make it: {CREATE[kind].format(name)}",
+                )
+
+
+def require_nodes(engine: Engine, document: Document) -> None:
+    """Refuse what Swarm would leave pending for ever, while the old task answers.
+
+    Raises:
+        DeployError: a service wants more tasks than there are hosts for its ports.
+        EngineUnreachableError: the engine can't be asked.
+    """
+    nodes = sum(data["Status"]["State"] == "ready" for data in engine.nodes())
+    for key, service in document["services"].items():
+        wanted: int = part(service, "deploy").get("replicas", 1)
+        if host_ports(service) and wanted > nodes:
+            raise DeployError(
+                f"service {key} wants {wanted} tasks that each hold a port of their host,"
+                f" but there is only {nodes} node{'s' if nodes > 1 else ''}",
+                hint="publish in mode ingress, or set deploy.mode: global",
+            )
+
+
+def name_askers(engine: Engine, service: Document) -> str:
+    """Write the rule, in Traefik's language, for who may ask for the identity.
+
+    It is this host, as tasks see it, and the other nodes.
+    """
+    ranges = [data.get("Status", {}).get("Addr") for data in engine.nodes()]
+    bridge = engine.network(GATEWAY)
+    ranges += [pool.get("Gateway") for pool in _pools(bridge)]
+    if not host_ports(service):
+        ranges += [pool.get("Subnet") for pool in _pools(engine.network(INGRESS))]
+    known = sorted({each for each in ranges if each and each != "0.0.0.0"})  # noqa: S104
+    return " || ".join([ASK_FROM_INSIDE, *(f"ClientIP(`{each}`)" for each in known)])
+
+
+def _pools(network: Json | None) -> list[Json]:
+    """List the address pools of a network; none, if there is no such network."""
+    return part(network or {}, "IPAM").get("Config") or []
