@@ -39,9 +39,12 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, hint=f"see {self.prog} --help")
 
 
-def add_app_arguments(parser: argparse.ArgumentParser) -> None:
+def add_app_arguments(parser: argparse.ArgumentParser, *, any_app: bool = False) -> None:
     """Declare how every command finds an app, and in which form it answers."""
-    parser.add_argument("app", help="the app, such as traefik")
+    if any_app:
+        parser.add_argument("app", nargs="?", help="the app, such as traefik (default: all)")
+    else:
+        parser.add_argument("app", help="the app, such as traefik")
     parser.add_argument("--config", type=Path, metavar="FILE", help="its config, TOML or JSON")
     parser.add_argument(
         "--config-dir",

@@ -5,9 +5,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
-from runner.console import views
+from runner.console import orders, views
 from runner.console.arguments import (
     EXIT_CODES,
     Parser,
@@ -100,7 +101,7 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=version("warm-reconcile"))
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def add(name: str, function: _Command) -> argparse.ArgumentParser:
+    def add(name: str, function: _Command, *, any_app: bool = False) -> argparse.ArgumentParser:
         sentence = (function.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(
             name,
@@ -109,7 +110,7 @@ def make_parser() -> Parser:
             epilog=EXIT_CODES if name == "run" else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        add_app_arguments(command)
+        add_app_arguments(command, any_app=any_app)
         command.set_defaults(function=function)
         return command
 
@@ -129,6 +130,20 @@ def make_parser() -> Parser:
         "--number", type=positive, help="the attempt's number in `history` (default: the last)"
     )
     add("releases", releases)
+    drawn = add("graph", orders.graph)
+    for command in (add("check", orders.check, any_app=True), drawn):
+        command.add_argument(
+            "--units",
+            type=Path,
+            metavar="DIR",
+            help="take the units from unit files in DIR, not from the systemd of this host",
+        )
+    drawn.add_argument(
+        "--format",
+        choices=("mermaid", "dot", "svg"),
+        default="mermaid",
+        help="svg takes Graphviz (default: %(default)s)",
+    )
     add("forget-quarantine", forget_quarantine).add_argument(
         "--label", help="only this release (default: all)"
     )

@@ -132,17 +132,8 @@ def prove_live(caller: str, target: Target) -> SafeUnit:
     """
     if target == Target(caller, Served.BY_ITS_DEPLOYMENT):
         return prove(UnitGraph(frozenset(), ()), caller, target)
-    ahead = read_dependencies(
-        _systemctl("list-dependencies", "--after", "--all", "--plain", "--", target.unit)
-    )
-    names = sorted({caller, target.unit, *ahead})
-    try:
-        units = read_show(_systemctl("show", f"--property={PROPERTIES}", "--", *names))
-    except ValueError as error:
-        raise UnprovenError(
-            f"what `systemctl show` prints of {target.unit} can't be read: {error}",
-            hint="is systemd much newer than this program?",
-        ) from error
+    ahead = _ask_ahead(target.unit)
+    units = _show({caller, target.unit, *ahead})
     safe = prove(units, caller, target)
     goal = units.resolve(caller)
     if goal != units.resolve(target.unit):
@@ -155,6 +146,32 @@ def prove_live(caller: str, target: Target) -> SafeUnit:
             )
         _refuse_waiting(units, caller, target)
     return safe
+
+
+def read_live(units: Iterable[str]) -> UnitGraph:
+    """Read the order of these units, and of all that they start after, on the running host.
+
+    Raises:
+        UnprovenError: systemd can't be asked.
+    """
+    named = set(units)
+    return _show(named.union(*map(_ask_ahead, sorted(named))))
+
+
+def _ask_ahead(unit: str) -> list[str]:
+    """List what a unit starts after: systemd loads what it has to for that."""
+    question = ("list-dependencies", "--after", "--all", "--plain", "--", unit)
+    return list(read_dependencies(_systemctl(*question)))
+
+
+def _show(names: Iterable[str]) -> UnitGraph:
+    try:
+        return read_show(_systemctl("show", f"--property={PROPERTIES}", "--", *sorted(names)))
+    except ValueError as error:
+        raise UnprovenError(
+            f"what `systemctl show` prints can't be read: {error}",
+            hint="is systemd much newer than this program?",
+        ) from error
 
 
 def ask_start_timeout(unit: str) -> float | None:

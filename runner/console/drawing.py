@@ -1,0 +1,94 @@
+"""Draws which unit starts after which, what a gate asks, and, in red, what can't work. Pure.
+
+Mermaid is for a README, DOT for Graphviz; both from one picture.
+"""
+
+import json
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from runner.reconcile.ordering import Edge, Says, UnitGraph, find_chain
+from runner.reconcile.questions import Question, UnitActive
+
+
+@frozen
+class Arrow:
+    """From one unit to another, with what it says."""
+
+    source: str
+    dest: str
+    text: str
+    is_probe: bool
+    is_bad: bool
+
+
+@frozen
+class Picture:
+    """What there is to see of one app."""
+
+    caller: str
+    units: tuple[str, ...]
+    arrows: tuple[Arrow, ...]
+
+    def to_mermaid(self) -> str:
+        """Draw it as a Mermaid flowchart; a probe is a dotted arrow."""
+        names = {unit: f"u{number}" for number, unit in enumerate(self.units)}
+        lines = ["flowchart LR"]
+        lines += [f"    {names[unit]}[{json.dumps(unit)}]" for unit in self.units]
+        lines.append(f"    style {names[self.caller]} stroke-width:3px")
+        for arrow in self.arrows:
+            line = "-.->" if arrow.is_probe else "-->"
+            text = json.dumps(arrow.text)
+            lines.append(f"    {names[arrow.source]} {line}|{text}| {names[arrow.dest]}")
+        bad = [str(number) for number, arrow in enumerate(self.arrows) if arrow.is_bad]
+        if bad:
+            lines.append(f"    linkStyle {','.join(bad)} stroke:red,color:red")
+        return "\n".join(lines)
+
+    def to_dot(self) -> str:
+        """Draw it as a Graphviz digraph; a probe is a dashed arrow."""
+        lines = ["digraph units {", "    rankdir=LR;", "    node [shape=box];"]
+        for unit in self.units:
+            bold = " [penwidth=3]" if unit == self.caller else ""
+            lines.append(f"    {json.dumps(unit)}{bold};")
+        for arrow in self.arrows:
+            style = "dashed" if arrow.is_probe else "solid"
+            red = ", color=red, fontcolor=red" if arrow.is_bad else ""
+            ends = f"{json.dumps(arrow.source)} -> {json.dumps(arrow.dest)}"
+            lines.append(f"    {ends} [label={json.dumps(arrow.text)}, style={style}{red}];")
+        return "\n".join([*lines, "}"])
+
+
+def picture(graph: UnitGraph, caller: str, questions: Iterable[Question]) -> Picture:
+    """See what a gate asks, and every order among the units that are concerned."""
+    asked = tuple(questions)
+    home = graph.resolve(caller)
+    chains = [find_chain(graph, q.target_unit, caller) or () for q in asked]
+    hops = {edge for chain in chains for edge in chain}
+    targets = {graph.resolve(question.target_unit) for question in asked}
+    concerned = {home} | targets | {unit for hop in hops for unit in (hop.later, hop.earlier)}
+    units = (home, *sorted(concerned - {home}))
+    orders = [
+        Arrow(edge.later, edge.earlier, _says(edge), is_probe=False, is_bad=edge in hops)
+        for unit in units
+        for edge in graph.ahead_of(unit)
+        if edge.earlier in concerned and edge.earlier != unit
+    ]
+    probes = [
+        _probe(graph, home, question, chain) for question, chain in zip(asked, chains, strict=True)
+    ]
+    return Picture(home, units, (*orders, *probes))
+
+
+def _probe(graph: UnitGraph, home: str, question: Question, chain: tuple[Edge, ...]) -> Arrow:
+    target = graph.resolve(question.target_unit)
+    is_itself = isinstance(question, UnitActive) and target == home
+    is_bad = bool(chain) or is_itself or (target != home and not graph.knows(target))
+    return Arrow(home, target, f"probe {question.name}", is_probe=True, is_bad=is_bad)
+
+
+def _says(edge: Edge) -> str:
+    """Say it from the later unit's side, as the arrow goes."""
+    text = "Before= of the other" if edge.says is Says.BEFORE else edge.says.value
+    return f"{text} ({edge.implied})" if edge.implied else text

@@ -1,0 +1,158 @@
+"""``check`` and ``graph``, on unit files and on what a running systemd says."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from captured import Systemctl, captured
+
+from runner.console.cli import main
+from runner.console.drawing import Arrow, picture
+from runner.reconcile.errors import ExitCode
+from runner.reconcile.ordering import Edge, Says, UnitGraph
+from runner.reconcile.questions import Http, TraefikPing, UnitActive
+
+PROXY = "deploy-proxy.service"
+DASHBOARD = "deploy-dashboard.service"
+PING = TraefikPing(target_unit=PROXY, url="http://127.0.0.1/ping")
+OLD_GATE = Http(name="dashboard", target_unit=DASHBOARD, url="http://127.0.0.1/")
+DEADLOCK = UnitGraph(frozenset({PROXY, DASHBOARD}), (Edge(DASHBOARD, PROXY),))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Lay out two apps, of which one has the old gate, and the units that they are about."""
+    units = tmp_path / "units"
+    units.mkdir()
+    (units / PROXY).write_text("[Service]\nType=oneshot\nExecStart=/bin/true\n")
+    (units / DASHBOARD).write_text(f"[Unit]\nAfter={PROXY}\n[Service]\nExecStart=/bin/true\n")
+    for name, target in (("good", PROXY), ("old", DASHBOARD)):
+        (tmp_path / f"{name}.toml").write_text(
+            f'state_dir = "{tmp_path}/state"\ncaller = "{PROXY}"\n'
+            f'[source]\nkind = "directory"\npath = "{tmp_path}"\n'
+            f'[[probes]]\nkind = "identity"\ntarget_unit = "{target}"\nurl = "http://127.0.0.1/"\n'
+        )
+    return tmp_path
+
+
+@pytest.fixture
+def command(place: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """Run a command on these configs: ``command("check")`` is its exit code and its answer."""
+
+    def run(*words: str) -> tuple[int, str]:
+        code = main([*words, "--config-dir", str(place)])
+        out, err = capsys.readouterr()
+        return code, out + err
+
+    return run
+
+
+def test_check_finds_the_old_gate_offline(
+    command: Callable[..., tuple[int, str]], place: Path, need: Callable[[str], str]
+) -> None:
+    """No systemd runs, no engine: unit files are enough, and every app is checked."""
+    need("systemd-analyze")
+    code, said = command("check", "--units", str(place / "units"))
+    assert code == ExitCode.ORDERING_REFUSED
+    assert "good: run by deploy-proxy.service; the longest run takes 550 s" in said
+    assert f"REFUSED  identity         {DASHBOARD} starts after {PROXY}" in said
+    assert f"{DASHBOARD} → After= → {PROXY}" in said
+    assert not (place / "state").exists()
+
+
+def test_check_of_a_good_app_is_silent_about_others(
+    command: Callable[..., tuple[int, str]], systemctl_says: Systemctl
+) -> None:
+    """What the caller deploys needs no systemd."""
+    systemctl_says(script="exit 1")
+    code, said = command("check", "good", "--json")
+    assert code == ExitCode.OK
+    safe = {"probe": "identity", "target_unit": PROXY, "refused": ""}
+    assert json.loads(said) == {"good": [safe]}
+
+
+def test_check_says_what_nobody_can_tell(
+    command: Callable[..., tuple[int, str]], systemctl_says: Systemctl
+) -> None:
+    """It is never taken for safe."""
+    systemctl_says(script="echo no bus >&2; exit 1")
+    code, said = command("check", "old")
+    assert code == ExitCode.ORDERING_REFUSED
+    assert "no bus" in said
+
+
+def test_check_lists_the_mistakes_of_a_config(
+    command: Callable[..., tuple[int, str]], place: Path
+) -> None:
+    """A gate that can't be read can't be proven."""
+    (place / "good.toml").write_text("caller = 1\n")
+    code, said = command("check", "good")
+    assert code == ExitCode.CONFIG
+    assert "mistakes" in said
+
+
+def test_check_without_any_config_teaches(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Nothing checked is no success."""
+    assert main(["check", "--config-dir", str(tmp_path)]) == ExitCode.USAGE
+    assert "--config-dir" in capsys.readouterr().err
+
+
+def test_graph_draws_the_running_host(
+    command: Callable[..., tuple[int, str]], systemctl_says: Systemctl, place: Path
+) -> None:
+    """The chain is there, hop by hop."""
+    text = (place / "old.toml").read_text().replace(DASHBOARD, "late.service")
+    (place / "old.toml").write_text(text)
+    systemctl_says(list_dependencies=captured("list-dependencies.txt"), show=captured("show.txt"))
+    code, said = command("graph", "old")
+    assert code == ExitCode.OK
+    for unit in (PROXY, "late.service", "bridge.service"):
+        assert f'["{unit}"]' in said
+    assert "linkStyle" in said
+
+
+def test_graph_renders_where_graphviz_is(
+    command: Callable[..., tuple[int, str]], place: Path, need: Callable[[str], str]
+) -> None:
+    """And says what is missing where it is not."""
+    need("systemd-analyze")
+    code, said = command("graph", "old", "--format", "svg", "--units", str(place / "units"))
+    if shutil.which("dot"):
+        assert code == ExitCode.OK
+        assert "<svg" in said
+    else:
+        assert code == ExitCode.USAGE
+        assert "Graphviz" in said
+
+
+def test_the_offending_chain_is_red() -> None:
+    """It, and the probe that closes the circle; the good probe is not."""
+    drawn = picture(DEADLOCK, PROXY, (PING, OLD_GATE))
+    assert drawn.arrows == (
+        Arrow(DASHBOARD, PROXY, "After=", is_probe=False, is_bad=True),
+        Arrow(PROXY, PROXY, "probe ping", is_probe=True, is_bad=False),
+        Arrow(PROXY, DASHBOARD, "probe dashboard", is_probe=True, is_bad=True),
+    )
+    assert "linkStyle 0,2 stroke:red" in drawn.to_mermaid()
+    assert drawn.to_dot().count("color=red, fontcolor=red") == 2
+
+
+def test_what_is_not_known_is_red_too() -> None:
+    """So is the caller, asked whether it is active."""
+    nobody = UnitActive(name="nobody", target_unit="nobody.service")
+    itself = UnitActive(name="itself", target_unit=PROXY)
+    before = UnitActive(name="before", target_unit="before.service")
+    units = UnitGraph(
+        frozenset({PROXY, "before.service"}),
+        (Edge(PROXY, "before.service", Says.BEFORE, "default"),),
+    )
+    drawn = picture(units, PROXY, (nobody, itself, before))
+    assert [arrow.text for arrow in drawn.arrows if arrow.is_bad] == [
+        "probe nobody",
+        "probe itself",
+    ]
+    assert [a.text for a in drawn.arrows if not a.is_probe] == ["Before= of the other (default)"]
