@@ -31,7 +31,7 @@ MEANS: dict[ExitCode, str] = {
     ExitCode.INTERNAL: "A defect of this program; it comes with a traceback.",
     ExitCode.STATE: "The state directory or the journal is refused, or can't be written.",
     ExitCode.LOCKED: "Another run holds the app.",
-    ExitCode.ORDERING_REFUSED: "A probe would wait for its own caller, or nobody can tell. Nothing was touched.",
+    ExitCode.ORDERING_REFUSED: "A probe would wait for its caller, or nobody can tell. Untouched.",
     ExitCode.CONFIG: "The config has mistakes; the message lists all of them.",
 }
 

@@ -1,6 +1,7 @@
 """What the answer to a question means. Pure: bytes and headers in, a typed result out."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,6 +14,8 @@ TOKEN_HEADER: Final = "X-Warm-Reconcile-Token"  # noqa: S105 - the name of a hea
 TASK_HEADER: Final = "X-Warm-Reconcile-Task"
 BODY_CAP: Final = 64 * 1024
 """Bytes of a body that are read. No health endpoint needs more."""
+_ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+"""Control sequences of a terminal (ECMA-48): CSI, OSC and the single-character ones."""
 EXCERPT: Final = 200
 """Characters of an answer kept as evidence."""
 
@@ -106,6 +109,11 @@ def _reply_result(question: Http, reply: Reply, wrong: str) -> ProbeResult:
 def result(question: Question, answer: Answer, reason: str) -> ProbeResult:
     """Make a result without an HTTP answer."""
     return ProbeResult(question.name, answer, reason, question.target_unit)
+
+
+def without_colours(text: str) -> str:
+    """Take out what a log says to a terminal."""
+    return _ESCAPES.sub("", text)
 
 
 def printable(text: str) -> str:

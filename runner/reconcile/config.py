@@ -94,7 +94,10 @@ class SwarmWorldConfig:
     socket: AbsolutePath = DEFAULT_SOCKET
     """Where the Docker engine listens."""
     require: Literal["all", "quorum"] = "all"
-    """How many of the tasks must pass: each one, or more than half while a node is down."""
+    """How many tasks must pass: each one, or more than half while others are not there.
+
+    A quorum excuses tasks that don't run or can't be asked, never one that answers wrongly.
+    """
     preflight: Duration = 20.0
     """Seconds for trying a new release in isolation, before what serves is touched; 0: never."""
 

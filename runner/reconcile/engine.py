@@ -111,6 +111,11 @@ class Engine:
         log: list[Json] = health.get("Log") or [] if health is not None else []
         return str(log[-1].get("Output", "")).strip() if log else ""
 
+    def ran_out(self, container: str) -> bool:
+        """Say whether the kernel ended a container because it wanted more memory than it may."""
+        found = self.container(container)
+        return found is not None and bool(found["State"].get("OOMKilled"))
+
     def last_words(self, container: str) -> str:
         """Read the last lines of a container's log; empty if its log driver keeps none."""
         parameters = {"stdout": "1", "stderr": "1", "tail": str(LOG_LINES)}

@@ -162,7 +162,11 @@ def _describe_lack(
         return Answer.FAIL, f"{lack}, and none is on its way", False, ""
     task = max(waiting, key=lambda task: bool(task.error))
     says = f"{lack}; task {task.name} is {task.state}" + (f": {task.error}" if task.error else "")
-    is_stuck = task.error.startswith(UNSCHEDULABLE) and snapshot.now - task.since > SETTLING
+    # A task waits from the beginning of an update on, and an older one may stop much later: its
+    # place is known to be free only a moment after that.
+    ends = [other.since for other in snapshot.tasks_of(service) if other.has_ended]
+    has_waited = snapshot.now - max(task.since, *ends, 0.0)
+    is_stuck = task.error.startswith(UNSCHEDULABLE) and has_waited > SETTLING
     # While an older task holds the port, or a node may still come up, that is no news.
     may_heal = bool(older) or not all(node.is_up for node in snapshot.nodes)
     return Answer.FAIL, says, is_stuck and not may_heal, task.container
@@ -172,6 +176,7 @@ def _describe_end(task: Task) -> str:
     if task.state == "rejected":
         return f"task {task.name} was rejected: {task.error}"
     if task.exit_code is not None and task.container:
-        said = f": {task.error}" if task.error and "non-zero exit" not in task.error else ""
-        return f"task {task.name} ended with status {task.exit_code}{said}"
+        said = task.error.partition(f"({task.exit_code})")[2] or task.error
+        cause = "" if "non-zero exit" in said else said.strip(": ")
+        return f"task {task.name} ended with status {task.exit_code}" + f": {cause}" * bool(cause)
     return f"task {task.name} has {task.state}: {task.error}"

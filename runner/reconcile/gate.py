@@ -84,6 +84,7 @@ class Gate:
         self._held = 0.0
         self._phase_began = started
         self._flaps = 0
+        self._failing: frozenset[str] = frozenset()
 
     def remaining(self, now: float) -> float:
         """Seconds until the deadline; never negative."""
@@ -109,6 +110,7 @@ class Gate:
                 return self._unhealthy(_explain(terminal[0]), results)
         if self._is_hopeless(answered):
             return self._too_late(answer, results)
+        self._failing = frozenset(r.probe for r in results if r.answer is Answer.FAIL)
         return Wait(self._pause(answered))
 
     def _pass(self, asked: float, answered: float) -> None:
@@ -154,7 +156,12 @@ class Gate:
                 f" of {policy.window:g} s when {limit} left no time",
                 results,
             )
-        worst = next((r for r in results if r.answer is answer), None)
+        # The last round has little time: what failed before, too, is the cause, if there is one.
+        worst = max(
+            (r for r in results if r.answer is answer),
+            key=lambda result: result.probe in self._failing,
+            default=None,
+        )
         reason = _explain(worst) if worst else "no probe was asked"
         if answer is Answer.FAIL:
             return self._unhealthy(f"{reason} (and {limit} left no time to hold)", results)

@@ -7,7 +7,6 @@ leaves nothing behind that the next one can't find, and a pid that was used agai
 
 import json
 import os
-import re
 import select
 import shutil
 import signal
@@ -21,6 +20,7 @@ from typing import Final, cast
 import cattrs
 import psutil
 
+from runner.reconcile.answers import without_colours
 from runner.reconcile.durable import prune
 from runner.reconcile.errors import DeployError
 from runner.reconcile.vocabulary import Deployment
@@ -38,10 +38,6 @@ LOG_TAIL: Final = 2000
 """Bytes of an instance's log that are searched for its last words."""
 NOT_INHERITED: Final = frozenset({"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"})
 """Variables by which systemd speaks to the caller; the instance is no part of that talk."""
-
-
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
-"""Control sequences of a terminal (ECMA-48): CSI, OSC and the single-character ones."""
 
 
 class Instances:
@@ -193,7 +189,7 @@ class Instances:
                 lines = log.read().decode("utf-8", "replace").strip().splitlines()
         except OSError:
             return ""
-        return _ESCAPES.sub("", lines[-1]) if lines else ""
+        return without_colours(lines[-1]) if lines else ""
 
     def prune(self, keep: frozenset[str]) -> None:
         """Remove the directories of all tokens but these."""

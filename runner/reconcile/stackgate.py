@@ -8,7 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from attrs import define, evolve, field, frozen
 
-from runner.reconcile.answers import Expected, printable
+from runner.reconcile.answers import Expected, printable, without_colours
 from runner.reconcile.errors import EngineUnreachableError
 from runner.reconcile.evidence import Finding, judge
 from runner.reconcile.inside import run_inside
@@ -100,11 +100,12 @@ class StackGate:
         """Say whether enough of the tasks that were asked each for itself gave good answers."""
         bad = [[r for r in each if r.answer is not Answer.PASS] for each in rounds]
         good = sum(bool(each) and not worse for each, worse in zip(rounds, bad, strict=True))
-        is_most = 2 * good > len(rounds)
-        is_enough = is_most if self.require == "quorum" else is_most and good == len(rounds)
+        worst = {r.answer for results in bad for r in results}
+        # A quorum excuses who can't be asked. Who answers wrongly is served from.
+        enough = len(rounds) // 2 + 1 if self.require == "quorum" else max(1, len(rounds))
+        is_enough = good >= enough and Answer.FAIL not in worst
         complaints = [f"{results[0].probe}: {results[0].reason}" for results in bad if results]
         reason = "; ".join([f"{good} of {len(rounds)} answered well", *complaints])
-        worst = {r.answer for results in bad for r in results}
         could_ask = Answer.FAIL if Answer.FAIL in worst else Answer.INCONCLUSIVE
         return self._result("each task", Answer.PASS if is_enough else could_ask, reason)
 
@@ -142,24 +143,26 @@ class StackGate:
 
     def _tell(self, finding: Finding) -> ProbeResult:
         """Add what the container says: of its health while it starts, else its last words."""
-        health, words = self._hear(finding) if finding.container else ("", "")
-        lines = [printable(line) for line in (health or words).splitlines() if line.strip()]
-        link = "; its health check says " if health else ": "
+        words = self._hear(finding) if finding.container else ""
+        lines = [printable(line) for line in words.splitlines() if line.strip()]
+        link = ": " if finding.terminal else "; its health check says "
         reason = finding.reason + (link + lines[-1] if lines else "")
         result = self._result(finding.about, finding.answer, reason)
         return evolve(result, terminal=finding.terminal, excerpt=printable(words))
 
-    def _hear(self, finding: Finding) -> tuple[str, str]:
-        """Read the last health check of what still starts, and the last words of anyone.
+    def _hear(self, finding: Finding) -> str:
+        """Read the last health check of what still starts, or the last words of who ended.
 
         What can't be read explains nothing; it is no loss of the engine, which has just answered.
         """
         engine = self.stacks.engine
         try:
-            health = "" if finding.terminal else engine.health(finding.container)
-            return health, engine.last_words(finding.container)
+            if not finding.terminal:
+                return engine.health(finding.container)
+            words = without_colours(engine.last_words(finding.container))
+            return f"{words}\nout of memory" if engine.ran_out(finding.container) else words
         except EngineUnreachableError:
-            return "", ""
+            return ""
 
     def _result(self, probe: str, answer: Answer, reason: str) -> ProbeResult:
         return ProbeResult(probe, answer, reason, self.unit)

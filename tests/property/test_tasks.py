@@ -337,3 +337,27 @@ def test_a_side_service_that_only_moved_its_constraints_passes() -> None:
         }
     )
     assert passes(findings((WEB, after), (task("t"), kept)))
+
+
+def test_a_port_that_was_just_left_is_no_verdict() -> None:
+    """A new task waits for it from the beginning of an update, and an old one may stop much later.
+
+    Seen on a real swarm: pending for 4.7 s, the old one ended 0.15 s ago, and 0.1 s later assigned.
+    """
+    waits = task("new", state="pending", since=NOW - 4.7)
+    waits = evolve(waits, error=STUCK)
+    left = task("old", template="older", state="shutdown", desired="shutdown", since=NOW - 0.15)
+    (_, found) = findings((WEB,), (waits, left))
+    assert (found.answer, found.terminal) == (Answer.FAIL, False)
+    long_ago = evolve(left, since=NOW - SETTLING - 1)
+    assert findings((WEB,), (waits, long_ago))[1].terminal
+
+
+def test_the_cause_of_an_end_is_told() -> None:
+    """Docker says more than the status, sometimes."""
+    said = "task: non-zero exit (137): dockerexec: unhealthy container"
+    ended = evolve(task("t", state="failed", desired="shutdown"), error=said, exit_code=137)
+    (_, found) = findings((WEB,), (ended,))
+    assert found.reason.endswith("ended with status 137: dockerexec: unhealthy container")
+    plain = evolve(ended, error="task: non-zero exit (1)", exit_code=1)
+    assert findings((WEB,), (plain,))[1].reason.endswith("ended with status 1")
