@@ -1,0 +1,140 @@
+"""A run that kills itself: ``killed_run.py CONFIG_DIR TRACE EFFECT`` dies at that effect.
+
+As ``traefik/killed_run.py``, but on the world that the config says, and with effects that are fewer
+and greater: what one of them leaves behind costs seconds to try. The trace gets a line before each:
+a step of the journal, a call of the world, an entry that is put into the state directory or leaves
+it, a ``docker`` command that changes something. Between two lines nothing is changed; so dying
+before one is dying after the one above. A command is also left alone *amid*: it goes on by itself.
+
+EFFECT is a line of the trace; with any other text nobody dies. A second line that says the same
+ends in ``, 2``.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+from unittest import mock
+
+from traefik.killed_run import APP, WRITES, Countdown, CountedJournal, CountedWorld
+from typing_extensions import override
+
+from runner.console.watchers import choose_watcher
+from runner.reconcile import commands, docker
+from runner.reconcile.driver import Policy, Run
+from runner.reconcile.guard import clear
+from runner.reconcile.journal import open_journal
+from runner.reconcile.lock import hold
+from runner.reconcile.ports import Journal
+from runner.reconcile.statedir import open_state
+from runner.warm_reconcile import find_app
+from runner.wiring import SystemClock, make_world
+
+READ_ONLY: Final = {"stack config"}
+"""Commands that touch nothing."""
+DRAFT: Final = "/.new-"
+"""In the paths of what is not there yet: how far a draft had come makes no difference."""
+LONG: Final = "the first round of a gate"
+"""What is followed by other rounds, so that its end is a moment of its own."""
+
+
+class Effects(Countdown):
+    """Writes down each effect before it happens, and dies before the fatal one."""
+
+    def __init__(self, trace: Path, fatal: str, home: Path) -> None:
+        self._seen: Counter[str] = Counter()
+        super().__init__(trace, fatal, home)
+
+    @override
+    def tick(self, name: str) -> None:
+        if self.is_fatal(name):
+            signal.raise_signal(signal.SIGKILL)
+
+    def is_fatal(self, name: str) -> bool:
+        """Write down an effect; say whether to die now."""
+        self._seen[name] += 1
+        again = f", {self._seen[name]}" if self._seen[name] > 1 else ""
+        os.write(self._trace, f"{name}{again}\n".encode())
+        return self._fatal == f"{name}{again}"
+
+    @override
+    @contextlib.contextmanager
+    def around(self, name: str) -> Generator[None]:
+        self.tick(f"before {name}")
+        yield
+        if name == LONG:
+            self.tick(f"after {name}")
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        timeout: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Stand in for ``commands.run``, where the world calls it for ``docker``."""
+        verb = " ".join(command[1:3])
+        if verb not in READ_ONLY:
+            what = f"docker {verb}{' of a trial' if '-try-' in command[-1] else ''}"
+            self.tick(f"before {what}")
+            if self.is_fatal(f"amid {what}"):
+                quiet = subprocess.DEVNULL
+                subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdin=quiet,
+                    stdout=quiet,
+                    stderr=quiet,
+                    start_new_session=True,
+                )
+                signal.raise_signal(signal.SIGKILL)
+        return commands.run(command, timeout=timeout, environment=environment)
+
+    @override
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "os.rename":
+            path = Path(arguments[1])
+            self._tell(f"putting an entry into {path.parent.name}", path)
+        elif event == "shutil.rmtree":
+            path = Path(arguments[0])
+            self._tell(f"taking an entry out of {path.parent.name}", path)
+        elif event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES:
+            path = Path(str(arguments[0]))
+            if path.name == "sealed":
+                self._tell("writing the seal", path)
+
+    def _tell(self, doing: str, path: Path) -> None:
+        if str(path).startswith(self._home) and DRAFT not in str(path):
+            self.tick(f"before {doing}")
+
+
+def main(config_dir: Path, trace: Path, fatal: str) -> None:
+    tempfile.tempdir = str(trace.parent)  # what nobody lives to remove goes with the test
+    app = find_app(APP, config=None, config_dir=config_dir)
+    state = open_state(app.state_root, APP)
+    effects = Effects(trace, fatal, state.home)
+    questions = clear(app.config.caller, app.config.probes)
+    with (
+        mock.patch.object(docker, "run", effects.run),
+        hold(state.lock),
+        make_world(app.config, state, questions) as wired,
+    ):
+        journal = open_journal(state, app.config.retention, time.time)
+        with contextlib.closing(journal):
+            counted: Journal = CountedJournal(journal, effects)
+            policy = Policy(app.config.gate, app.config.fallback_depth)
+            world = CountedWorld(wired.world, effects)
+            run = Run(counted, world, policy, SystemClock(), choose_watcher(sys.stderr, APP))
+            print(run.to_the_end()[0].value)  # noqa: T201 - read by the test
+            effects.tick("after everything")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,398 @@
+"""Whatever is wrong with a release: it is never committed, and the reason says what it was.
+
+Where a release is proven, it serves at the end. Where a trial in isolation can tell, the proven one
+is not even touched; and without the trial, or where it can't tell, the gate finds out by itself.
+"""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from traefik.harness import NAME, RUNNER
+
+from swarm import broken as ways
+from swarm.broken import (
+    PROCESS,
+    STARTING,
+    Broken,
+    compose,
+    deploying,
+    dynamic,
+    scripted,
+    service,
+    static,
+)
+from swarm.engine import Engine
+from swarm.harness import NEW, OLD, Host, Ran
+from swarm.healthy import (
+    LAST_GOOD,
+    Keeper,
+    assert_never_committed,
+    assert_serving,
+    prepare,
+    proven,
+    quarantined,
+)
+from swarm.network import PATIENCE
+
+pytestmark = pytest.mark.swarm
+
+TRIAL: Final = 10.0
+"""Seconds for a trial: it passes or fails sooner, unless something hangs."""
+DEADLINE: Final = 20.0
+
+
+def _says(probe: str, text: str) -> str:
+    """Match what a probe says, of the public listener or inside a task."""
+    return rf"\b{probe}(@\w+)?: {text}"
+
+
+NO_IDENTITY: Final = r"status 404, expected 200: no identity"
+NO_ANSWER: Final = r"(connection refused|no HTTP answer|no whole answer within|TLS: )"
+
+IMAGE: Final = (
+    Broken(
+        "is another version under the right tag",
+        lambda host, label: host.release(label, image=ways.variant(host, version=OLD)),
+        _says("web", rf"version {re.escape(OLD)} answers, expected {re.escape(NEW)}"),
+        cold=True,
+        quick=True,
+    ),
+    Broken(
+        "is a server that says 200 and OK to everything",
+        ways.serving(ways.OK_TO_ALL),
+        _says("web", "a stranger answers: it returned no token"),
+        cold=True,
+    ),
+    Broken(
+        "is a server that echoes what it is asked",
+        ways.serving(ways.ECHO),
+        _says("web", "a stranger answers: it returned no token"),
+    ),
+    Broken(
+        "accepts connections and never answers",
+        ways.serving(ways.SILENCE),
+        STARTING,  # its health check waits for 5 s
+    ),
+    Broken(
+        "lets its answers drip", ways.serving(ways.DRIP), _says("ping", "no whole answer within")
+    ),
+)
+
+PLACE: Final = (
+    Broken(
+        "no node may run it",
+        compose(("node.role == manager", "node.labels.nowhere == 1")),
+        r"is pending: no suitable node \(scheduling constraints",
+        in_trial=False,
+        cold=True,
+    ),
+    Broken(
+        "no node can hold it",
+        deploying("resources: {reservations: {memory: 999G}}"),
+        r"is pending: no suitable node \(insufficient resources",
+        in_trial=False,  # beside the live one there may be no room
+        cold=True,
+    ),
+    Broken(
+        "a stranger holds a port that it publishes",
+        ways.publishing(ways.TAKEN),
+        r"address already in use",
+        in_trial=False,
+        cold=True,
+        beside=ways.a_stranger,
+    ),
+    Broken(
+        "another stack holds a port that it publishes",
+        ways.publishing(ways.TAKEN),
+        r"is pending: no suitable node \(host-mode port already in use",
+        in_trial=False,
+        cold=True,
+        beside=ways.another_stack,
+    ),
+    Broken(
+        "mounts what is not there",
+        compose((ways.SOCKET_PATH, "/nosuch")),
+        r"bind source path does not exist: /nosuch",
+    ),
+)
+
+STATIC: Final = (
+    Broken(
+        "has no web-secure", static(ways.NO_WEB_SECURE), _says("web-secure", NO_ANSWER), cold=True
+    ),
+    Broken("web listens elsewhere", static(('":80"', '":81"')), _says("ping", NO_ANSWER)),
+    Broken(
+        "web-secure listens elsewhere", static(('":443"', '":444"')), _says("web-secure", NO_ANSWER)
+    ),
+    Broken(
+        "has no ping",
+        static(("ping:\n  entryPoint: web\n", "")),
+        rf"{STARTING}; its health check says .*ping",
+        cold=True,
+    ),
+    Broken(
+        "redirects its ping",
+        ways.redirecting_its_ping,
+        _says("ping", r"status 30\d, expected 200 \(redirect to https://"),
+    ),
+    Broken(
+        "has no API, and so no identity",
+        static(("api:\n  insecure: false\n  dashboard: false\n", "")),
+        _says("web", NO_IDENTITY),
+        cold=True,
+    ),
+    Broken(
+        "has no file provider, and so no identity",
+        static(("  file:\n    directory: /etc/traefik/file-providers\n", "")),
+        _says("web", NO_IDENTITY),
+    ),
+    Broken(
+        "has no Swarm provider, and so routes nothing",
+        static((ways.SWARM_PROVIDER, "")),
+        _says("provider", NO_IDENTITY),
+    ),
+)
+
+DYNAMIC: Final = (
+    Broken("its dynamic config is no YAML", dynamic("tls: {{{"), _says("web", NO_IDENTITY)),
+    Broken(
+        "a field of its dynamic config is unknown",
+        dynamic("http: {nonsense: 1}\n"),
+        _says("web", NO_IDENTITY),
+        cold=True,
+    ),
+    Broken(
+        "its dynamic config is no template", dynamic("# {{ nosuch }}"), _says("web", NO_IDENTITY)
+    ),
+    Broken(
+        "lacks the middleware of its entrypoint",
+        static(ways.at_web("nosuch@file")),
+        rf"{STARTING}; its health check says .*404",
+    ),
+    Broken(
+        "answers with a token out of its config",
+        ways.with_a_token_in_its_config,
+        _says("web", "another deployment answers: its token is not this one's"),
+        cold=True,
+    ),
+    Broken(
+        "answers with a token out of its labels",
+        ways.with_a_token_in_its_labels,
+        r"another deployment answers: its token is not this one's",
+        trial=_says("ping", "status 404"),  # in isolation its labels are not read
+    ),
+)
+
+PROVIDER: Final = (
+    Broken(
+        "has no Docker socket",
+        compose((ways.SOCKET, "")),
+        _says("provider", NO_IDENTITY),
+        cold=True,
+    ),
+    Broken(
+        "has a socket that an engine left behind",
+        ways.with_a_dead_socket,
+        _says("provider", NO_IDENTITY),
+    ),
+    Broken("may not use the socket", service('user: "65534"'), _says("provider", NO_IDENTITY)),
+    Broken(
+        "tells the provider no port",
+        compose((ways.PORT_LABEL, "")),
+        _says("provider", NO_IDENTITY),
+        in_trial=False,  # it sees the live one's routes
+    ),
+)
+
+REFUSED: Final = (
+    Broken(
+        "its image is not to be had",
+        lambda host, label: host.release(label, image=f"nosuch:v{NEW}"),
+        rf"the image nosuch:v{NEW} is neither in the engine nor to be had",
+        fate="can't be taken in",
+    ),
+    Broken(
+        "its recipe is no YAML",
+        compose(("services:\n", "services: {\n")),
+        r"the latest is unknown: .*compose\.yml",
+        fate="can't be taken in",
+    ),
+    Broken(
+        "brings a gate of its own",
+        lambda host, label: host.release(label, files={"gate.yml": "http: {}\n"}),
+        r"the recipe has a file gate\.yml of its own",
+        fate="can't be taken in",
+    ),
+    Broken(
+        "wants two tasks to hold one port",
+        deploying("replicas: 2"),
+        r"service app wants 2 tasks that each hold a port of their host, but there is only 1 node",
+        fate="is refused",
+    ),
+    Broken(
+        "its network doesn't exist",
+        compose(("  proxy:\n    external: true", "  proxy: {external: true, name: nosuch}")),
+        r"the network nosuch doesn't exist in the swarm",
+        fate="can't be tried",
+    ),
+    Broken(
+        "its secret doesn't exist",
+        ways.with_a_secret,
+        r"the secret nosuch doesn't exist in the swarm",
+        fate="can't be tried",
+    ),
+)
+
+CATALOGUE: Final = (*PROCESS, *IMAGE, *PLACE, *STATIC, *DYNAMIC, *PROVIDER)
+
+
+def _each(cases: tuple[Broken, ...]) -> pytest.MarkDecorator:
+    marks = {True: (), False: (pytest.mark.slow,)}
+    chosen = [pytest.param(case, id=case.name, marks=marks[case.quick]) for case in cases]
+    return pytest.mark.parametrize("broken", chosen)
+
+
+@pytest.fixture(scope="module")
+def keeper(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeper]:
+    """Keep an app with a last-good, as long as the tests need one."""
+    keeper = Keeper(engine, tmp_path_factory.mktemp("kept"))
+    yield keeper
+    keeper.stop()
+
+
+@pytest.fixture
+def bare(keeper: Keeper, engine: Engine, tmp_path: Path) -> Iterator[Host]:
+    """Make an app that nothing was ever deployed of, on a host where nothing runs."""
+    keeper.stop()
+    host = Host(engine, tmp_path / "host")
+    yield host
+    host.stop()
+
+
+def _run(host: Host, broken: Broken, label: str, preflight: float) -> Ran:
+    prepare(host, preflight=preflight, window=broken.window, deadline=DEADLINE)
+    with broken.beside(host):
+        broken.write(host, label)
+        return host.run()
+
+
+def _assert_rolled_back(host: Host, ran: Ran, label: str) -> None:
+    assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", LAST_GOOD), ran
+    assert_never_committed(host, label)
+    assert proven(host) == [LAST_GOOD]
+
+
+@_each(tuple(broken for broken in CATALOGUE if broken.in_trial))
+def test_a_trial_spares_what_serves(keeper: Keeper, broken: Broken) -> None:
+    """The release never takes its place: last-good serves on in the same container."""
+    host, label = keeper.serve(), keeper.label(NEW)
+    container = assert_serving(host, LAST_GOOD)
+    ran = _run(host, broken, label, TRIAL)
+    _assert_rolled_back(host, ran, label)
+    assert ran.reason.startswith("preflight: "), ran.reason
+    assert re.search(broken.trial or broken.reason, ran.reason), ran.reason
+    assert assert_serving(host, LAST_GOOD) == container
+    assert not ran.report["downtime"]
+    assert quarantined(host)[label] == ran.reason
+    assert host.engine.listed("stack", "ls", "--format={{.Name}}") == [host.stack]
+
+
+@_each(CATALOGUE)
+def test_the_gate_rolls_it_back(keeper: Keeper, broken: Broken) -> None:
+    """Without a trial: it takes its place, is found out, and last-good serves again."""
+    host, label = keeper.serve(), keeper.label(NEW)
+    ran = _run(host, broken, label, 0.0)
+    _assert_rolled_back(host, ran, label)
+    assert re.search(broken.reason, ran.reason), ran.reason
+    assert_serving(host, LAST_GOOD)
+    assert quarantined(host)[label] == ran.reason
+
+
+@_each(REFUSED)
+def test_what_can_not_be_deployed_touches_nothing(keeper: Keeper, broken: Broken) -> None:
+    """Last-good serves on in the same container; only what is the release's fault is noted."""
+    host, label = keeper.serve(), keeper.label(NEW)
+    container = assert_serving(host, LAST_GOOD)
+    ran = _run(host, broken, label, 0.0)
+    if broken.fate == "can't be taken in":
+        assert (ran.code, ran.outcome, ran.serving) == (0, "unchanged", LAST_GOOD), ran
+    else:
+        _assert_rolled_back(host, ran, label)
+    assert re.search(broken.reason, ran.reason), ran.reason
+    assert assert_serving(host, LAST_GOOD) == container
+    assert not ran.report["downtime"]
+    assert_never_committed(host, label)
+    assert (label in quarantined(host)) == (broken.fate == "is refused")
+
+
+@_each(tuple(broken for broken in (*CATALOGUE, *REFUSED) if broken.cold or broken in REFUSED))
+def test_nothing_is_proven_by_a_broken_first_release(bare: Host, broken: Broken) -> None:
+    """There is nothing to fall back on: stranded; undecided where nobody can say whose fault."""
+    label = f"1.0.0+v{NEW}"
+    ran = _run(bare, broken, label, TRIAL)
+    if broken.fate == "can't be tried":
+        assert (ran.code, ran.outcome, ran.serving) == (21, "undecided", None), ran
+    else:
+        assert (ran.code, ran.outcome, ran.serving) == (20, "stranded", None), ran
+    assert re.search(broken.reason, ran.reason), ran.reason
+    assert_never_committed(bare, label)
+    assert proven(bare) == []
+    assert quarantined(bare) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(reason="what the gate asks has TLS options of its own", strict=True)
+def test_default_tls_options_that_are_broken_are_found_out(keeper: Keeper) -> None:
+    """No site without options of its own could be reached by TLS."""
+    host, label = keeper.serve(), keeper.label(NEW)
+    broken = Broken("", dynamic("tls: {options: {default: {cipherSuites: [NOSUCH]}}}\n"), "")
+    ran = _run(host, broken, label, 0.0)
+    assert host.network.get("https://site.example.com/", address="127.0.0.1") is None
+    _assert_rolled_back(host, ran, label)
+
+
+@pytest.mark.slow
+def test_what_deceives_the_trial_is_found_out_by_the_gate(keeper: Keeper) -> None:
+    """It dies after it has held for as long as a trial takes: the trial never replaces the gate."""
+    host, label = keeper.serve(), keeper.label(NEW)
+    container = assert_serving(host, LAST_GOOD)
+    deceiver = Broken(
+        "",
+        scripted(f"{ways.GATE_HAS_PASSED}sleep 3; kill -KILL $!; wait $!", ways.LOGGED),
+        r"^tasks: task \w+ ended with status 137.* \(it had passed and failed again, 1x\)$",
+        window=6.0,
+    )
+    ran = _run(host, deceiver, label, TRIAL)
+    _assert_rolled_back(host, ran, label)
+    assert re.search(deceiver.reason, ran.reason), ran.reason
+    assert assert_serving(host, LAST_GOOD) != container
+
+
+@pytest.mark.slow
+def test_explain_tells_the_cause_and_the_evidence(keeper: Keeper) -> None:
+    """What an operator reads in the morning names the release, the cause and every probe."""
+    host, label = keeper.serve(), keeper.label(NEW)
+    (broken,) = (case for case in IMAGE if case.quick)
+    _run(host, broken, label, 0.0)
+    command = (sys.executable, "-m", "runner.console.cli", "explain", NAME)
+    explained = subprocess.run(
+        [*command, "--config-dir", str(host.config.parent)],
+        cwd=RUNNER.parents[1],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    for told in (
+        f"version {OLD} answers, expected {NEW}",
+        "tasks: ok",
+        "ping: ok",
+        "web: FAILED",
+        f"falling back to {LAST_GOOD}",
+    ):
+        assert told in explained.stdout

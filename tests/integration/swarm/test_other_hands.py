@@ -1,0 +1,164 @@
+"""Other hands on the stack: each change is noticed, told, and put right by the next run.
+
+And nothing is done where nothing is amiss.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+from attrs import frozen
+
+from swarm.harness import NEW, OLD, Host
+from swarm.healthy import assert_serving, make_last_good, prepare, proven, quarantined
+from swarm.images import make_variant
+from swarm.network import wait_for
+
+pytestmark = pytest.mark.swarm
+
+FIRST: Final = f"1.0.0+v{OLD}"
+SECOND: Final = f"2.0.0+v{NEW}"
+
+
+@pytest.fixture
+def host(host: Host) -> Host:
+    """Configure short runs."""
+    prepare(host, deadline=45.0)
+    return host
+
+
+def versions(host: Host) -> dict[str, int]:
+    """Read the version of everything that the swarm holds."""
+    engine = host.engine
+    found: dict[str, int] = {}
+    for kind in ("service", "config", "secret"):
+        names = engine.listed(kind, "ls", "--quiet")
+        objects = engine.inspect(kind, *names) if names else []
+        found |= {f"{kind} {data['ID']}": data["Version"]["Index"] for data in objects}
+    networks = engine.listed("network", "ls", "--quiet", "--no-trunc")
+    return found | dict.fromkeys(networks, 0)
+
+
+def test_a_run_with_nothing_to_do_writes_nothing_to_the_swarm(host: Host) -> None:
+    """Every write would raise the version of something."""
+    make_last_good(host, FIRST)
+    container = make_last_good(host, SECOND)
+    before = versions(host)
+    for _ in range(2):
+        ran = host.run()
+        assert (ran.code, ran.outcome, ran.serving) == (0, "unchanged", SECOND), ran
+        assert versions(host) == before
+        assert assert_serving(host, SECOND) == container
+
+
+# Between two runs --------------------------------------------------------------------------------
+
+
+@frozen
+class Hand:
+    """What somebody does by hand, and what the next run says of it."""
+
+    name: str
+    touch: Callable[[Host], object]
+    because: str
+    """``{service}`` and ``{stack}`` stand for their names."""
+    is_quick: bool = False
+    """Not left to the slow tests: of them all, the ones that are hardest to notice."""
+
+
+def _update(*flags: str) -> Callable[[Host], object]:
+    def touch(host: Host) -> None:
+        host.engine.docker(
+            "service", "update", "--detach", "--no-resolve-image", *flags, host.service
+        )
+
+    return touch
+
+
+def _same_version(host: Host) -> None:
+    """Put in an image of the same Traefik that isn't the one that was gated."""
+    image = "other:same-version"
+    make_variant(host.engine, image, f"traefik:v{NEW}", files={"etc/other": b""})
+    _update(f"--image={image}")(host)
+
+
+def _roll_back(host: Host) -> None:
+    host.engine.docker("service", "rollback", "--detach", host.service)
+
+
+def _scale(host: Host) -> None:
+    host.engine.docker("service", "scale", "--detach", f"{host.service}=0")
+
+
+def _remove_service(host: Host) -> None:
+    host.engine.docker("service", "rm", host.service)
+
+
+def _remove_stack(host: Host) -> None:
+    host.engine.docker("stack", "rm", host.stack)
+
+
+def _add_service(host: Host) -> None:
+    host.engine.docker(
+        *("service", "create", "--detach", "--no-resolve-image", "--quiet"),
+        *(f"--name={host.stack}_more", f"--label=com.docker.stack.namespace={host.stack}"),
+        *("--stop-signal=KILL", "--entrypoint=sleep", f"traefik:v{NEW}", "1000"),
+    )
+
+
+CHANGED: Final = "service {service} was changed by another hand"
+HANDS: Final = (
+    Hand("a rollback by Swarm", _roll_back, "{first} is live", is_quick=True),
+    Hand("another label", _update("--label-add=by=hand"), CHANGED),
+    Hand("another image", _update(f"--image=traefik:v{OLD}"), CHANGED),
+    Hand("another image of the same version", _same_version, CHANGED, is_quick=True),
+    Hand("no tasks", _scale, CHANGED),
+    Hand("no service", _remove_service, ""),
+    Hand("no stack", _remove_stack, ""),
+    Hand("one more service", _add_service, "service {stack}_more was added by another hand"),
+)
+
+
+def image_of(host: Host) -> str:
+    """Read which image the tasks are made of."""
+    return str(host.spec()["TaskTemplate"]["ContainerSpec"]["Image"])
+
+
+@pytest.mark.parametrize(
+    "hand",
+    [
+        pytest.param(hand, id=hand.name, marks=() if hand.is_quick else pytest.mark.slow)
+        for hand in HANDS
+    ],
+)
+def test_what_somebody_did_is_told_and_put_right(host: Host, hand: Hand) -> None:
+    """The same release serves again, with the spec that was gated; nobody is blamed."""
+    make_last_good(host, FIRST)
+    make_last_good(host, SECOND)
+    image = image_of(host)
+    hand.touch(host)
+    ran = host.run("--detailed-exit-code")
+    assert (ran.code, ran.outcome, ran.serving) == (11, "restored", SECOND), ran
+    because = hand.because.format(service=host.service, stack=host.stack, first=FIRST)
+    assert because in ran.reason, ran
+    assert_serving(host, SECOND)
+    assert image_of(host) == image
+    assert host.engine.listed("service", "ls", "--format={{.Name}}") == [host.service]
+    assert proven(host) == [SECOND, FIRST]
+    assert quarantined(host) == {}
+    again = host.run()
+    assert (again.code, again.outcome) == (0, "unchanged"), again
+
+
+@pytest.mark.slow
+def test_a_task_that_somebody_killed_is_started_again_by_swarm(host: Host) -> None:
+    """The spec is as it was: another task of last-good serves, and nothing is deployed."""
+    container = make_last_good(host, SECOND)
+    before = versions(host)
+    host.engine.docker("kill", container)
+    wait_for(lambda: True if set(host.containers()) - {container} else None, "another task")
+    ran = host.run()
+    assert (ran.code, ran.outcome, ran.serving) == (0, "unchanged", SECOND), ran
+    assert assert_serving(host, SECOND) != container
+    assert versions(host) == before
+    assert proven(host) == [SECOND]
