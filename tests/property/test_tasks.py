@@ -130,7 +130,9 @@ def scenes(draw: st.DrawFn) -> tuple[Snapshot, Written, frozenset[str], Require]
 
 
 def needed(snapshot: Snapshot, service: Service, require: Require) -> int:
-    down = sum(not node.is_up for node in snapshot.nodes) if service.is_global else 0
+    theirs = {task.node for task in snapshot.tasks if task.service == service.id}
+    lost = sum(not node.is_up and node.id in theirs for node in snapshot.nodes)
+    down = lost if service.is_global else 0
     if require == "quorum":
         return (service.wanted + down) // 2 + 1
     return max(1, service.wanted) if not down else 99

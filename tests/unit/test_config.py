@@ -21,6 +21,7 @@ from runner.reconcile.config import (
     DirectorySource,
     GitSource,
     ProcessWorldConfig,
+    SwarmWorldConfig,
     find,
     load,
 )
@@ -195,13 +196,13 @@ WRONG: list[tuple[Path_, object, str]] = [
     (("fallback_depth",), True, "fallback_depth = True: expected a whole number, "),
     (("fallback_depth",), -1, "fallback_depth = -1: expected a whole number, "),
     (("extra",), 1, "extra = 1: expected nothing; the keys here are budget, caller,"),
-    (("source",), [], 'source = []: expected a table with a key kind, one of "directory", "git"'),
+    (("source",), [], 'source = []: expected a table with a key kind, one of "directory",'),
     (("source", "kind"), "svn", "source = {'kind': 'svn', "),
     (("source", "kind"), ["git"], "source = {'kind': ['git'], "),
     (("source", "url"), "a\0b", "source.url = 'a\\x00b': expected a text that is not empty, "),
     (("source", "prereleases"), "yes", "source.prereleases = 'yes': expected true or false"),
     (("source", "depth"), 1, "source.depth = 1: expected nothing; the keys here are kind, prere"),
-    (("world", "kind"), "swarm", "world.kind = 'swarm': expected "),
+    (("world", "kind"), "podman", "world = {'kind': 'podman', "),
     (("world", "stop_timeout"), 0, "world.stop_timeout = 0: expected a number of seconds"),
     (("gate",), "strict", "gate = 'strict': expected a table"),
     (("gate", "rise"), 0, "gate.rise = 0: expected a whole number, "),
@@ -290,7 +291,7 @@ def test_a_missing_kind_is_answered_with_the_kinds(tmp_path: Path) -> None:
     del data["source"]["kind"]
     del data["probes"][3]["kind"]
     probe, source = sorted(mistakes(write(tmp_path / "a.json", data)))
-    assert source.endswith('expected kind to be one of "directory", "git"')
+    assert source.endswith('expected kind to be one of "directory", "git", "abra"')
     assert probe.startswith("probes[3] = ")
     assert probe.endswith('one of "traefik-ping", "identity", "http", "tcp", "unit"')
 
@@ -374,6 +375,40 @@ def test_a_deployment_must_have_the_time_to_kill_the_old_instance(tmp_path: Path
             " to kill, copy and start = 35 s"
         )
     ] == mistakes(write(tmp_path / "a.json", data))
+
+
+ABRA = {"kind": "abra", "domain": "traefik.example.com"}
+
+
+@pytest.mark.parametrize(
+    ("source", "world", "told"),
+    [
+        (None, {}, "world.stack = None: expected the name of the stack"),
+        (ABRA, {"stack": "mine"}, "world.stack = 'mine': expected nothing: abra's own is used"),
+        (ABRA, {"env_file": "/e"}, "world.env_file = '/e': expected nothing: abra's own is used"),
+        (ABRA, {"kind": "process"}, "world.kind = 'process': expected \"swarm\": abra deploys to"),
+        (ABRA, {"socket": "docker.sock"}, "world.socket = 'docker.sock': expected an absolute"),
+        (ABRA, {"require": "most"}, 'world.require = \'most\': expected "all", "quorum"'),
+        (ABRA, {"preflight": -1}, "world.preflight = -1: expected a number of seconds, 0 to "),
+        (ABRA, {"preflight": 31}, "budget.deploy = 60.0: expected at least world.preflight + 30"),
+    ],
+)
+def test_a_swarm_is_told_what_its_source_does_not_tell(
+    tmp_path: Path, source: Data | None, world: Data, told: str
+) -> None:
+    """With abra the stack is the one that abra knows; without, somebody has to name it."""
+    data = minimal()
+    put(data, ("source",), source or data["source"])
+    put(data, ("world",), {"kind": "swarm", **world})
+    (mistake,) = mistakes(write(tmp_path / "a.json", data))
+    assert mistake.startswith(told)
+
+
+def test_the_example_for_a_swarm_is_a_config() -> None:
+    """As it stands, a host that is managed with abra needs nothing else."""
+    config = load(Path(__file__).parents[2] / "examples" / "swarm.toml")
+    assert isinstance(config.world, SwarmWorldConfig)
+    assert {"web", "web-secure", "provider", "ping"} == {probe.name for probe in config.probes}
 
 
 @pytest.mark.parametrize(("timeout", "fits"), [(295, False), (295.5, True)])

@@ -195,7 +195,7 @@ class App:
         (self.config_dir / f"{NAME}.toml").write_text(
             f'state_dir = "{self.state.root}"\ncaller = "{CALLER}"\n'
             f"[source]\n{where}\n"
-            f"[world]\nstop_timeout = {stop_timeout}\n"
+            f'[world]\nkind = "process"\nstop_timeout = {stop_timeout}\n'
             f"[gate]\nrise = 2\nwindow = {window}\ndeadline = {deadline}\n"
             f"verify_deadline = {deadline}\n"
             f"{probes}"
