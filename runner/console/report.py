@@ -78,7 +78,10 @@ class Report:
         return json.dumps(asdict(self), indent=2)
 
     def to_text(self) -> str:
-        means = _MEANS[State(self.outcome)].format(serving=self.serving, candidate=self.candidate)
+        final = State(self.outcome)
+        means = _MEANS[final].format(serving=self.serving, candidate=self.candidate)
+        if final is State.ROLLED_BACK and self.candidate == self.serving:
+            means = f"{self.serving} is serving; last-good could not be restored"
         because = f"\n  because: {self.reason}" if self.reason else ""
         dark = "" if self.downtime is None else f", {self.downtime:.1f} s without an answer"
         return f"{self.app}: {self.outcome}: {means} ({self.seconds:.1f} s{dark}){because}"

@@ -115,8 +115,10 @@ def remember(attempt: Attempt, entry: Entry) -> Attempt:  # noqa: C901, PLR0911,
             return evolve(attempt, target=release, fallbacks=(*attempt.fallbacks, release))
         case FallbackLive(deployment):
             return evolve(attempt, deployment=deployment, verdict=None, has_looked=True)
-        case NothingDeployable(reason) | Unreachable(reason) | NoFallback(reason):
+        case NothingDeployable(reason) | NoFallback(reason):
             return evolve(attempt, note=attempt.note or reason)
+        case Unreachable(reason):
+            return _interrupted(attempt, reason)
         case NothingDecided(reason):
             return evolve(attempt, note=attempt.note or reason, against="", guilty=False)
         case Assess() | Verify() | RunGate() | Commit() | ChooseFallback():
@@ -125,6 +127,17 @@ def remember(attempt: Attempt, entry: Entry) -> Attempt:  # noqa: C901, PLR0911,
             return attempt
         case _:
             assert_never(entry)
+
+
+def _interrupted(attempt: Attempt, reason: str) -> Attempt:
+    """Lose the engine: no reason to give up a candidate that there is no evidence against.
+
+    Once a fallback was chosen the rollback is to be finished, whatever began it.
+    """
+    note = attempt.note or reason
+    if attempt.guilty or attempt.fallbacks:
+        return evolve(attempt, note=note)
+    return evolve(attempt, note=note, against="")
 
 
 def _on_trial(attempt: Attempt, release: Release) -> Attempt:
@@ -143,6 +156,10 @@ def _judged(attempt: Attempt, verdict: Verdict) -> Attempt:
 
 
 def _against(attempt: Attempt, release: Release, reason: str, *, guilty: bool) -> Attempt:
+    if attempt.candidate is None and not attempt.fallbacks:
+        # Last-good could not be restored: of all that an operator wants to know, this is first.
+        remark = f" ({attempt.note})" if attempt.note else ""
+        return evolve(attempt, note=f"{release.label}: {reason}{remark}")
     if release != attempt.candidate or attempt.against:
         return evolve(attempt, note=attempt.note or f"{release.label}: {reason}")
     return evolve(attempt, against=reason, guilty=guilty, note=reason)

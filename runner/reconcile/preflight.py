@@ -19,7 +19,7 @@ from runner.reconcile.stackfile import PREFLIGHT_LABEL, isolate
 from runner.reconcile.stackgate import StackGate, personal
 from runner.reconcile.stacks import Stacks
 from runner.reconcile.tasks import STACK_LABEL
-from runner.reconcile.vocabulary import Deployment, Healthy, Inconclusive, Round
+from runner.reconcile.vocabulary import Answer, Deployment, Healthy, Inconclusive, Round
 
 PROVIDER_PATH: Final = "/.warm-reconcile/provider"
 """The route that only the provider can load: recipes/traefik/compose.gate.yml has it as a label."""
@@ -78,6 +78,9 @@ class Preflight:
             self.stacks.remove(name)
         if isinstance(verdict, Inconclusive):
             raise NotPreparedError(f"preflight: {verdict.reason}")
+        if not isinstance(verdict, Healthy) and _is_well(verdict.evidence):
+            # It ran out of time while it passed: the host is slow, and the trial adds to its load.
+            raise NotPreparedError(f"preflight: {verdict.reason}")
         if not isinstance(verdict, Healthy):
             raise DeployError(f"preflight: {verdict.reason}")
 
@@ -98,6 +101,10 @@ class Preflight:
         everything = personal(self.questions, ports)
         elsewhere = tuple(safe for safe in everything if not _is_about_provider(safe.question))
         return everything if has_route or not elsewhere else elsewhere
+
+
+def _is_well(evidence: Round) -> bool:
+    return all(result.answer is Answer.PASS for result in evidence)
 
 
 def _is_about_provider(question: Question) -> bool:

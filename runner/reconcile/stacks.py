@@ -36,6 +36,8 @@ from runner.reconcile.vocabulary import Deployment
 RECORD: Final = "deployment.json"
 WRITE_TIMEOUT: Final = 30.0
 """Seconds for one ``docker stack`` command; it takes 0.05 s and waits for no task."""
+IMAGE_LABEL: Final = "com.docker.stack.image"
+"""Where ``docker stack deploy`` notes what it wrote last, to leave another hand's image alone."""
 LOST: Final = ("update out of sequence",)
 """What the engine says to a write that was based on an older version index than it has by now."""
 
@@ -93,11 +95,15 @@ class Stacks:
                 f"stack {stack} was written, but {gated} holds something else",
                 hint="somebody else deploys this stack, too; `docker stack services` tells",
             )
-        wanted = [f"{stack}_{key}" for key in document["services"]]
-        gone = [name for name in wanted if name not in snapshot.services]
-        if gone:
-            raise NotPreparedError(f"stack {stack} was written, but {gone[0]} was taken away")
-        specs = {name: snapshot.services[name].spec for name in wanted}
+        specs: dict[str, str] = {}
+        for key, wanted in document["services"].items():
+            found = snapshot.services.get(f"{stack}_{key}")
+            if found is None or found.image != wanted["image"]:
+                raise NotPreparedError(
+                    f"stack {stack} was written, but {stack}_{key}"
+                    f" {'is gone' if found is None else f'has the image {found.image}'}"
+                )
+            specs[found.name] = found.spec
         return Record(deployment, Written(began, gated, specs))
 
     def remove(self, stack: str) -> None:
@@ -143,22 +149,36 @@ class Stacks:
         wanted = {t for t, record in records.items() if record and _digest(record) in digests}
         prune(self.directory, tokens | wanted)
 
+    def _forget_images(self, stack: str) -> None:
+        """Make ``docker stack deploy`` write every image.
+
+        It keeps a service's image if the one in the compose file is the one it wrote last: what
+        another hand put in between would stay, and be gated and committed as ours.
+        """
+        for data in self.engine.services(stack):
+            spec = data["Spec"]
+            wrote = spec["Labels"].get(IMAGE_LABEL)
+            if wrote not in {None, spec["TaskTemplate"]["ContainerSpec"]["Image"]}:
+                options = ("--detach", "--no-resolve-image", "--label-rm", IMAGE_LABEL)
+                self._write("service", "update", *options, spec["Name"])
+
     def _deploy(self, stack: str, document: Document) -> None:
+        self._forget_images(stack)
         with tempfile.TemporaryDirectory(prefix="warm-reconcile-") as scratch:
             file = Path(scratch) / "compose.json"
             file.write_text(canonical(document), "utf-8")
             options = ("--prune", "--resolve-image=never", "--with-registry-auth")
-            try:
-                self.docker.run(
-                    *("stack", "deploy", "--compose-file", str(file), *options, stack),
-                    timeout=WRITE_TIMEOUT,
-                )
-            except RefusedError as error:
-                if any(words in error.message for words in LOST):
-                    raise NotPreparedError(
-                        f"another hand writes stack {stack} at the same time: {error.message}"
-                    ) from error
-                raise DeployError(error.message) from error
+            self._write("stack", "deploy", f"--compose-file={file}", *options, stack)
+
+    def _write(self, *arguments: str) -> None:
+        try:
+            self.docker.run(*arguments, timeout=WRITE_TIMEOUT)
+        except RefusedError as error:
+            if any(words in error.message for words in LOST):
+                raise NotPreparedError(
+                    f"another hand writes at the same time: {error.message}"
+                ) from error
+            raise DeployError(error.message) from error
 
 
 def _digest(record: Record) -> str:

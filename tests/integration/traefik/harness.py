@@ -89,7 +89,8 @@ def get(port: int, path: str, timeout: float = 5.0) -> Reply | None:
     """Ask once, on a connection of its own; None if nobody answers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
-        connection.request("GET", path)
+        # Without a host name, which an entrypoint could redirect.
+        connection.request("GET", path, headers={"Host": ""} if path == IDENTITY_PATH else {})
         reply = connection.getresponse()
         body = reply.read().decode("utf-8", "replace")
         return Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, body)
