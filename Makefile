@@ -5,7 +5,7 @@ UV := .bootstrap/bin/uv
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
 
-.PHONY: run test test-all coverage bench docs lock clean
+.PHONY: run test test-all coverage bench bench-swarm docs lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
@@ -24,6 +24,9 @@ coverage: .venv/.ready
 
 bench: .venv/.ready
 	.venv/bin/python bench/run.py --write
+
+bench-swarm: .venv/.ready
+	PYTHONPATH=tests/integration .venv/bin/python bench/swarm_rollback.py --write
 
 docs: .venv/.ready
 	.venv/bin/python docs/generate.py

@@ -23,10 +23,32 @@ from swarm.network import Network
 __all__ = ["real"]
 
 TOOLS: Final = ("dockerd", "containerd", "docker", "ip", "iptables", "nsenter", "unshare", "git")
+QUICK: Final = frozenset(
+    {
+        "test_the_task_tells_who_it_is_to_this_host_and_to_nobody_else[ours-3.7.15]",
+        "test_a_trial_spares_what_serves[exits at once]",
+        "test_the_gate_rolls_it_back[is another version under the right tag]",
+        "test_a_first_release_is_committed_without_any_certificate[3.7.15]",
+        "test_a_rerun_touches_nothing",
+        "test_no_engine_at_the_beginning",
+        "test_no_socket",
+        "test_an_engine_without_a_swarm",
+        "test_what_somebody_did_is_told_and_put_right[a rollback by Swarm]",
+        "test_the_next_run_makes_it_good[an update-amid docker stack deploy]",
+    }
+)
+"""What `make test` has the time for; everything else here is slow, and is CI's."""
 OUTSIDE: Final = "172.31.255.2"
 """The address of somebody outside: one of those that Docker's own networks have, too."""
 THERE: Final = "172.31.255.1"
 """Where somebody outside finds the host."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each of these tests takes tens of seconds: a selection stands for them all."""
+    for item in items:
+        if item.get_closest_marker("swarm") and item.name not in QUICK:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -260,17 +260,6 @@ CATALOGUE: Final = (
         r"^ping: status 302, expected 200 \(redirect to http://127\.0\.0\.1:\d+/fine\)",
     ),
     Broken(
-        "redirects its gate with the whole entrypoint",
-        lambda app, label: app.release(
-            label,
-            static=app.static(
-                web="http: {redirections: {entryPoint: {to: safe}}}}, "
-                f'safe: {{address: "127.0.0.1:{app.other_port}"'
-            ),
-        ),
-        r"^identity: status 301, expected 200 \(redirect to https://.*\)",
-    ),
-    Broken(
         "listens elsewhere",
         _on_another_port,
         r"^ping: connection refused",
