@@ -4,6 +4,7 @@ A task belongs to a deployment if its spec is the one that the service has now, 
 the service's labels or its ``UpdateStatus`` say about a task is no evidence.
 """
 
+import re
 from typing import Final, Literal
 
 from attrs import frozen
@@ -11,10 +12,16 @@ from attrs import frozen
 from runner.reconcile.tasks import BROKEN, Service, Snapshot, Task, Written
 from runner.reconcile.vocabulary import Answer
 
+_NON_ZERO: Final = re.compile(r"^task: non-zero exit \(\d+\)(: )?")
+"""What Docker says of an end, before what it knows of the cause."""
 UNSCHEDULABLE: Final = "no suitable node"
 SETTLING: Final = 3.0
 """Seconds that a task may be unschedulable after it was written: a port that was just left is seen
 as free by the scheduler up to a second later."""
+
+LEAVING: Final = 15.0
+"""Seconds that a port may be in use: a container gets ten to stop (``stop_grace_period``), and one
+whose service was removed is in no list of tasks any more."""
 
 
 @frozen
@@ -166,7 +173,8 @@ def _describe_lack(
     # place is known to be free only a moment after that.
     ends = [other.since for other in snapshot.tasks_of(service) if other.has_ended]
     has_waited = snapshot.now - max(task.since, *ends, 0.0)
-    is_stuck = task.error.startswith(UNSCHEDULABLE) and has_waited > SETTLING
+    patience = LEAVING if "port" in task.error else SETTLING
+    is_stuck = task.error.startswith(UNSCHEDULABLE) and has_waited > patience
     # While an older task holds the port, or a node may still come up, that is no news.
     may_heal = bool(older) or not all(node.is_up for node in snapshot.nodes)
     return Answer.FAIL, says, is_stuck and not may_heal, task.container
@@ -176,7 +184,6 @@ def _describe_end(task: Task) -> str:
     if task.state == "rejected":
         return f"task {task.name} was rejected: {task.error}"
     if task.exit_code is not None and task.container:
-        said = task.error.partition(f"({task.exit_code})")[2] or task.error
-        cause = "" if "non-zero exit" in said else said.strip(": ")
+        cause = _NON_ZERO.sub("", task.error)
         return f"task {task.name} ended with status {task.exit_code}" + f": {cause}" * bool(cause)
     return f"task {task.name} has {task.state}: {task.error}"

@@ -38,6 +38,8 @@ WRITE_TIMEOUT: Final = 30.0
 """Seconds for one ``docker stack`` command; it takes 0.05 s and waits for no task."""
 IMAGE_LABEL: Final = "com.docker.stack.image"
 """Where ``docker stack deploy`` notes what it wrote last, to leave another hand's image alone."""
+TRIES: Final = 3
+"""To write, where somebody else is faster."""
 LOST: Final = ("update out of sequence",)
 """What the engine says to a write that was based on an older version index than it has by now."""
 
@@ -171,14 +173,22 @@ class Stacks:
             self._write("stack", "deploy", f"--compose-file={file}", *options, stack)
 
     def _write(self, *arguments: str) -> None:
-        try:
-            self.docker.run(*arguments, timeout=WRITE_TIMEOUT)
-        except RefusedError as error:
-            if any(words in error.message for words in LOST):
-                raise NotPreparedError(
-                    f"another hand writes at the same time: {error.message}"
-                ) from error
-            raise DeployError(error.message) from error
+        """Write what is absolute, and so may be written again.
+
+        Swarm's own notes on a service raise its version index, too, between reading and writing.
+        """
+        for left in reversed(range(TRIES)):
+            try:
+                self.docker.run(*arguments, timeout=WRITE_TIMEOUT)
+            except RefusedError as error:
+                is_lost = any(words in error.message for words in LOST)
+                if is_lost and left:
+                    continue
+                if is_lost:
+                    message = f"another hand writes at the same time: {error.message}"
+                    raise NotPreparedError(message) from error
+                raise DeployError(error.message) from error
+            return
 
 
 def _digest(record: Record) -> str:

@@ -11,7 +11,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.reconcile.evidence import SETTLING, Finding, judge
+from runner.reconcile.evidence import LEAVING, SETTLING, Finding, judge
 from runner.reconcile.tasks import (
     BROKEN,
     ENDED,
@@ -351,7 +351,8 @@ def test_a_port_that_was_just_left_is_no_verdict() -> None:
     left = task("old", template="older", state="shutdown", desired="shutdown", since=NOW - 0.15)
     (_, found) = findings((WEB,), (waits, left))
     assert (found.answer, found.terminal) == (Answer.FAIL, False)
-    long_ago = evolve(left, since=NOW - SETTLING - 1)
+    long_ago = evolve(left, since=NOW - LEAVING - 1)
+    waits = evolve(waits, since=NOW - LEAVING - 1)
     assert findings((WEB,), (waits, long_ago))[1].terminal
 
 

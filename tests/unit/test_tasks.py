@@ -335,14 +335,19 @@ def test_an_end_is_terminal_even_if_another_task_runs(
 
 def test_an_unschedulable_task_is_waited_for_a_moment() -> None:
     """A port that was just left looks taken; and while an older task runs, that is no news."""
-    stuck = evolve(RUNS, state="pending", error="no suitable node (port)", since=NOW - SETTLING)
+    stuck = evolve(
+        RUNS,
+        state="pending",
+        error="no suitable node (scheduling constraints not satisfied on 1 node)",
+        since=NOW - SETTLING,
+    )
     assert not Scene(tasks=(stuck,)).tasks_finding().terminal
     longer = evolve(stuck, since=NOW - SETTLING - 0.01)
     assert Scene(tasks=(longer,)).tasks_finding().terminal
     older = evolve(RUNS, id="older", template="older")
     found = Scene(tasks=(longer, older)).tasks_finding()
     assert (found.answer, found.terminal) == (Answer.FAIL, False)
-    assert "no suitable node (port)" in found.reason
+    assert "no suitable node (scheduling constraints not satisfied on 1 node)" in found.reason
 
 
 def test_an_older_task_that_is_left_fails() -> None:

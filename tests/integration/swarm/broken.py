@@ -316,7 +316,7 @@ PROCESS: Final = (
     Broken(
         "runs out of memory",
         deploying("resources: {limits: {memory: 16M}}"),
-        rf"{ENDED} 137",
+        rf"{ENDED} 137|Health check exceeded timeout",  # or it has just enough to hang
         cold=True,
     ),
     Broken(
@@ -327,7 +327,7 @@ PROCESS: Final = (
     Broken(
         "dies 1 s after its start",
         scripted("traefik & sleep 1; kill -KILL $!; wait $!"),
-        rf"{ENDED} 137",
+        rf"{ENDED} 137|Health check exceeded timeout",  # or it has just enough to hang
         cold=True,
     ),
     Broken(
@@ -361,7 +361,7 @@ PROCESS: Final = (
     Broken(
         "its health check fails",
         compose((TEST, 'test: [CMD, sh, -c, "echo unwell; exit 1"]'), IMPATIENT),
-        r"task \w+ ended with status \d+.*unhealthy",
+        r"task \w+ ended with status \d+.*unhealthy|its health check says unwell",
         trial=r"unhealthy|its health check says unwell",  # the end of it takes a while
     ),
     Broken(
