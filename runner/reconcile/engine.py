@@ -104,11 +104,18 @@ class Engine:
         found: Json = self._decode(response)
         return str(found["Descriptor"]["digest"])
 
-    def health(self, container: str) -> str:
-        """Read what the last health check of a container said; empty if there was none."""
+    def health(self, container: str, *, only: str = "") -> str:
+        """Read what the last health check of a container said; empty if there was none.
+
+        Args:
+            container: its id.
+            only: the state of health in which that is of interest; empty: any.
+        """
         found = self.container(container)
         health: Json | None = found["State"].get("Health") if found is not None else None
-        log: list[Json] = health.get("Log") or [] if health is not None else []
+        if health is None or (only and health.get("Status") != only):
+            return ""
+        log: list[Json] = health.get("Log") or []
         return str(log[-1].get("Output", "")).strip() if log else ""
 
     def ran_out(self, container: str) -> bool:

