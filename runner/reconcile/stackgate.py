@@ -165,7 +165,7 @@ class StackGate:
         except EngineUnreachableError:
             return ""
         cause = memory or (f"unhealthy: {health}" if health else "")
-        return f"{words}\n{cause}"
+        return f"{words}\n{cause}".strip()
 
     def _result(self, probe: str, answer: Answer, reason: str) -> ProbeResult:
         return ProbeResult(probe, answer, reason, self.unit)
