@@ -60,7 +60,6 @@ class Wired:
     """A world, and what a report wants to know beside it."""
 
     world: World
-    source: Source
     packaging: Packaging
     _listener: Listener | None = field(default=None, alias="listener")
 
@@ -120,16 +119,14 @@ def make_world(
         if isinstance(config.world, ProcessWorldConfig):
             yield _make_processes(config, config.world, state, prober)
         else:
-            wired = _make_swarm(config, config.world, state, questions, stack, prober)
-            yield wired
+            yield _make_swarm(config, config.world, state, questions, stack, prober)
 
 
 def _make_processes(
     config: AppConfig, world: ProcessWorldConfig, state: StateDir, prober: Prober
 ) -> Wired:
     programs = Programs(Binaries(state.binaries, config.budget.fetch / 2))
-    releases = make_source(config, state.mirror)
-    store = Store(state.releases, programs, releases)
+    store = Store(state.releases, programs, make_source(config, state.mirror))
     made = ProcessWorld(
         store=store,
         binary=lambda digest: programs.binary(store.manifest(digest)),
@@ -138,7 +135,7 @@ def _make_processes(
         stop_timeout=world.stop_timeout,
         caller=config.caller,
     )
-    return Wired(made, releases, programs)
+    return Wired(made, programs)
 
 
 def _make_swarm(
@@ -154,14 +151,13 @@ def _make_swarm(
     target = Target(stack=_stack_name(config, world), service=world.service, unit=config.caller)
     images = Images(state.images, engine, docker, config.budget.fetch / 2)
     recipes = _make_recipes(config, world, target, images, docker)
-    releases = make_source(config, state.mirror)
     stacks = Stacks(engine, docker, state.instances)
     listener = _make_listener(questions)
     if listener is not None:
         stack.callback(listener.close)
     made = SwarmWorld(
         target=target,
-        store=Store(state.releases, recipes, releases),
+        store=Store(state.releases, recipes, make_source(config, state.mirror)),
         images=images,
         stacks=stacks,
         questions=questions,
@@ -170,7 +166,7 @@ def _make_swarm(
         preflight=_make_preflight(world, stacks, target, questions),
         listener=listener,
     )
-    return Wired(made, releases, recipes, listener)
+    return Wired(made, recipes, listener)
 
 
 def _make_recipes(

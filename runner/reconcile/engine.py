@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 from attrs import frozen
 
 from runner.reconcile.errors import EngineUnreachableError
+from runner.reconcile.tasks import STACK_LABEL
 from runner.reconcile.web import httpx
 
 Json: TypeAlias = dict[str, Any]
@@ -64,7 +65,7 @@ class Engine:
         return str(swarm["NodeID"])
 
     def services(self, stack: str) -> list[Json]:
-        return self.services_labelled(f"com.docker.stack.namespace={stack}")
+        return self.services_labelled(f"{STACK_LABEL}={stack}")
 
     def services_labelled(self, label: str) -> list[Json]:
         return self._list("/services", {"status": "true"}, label=label)
@@ -73,7 +74,7 @@ class Engine:
         return self._list("/configs", label=label)
 
     def tasks(self, stack: str) -> list[Json]:
-        return self._list("/tasks", label=f"com.docker.stack.namespace={stack}")
+        return self._list("/tasks", label=f"{STACK_LABEL}={stack}")
 
     def nodes(self) -> list[Json]:
         return self._list("/nodes")
@@ -101,7 +102,7 @@ class Engine:
             return None
         if response.status_code != _OK:
             return None
-        found: Json = self._decode(response)
+        found: Json = self._read(response)
         return str(found["Descriptor"]["digest"])
 
     def health(self, container: str, *, only: str = "") -> str:
@@ -135,23 +136,18 @@ class Engine:
         self, path: str, parameters: dict[str, str] | None = None, **filters: str
     ) -> list[Json]:
         chosen = json.dumps({key: [value] for key, value in filters.items()})
-        response = self._get(path, {**(parameters or {}), "filters": chosen})
-        self._accept(response)
-        found: list[Json] = self._decode(response)
+        found: list[Json] = self._read(self._get(path, {**(parameters or {}), "filters": chosen}))
         return found
 
     def _object(self, path: str) -> Json:
-        response = self._get(path)
-        self._accept(response)
-        found: Json = self._decode(response)
+        found: Json = self._read(self._get(path))
         return found
 
     def _find(self, path: str) -> Json | None:
         response = self._get(path)
         if response.status_code == _NOT_FOUND:
             return None
-        self._accept(response)
-        found: Json = self._decode(response)
+        found: Json = self._read(response)
         return found
 
     def _get(self, path: str, parameters: dict[str, str] | None = None) -> httpx.Response:
@@ -184,13 +180,7 @@ class Engine:
         ):
             return await client.get(path, params=parameters)
 
-    def _decode(self, response: httpx.Response) -> Any:  # noqa: ANN401 - whatever it sent
-        try:
-            return response.json()
-        except ValueError as error:
-            raise EngineUnreachableError(f"what answers at {self.socket} is no engine") from error
-
-    def _accept(self, response: httpx.Response) -> None:
+    def _read(self, response: httpx.Response) -> Any:  # noqa: ANN401 - whatever it sent
         """Take anything but success for an engine that can't be asked: a lost quorum says 500."""
         if response.status_code != _OK:
             try:
@@ -198,6 +188,10 @@ class Engine:
             except (ValueError, KeyError, TypeError):
                 said = f"status {response.status_code}"
             raise EngineUnreachableError(f"the Docker engine at {self.socket} says: {said}")
+        try:
+            return response.json()
+        except ValueError as error:
+            raise EngineUnreachableError(f"what answers at {self.socket} is no engine") from error
 
 
 def _unframe(log: bytes) -> bytes:

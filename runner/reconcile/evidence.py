@@ -18,7 +18,6 @@ UNSCHEDULABLE: Final = "no suitable node"
 SETTLING: Final = 3.0
 """Seconds that a task may be unschedulable after it was written: a port that was just left is seen
 as free by the scheduler up to a second later."""
-
 LEAVING: Final = 15.0
 """Seconds that a port may be in use: a container gets ten to stop (``stop_grace_period``), and one
 whose service was removed is in no list of tasks any more."""

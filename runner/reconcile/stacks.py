@@ -40,7 +40,7 @@ IMAGE_LABEL: Final = "com.docker.stack.image"
 """Where ``docker stack deploy`` notes what it wrote last, to leave another hand's image alone."""
 TRIES: Final = 3
 """To write, where somebody else is faster."""
-LOST: Final = ("update out of sequence",)
+LOST: Final = "update out of sequence"
 """What the engine says to a write that was based on an older version index than it has by now."""
 
 
@@ -109,7 +109,7 @@ class Stacks:
         return Record(deployment, Written(began, gated, specs))
 
     def remove(self, stack: str) -> None:
-        """Take a stack away; without a word if that can't be done: ``leftovers`` finds it again."""
+        """Take a stack away; without a word if that can't be done: who cleans up finds it again."""
         try:
             self.docker.run("stack", "rm", stack, timeout=WRITE_TIMEOUT)
         except (RefusedError, EngineUnreachableError):
@@ -148,7 +148,11 @@ class Stacks:
         """Drop all records but those of these deployments, and those of these releases."""
         there = [entry.name for entry in self.directory.glob("*")]
         records = {token: self.read(token) for token in there}
-        wanted = {t for t, record in records.items() if record and _digest(record) in digests}
+        wanted = {
+            token
+            for token, record in records.items()
+            if record is not None and record.deployment.release.digest in digests
+        }
         prune(self.directory, tokens | wanted)
 
     def _forget_images(self, stack: str) -> None:
@@ -181,7 +185,7 @@ class Stacks:
             try:
                 self.docker.run(*arguments, timeout=WRITE_TIMEOUT)
             except RefusedError as error:
-                is_lost = any(words in error.message for words in LOST)
+                is_lost = LOST in error.message
                 if is_lost and left:
                     continue
                 if is_lost:
@@ -189,7 +193,3 @@ class Stacks:
                     raise NotPreparedError(message) from error
                 raise DeployError(error.message) from error
             return
-
-
-def _digest(record: Record) -> str:
-    return record.deployment.release.digest
