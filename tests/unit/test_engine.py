@@ -1,9 +1,7 @@
 """The engine against real little servers on a socket: each can fail in its own way."""
 
-import contextlib
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -12,6 +10,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from servers import ThreadedServer, read_request
+from typing_extensions import override
 
 from runner.reconcile.engine import Engine, _unframe
 from runner.reconcile.errors import EngineUnreachableError
@@ -24,50 +24,23 @@ SHORT = 0.25
 Handler = Callable[[socket.socket, bytes], None]
 
 
-class Server:
+class Server(ThreadedServer):
     """Reads one request of every connection, and then does what ``handle`` does."""
 
     def __init__(self, path: Path, handle: Handler) -> None:
         self._handle = handle
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._open: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
         self.path = str(path)
         self.requests: list[bytes] = []
-        self._spawn(self._accept)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.path)
+        listener.listen()
+        super().__init__(listener)
 
-    def close(self) -> None:
-        for each in (self._listener, *self._open):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(AMPLE)
-        self._listener.close()
-
-    def _spawn(self, target: Callable[[], None]) -> None:
-        thread = threading.Thread(target=target, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.append(connection)
-
-            def serve(connection: socket.socket = connection) -> None:
-                with contextlib.suppress(OSError), connection:
-                    request = b""
-                    while b"\r\n\r\n" not in request:
-                        request += connection.recv(4096) or b"\r\n\r\n"
-                    self.requests.append(request)
-                    self._handle(connection, request)
-
-            self._spawn(serve)
+    @override
+    def serve(self, connection: socket.socket) -> None:
+        request = read_request(connection)
+        self.requests.append(request)
+        self._handle(connection, request)
 
     def asked(self) -> list[tuple[str, dict[str, str]]]:
         """List the paths that were asked for, each with its parameters."""

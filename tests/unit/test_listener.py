@@ -1,12 +1,13 @@
 """The listener against real little servers: what it counts, and what it never gets stuck on."""
 
-import contextlib
 import socket
 import threading
 import time
 from collections.abc import Callable, Generator
 
 import pytest
+from servers import ThreadedServer, read_request
+from typing_extensions import override
 
 from runner.reconcile.answers import TOKEN_HEADER
 from runner.reconcile.listener import PATIENCE, Listener, Sight
@@ -19,57 +20,23 @@ Handler = Callable[[socket.socket], None]
 Until = Callable[[Callable[[], bool]], None]
 
 
-class Server:
+class Server(ThreadedServer):
     """Answers every connection with what ``handle`` does now; it can leave, and come back."""
 
     def __init__(self, handle: Handler) -> None:
         self.handle = handle
         self.requests: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-        self._spawn(self._accept)
-
-    def leave(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = listener.getsockname()[1]
+        super().__init__(listener)
 
     def come_back(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", self.port))
-        self._spawn(self._accept)
+        self._listen(socket.create_server(("127.0.0.1", self.port)))
 
-    def end(self) -> None:
-        self.leave()
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(AMPLE)
-
-    def _spawn(self, target: Callable[[], None]) -> None:
-        thread = threading.Thread(target=target, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self._open.append(connection)
-
-            def serve(connection: socket.socket = connection) -> None:
-                with contextlib.suppress(OSError), connection:
-                    request = b""
-                    while b"\r\n\r\n" not in request:
-                        request += connection.recv(4096) or b"\r\n\r\n"
-                    self.requests.append(request)
-                    self.handle(connection)
-
-            self._spawn(serve)
+    @override
+    def serve(self, connection: socket.socket) -> None:
+        self.requests.append(read_request(connection))
+        self.handle(connection)
 
 
 def replying(reply: bytes) -> Handler:
@@ -96,7 +63,7 @@ STRANGER = replying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
 def server() -> Generator[Server]:
     made = Server(OURS)
     yield made
-    made.end()
+    made.close()
 
 
 @pytest.fixture
@@ -104,7 +71,7 @@ def listener(server: Server) -> Generator[Listener]:
     """Make a listener that has not begun."""
     made = Listener(question(server))
     yield made
-    server.end()  # else one that can't let go would hold up every test
+    server.close()  # else one that can't let go would hold up every test
     made.close()
 
 

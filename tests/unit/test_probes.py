@@ -19,6 +19,8 @@ from attrs import evolve, frozen
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from proofs import proven
+from servers import ThreadedServer, read_request
+from typing_extensions import override
 
 from runner.reconcile.answers import BODY_CAP, TOKEN_HEADER, Expected
 from runner.reconcile.probes import Prober
@@ -35,49 +37,20 @@ SHORT = 0.25
 Handler = Callable[[socket.socket], None]
 
 
-class Server:
-    """Answers every connection on 127.0.0.1 with whatever ``handle`` does, in its own thread."""
+class Server(ThreadedServer):
+    """Answers every connection on 127.0.0.1 with whatever ``handle`` does."""
 
     def __init__(self, handle: Handler) -> None:
         self._handle = handle
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-        self.port: int = self._listener.getsockname()[1]
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = listener.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.address}/"
-        self.connections = 0
-        self._spawn(self._accept)
+        super().__init__(listener)
 
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        for connection in self._open:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(AMPLE)
-        self._listener.close()
-
-    def _spawn(self, target: Callable[[], None]) -> None:
-        thread = threading.Thread(target=target, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._open.append(connection)
-
-            def serve(connection: socket.socket = connection) -> None:
-                with contextlib.suppress(OSError), connection:
-                    self._handle(connection)
-
-            self._spawn(serve)
+    @override
+    def serve(self, connection: socket.socket) -> None:
+        self._handle(connection)
 
 
 Serve = Callable[[Handler], Server]
@@ -95,16 +68,6 @@ def serve() -> Generator[Serve]:
     yield start
     for server in servers:
         server.close()
-
-
-def read_request(connection: socket.socket) -> bytes:
-    request = b""
-    while b"\r\n\r\n" not in request:
-        piece = connection.recv(4096)
-        if not piece:
-            break
-        request += piece
-    return request
 
 
 def replying(reply: bytes) -> Handler:
