@@ -30,6 +30,7 @@ LABEL: Final = "1.0.0+v3.7.15"
 
 WEB: Final = f"http://127.0.0.1{IDENTITY_PATH}"
 WEB_SECURE: Final = f"https://warm-reconcile.invalid{IDENTITY_PATH}"
+DEFAULT_TLS: Final = f"https://tls.warm-reconcile.invalid{IDENTITY_PATH}"
 PROVIDER: Final = "http://127.0.0.1/.warm-reconcile/provider"
 PING: Final = "http://127.0.0.1/ping"
 TASK_HEADER: Final = "X-Warm-Reconcile-Task"
@@ -175,6 +176,7 @@ class Host:
                 ("traefik-ping", "ping", PING, ""),
                 ("identity", "web", WEB, ""),
                 ("identity", "web-secure", WEB_SECURE, secure),
+                ("identity", "default-tls", DEFAULT_TLS, secure),
                 ("identity", "provider", PROVIDER, ""),
             )
         )
