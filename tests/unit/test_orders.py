@@ -69,7 +69,7 @@ def test_check_of_a_good_app_is_silent_about_others(
     systemctl_says(script="exit 1")
     code, said = command("check", "good", "--json")
     assert code == ExitCode.OK
-    safe = {"probe": "identity", "target_unit": PROXY, "refused": ""}
+    safe = {"probe": "identity", "target_unit": PROXY, "refused": "", "unresolved": ""}
     assert json.loads(said)["good"]["probes"] == [safe]
 
 
