@@ -24,7 +24,7 @@ from runner.reconcile.routing import (
     is_routed,
     resolve,
 )
-from runner.reconcile.unitgraph import ask_start_timeout, load_units, prove_live, read_live
+from runner.reconcile.unitgraph import Loaded, ask_start_timeout, load, prove_live, read_live
 from runner.warm_reconcile import find_app
 
 DRAW_TIMEOUT: Final = 30.0
@@ -91,8 +91,8 @@ class Checked:
 def check(arguments: argparse.Namespace) -> int:
     """Check configs, and prove that no gate waits for its caller; touch nothing."""
     subjects = find_subjects(arguments.app, file=arguments.config, config_dir=arguments.config_dir)
-    graph = _load(arguments.units, subjects) if arguments.units else None
-    checked = [_check(subject, graph) for subject in subjects]
+    loaded = _load(arguments.units, subjects) if arguments.units else None
+    checked = [_check(subject, loaded) for subject in subjects]
     text = "\n".join(line for each in checked for line in each.to_lines())
     answer({each.subject.name: each.to_data() for each in checked}, text, as_json=arguments.json)
     return max(each.code for each in checked)
@@ -104,7 +104,7 @@ def graph(arguments: argparse.Namespace) -> int:
     subject = of_app(app)
     questions = subject.probes
     units = (
-        _load(arguments.units, [subject])
+        _load(arguments.units, [subject]).units
         if arguments.units
         else read_live([subject.caller, *(question.target_unit for question in questions)])
     )
@@ -122,16 +122,17 @@ def graph(arguments: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _load(directory: Path, subjects: list[Subject]) -> UnitGraph:
+def _load(directory: Path, subjects: list[Subject]) -> Loaded:
     asked = {q.target_unit for subject in subjects for q in subject.probes}
-    return load_units(directory, also=sorted(asked | {subject.caller for subject in subjects}))
+    return load(directory, also=sorted(asked | {subject.caller for subject in subjects}))
 
 
-def _check(subject: Subject, units: UnitGraph | None) -> Checked:
-    limit = ask_start_timeout(subject.caller) if units is None else None
+def _check(subject: Subject, loaded: Loaded | None) -> Checked:
+    caller, units = subject.caller, loaded.units if loaded else None
+    limit = loaded.start_limit(caller) if loaded else ask_start_timeout(caller)
     too_long = ""
     try:
-        guard.fit(subject.caller, subject.longest, subject.explained, limit)
+        guard.fit(caller, subject.longest, subject.explained, limit)
     except ConfigError as error:
         too_long = error.message
     judged = _judge(subject, _prover(subject, units), _table(subject, units))
