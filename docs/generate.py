@@ -105,7 +105,7 @@ or where `--config-dir` says. All mistakes are reported at once; an unknown key 
 
 def _table(cls: type, title: str) -> list[str]:
     hints = typing.get_type_hints(cls, include_extras=True)
-    lines = [f"## {title}", "", (cls.__doc__ or "").strip(), ""]
+    lines = [f"## {title}", "", inspect.cleandoc(cls.__doc__ or ""), ""]
     lines += ["| key | expected | default | meaning |", "|---|---|---|---|"]
     meanings = _meanings(cls)
     below: list[str] = []
@@ -151,7 +151,7 @@ def _expected(hint: Any) -> tuple[str, list[type]]:  # noqa: ANN401, PLR0911 - a
     if get_origin(hint) is dict:
         return "a table of texts", []
     if get_origin(hint) is typing.Literal:
-        return f'`"{get_args(hint)[0]}"`', []
+        return " or ".join(f'`"{word}"`' for word in get_args(hint)), []
     if attrs.has(hint):
         return "a table, see below", [hint]
     return _PLAIN[hint], []

@@ -27,7 +27,7 @@ from runner.reconcile.preflight import Preflight
 from runner.reconcile.probes import Prober
 from runner.reconcile.process import ProcessWorld
 from runner.reconcile.questions import Identity
-from runner.reconcile.stackgate import StackGate
+from runner.reconcile.stackgate import StackGate, public
 from runner.reconcile.stacks import Stacks
 from runner.reconcile.statedir import StateDir
 from runner.reconcile.swarm import SwarmWorld, Target
@@ -112,7 +112,7 @@ def make_world(
     """
     with contextlib.ExitStack() as stack:
         try:
-            prober = Prober(questions)
+            prober = Prober(public(questions))
         except OSError as error:
             raise StateError(f"no probe can be asked from this host: {error.strerror}") from error
         stack.callback(prober.close)
@@ -183,7 +183,7 @@ def _make_recipes(
     return Recipes(
         stack=target.stack,
         service=target.service,
-        overlay=Path(world.overlay) if world.overlay is not None else _own_overlay(),
+        overlay=_overlay(config, world),
         images=images,
         docker=docker,
         env_file=Path(env_file) if env_file is not None else None,
@@ -220,6 +220,13 @@ def _stack_name(config: AppConfig, world: SwarmWorldConfig) -> str:
     if isinstance(config.source, AbraSource):
         return abra.stack_name(config.source.domain)
     return world.stack or ""  # config.py has seen to it
+
+
+def _overlay(config: AppConfig, world: SwarmWorldConfig) -> Path | None:
+    if world.overlay is not None:
+        return Path(world.overlay)
+    is_asked = any(isinstance(probe, Identity) for probe in config.probes)
+    return _own_overlay() if is_asked else None
 
 
 def _own_overlay() -> Path:

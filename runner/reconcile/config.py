@@ -15,7 +15,7 @@ from runner.reconcile.errors import ConfigError, UsageError
 from runner.reconcile.gate import GatePolicy
 from runner.reconcile.journal import Retention
 from runner.reconcile.names import RULE, is_safe
-from runner.reconcile.questions import Http, Identity, Question, TraefikPing
+from runner.reconcile.questions import Http, Identity, Question, TaskHttp, TraefikPing
 from runner.reconcile.rules import (
     AbsolutePath,
     Amount,
@@ -90,7 +90,10 @@ class SwarmWorldConfig:
     service: Name = "app"
     """The service of the recipe that the gate is about."""
     overlay: AbsolutePath | None = None
-    """A directory with ``compose.gate.yml`` and what it needs. Default: the one for Traefik."""
+    """A directory with ``compose.gate.yml`` and what it needs.
+
+    Default: the one for Traefik where a probe is an ``identity``; else there is none.
+    """
     socket: AbsolutePath = DEFAULT_SOCKET
     """Where the Docker engine listens."""
     require: Literal["all", "quorum"] = "all"
@@ -112,7 +115,7 @@ class AppConfig:
     """The systemd unit that runs the reconciler, and so serves what it deployed."""
     source: Source
     probes: tuple[Question, ...]
-    """What the gate asks, all of it in every round. One must be an ``identity``."""
+    """What the gate asks, all of it in every round. One must be an ``identity`` or a ``task``."""
     world: ProcessWorldConfig | SwarmWorldConfig = field(factory=ProcessWorldConfig)
     gate: GatePolicy = field(factory=GatePolicy)
     fallback_depth: Amount = 2
@@ -184,7 +187,7 @@ def _parse(path: Path) -> Any:  # noqa: ANN401 - a file can hold anything
 
 def _check(config: AppConfig) -> list[Problem]:
     """Find the mistakes that only show between keys."""
-    return [*_check_world(config), *_check_probes(config.probes), *_check_times(config)]
+    return [*_check_world(config), *_check_probes(config), *_check_times(config)]
 
 
 def _check_world(config: AppConfig) -> list[Problem]:
@@ -205,20 +208,28 @@ def _check_world(config: AppConfig) -> list[Problem]:
     return []
 
 
-def _check_probes(probes: tuple[Question, ...]) -> list[Problem]:
+def _check_probes(config: AppConfig) -> list[Problem]:
     problems: list[Problem] = []
+    probes = config.probes
     for name, count in Counter(probe.name for probe in probes).items():
         if count > 1:
             problems.append(Problem("probes", name, "names that differ"))
-    if not any(isinstance(probe, Identity) for probe in probes):
+    is_swarm = isinstance(config.world, SwarmWorldConfig)
+    binding = Identity | TaskHttp if is_swarm else Identity
+    if not any(isinstance(probe, binding) for probe in probes):
+        kinds = 'kind "identity" or "task"' if is_swarm else 'kind "identity"'
         problems.append(
             Problem(
                 "probes",
                 [probe.kind for probe in probes],
-                'one of kind "identity": without it an old instance could answer for a new one',
+                f"one of {kinds}: without it an old instance could answer for a new one",
             )
         )
     for number, probe in enumerate(probes):
+        if isinstance(probe, TaskHttp) and not is_swarm:
+            problems.append(
+                Problem(f"probes[{number}].kind", probe.kind, "another: only a swarm has tasks")
+            )
         if isinstance(probe, TraefikPing | Identity | Http) and not is_numeric_url(probe.url):
             if isinstance(probe, Identity | Http) and probe.address:
                 continue

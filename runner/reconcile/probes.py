@@ -26,7 +26,15 @@ from runner.reconcile.answers import (
     result,
 )
 from runner.reconcile.ordering import SafeQuestion
-from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
+from runner.reconcile.questions import (
+    Http,
+    Identity,
+    Question,
+    TaskHttp,
+    Tcp,
+    TraefikPing,
+    UnitActive,
+)
 from runner.reconcile.units import ask_active
 from runner.reconcile.vocabulary import Answer, ProbeResult, Round
 from runner.reconcile.web import httpx
@@ -114,6 +122,17 @@ class Prober:
                 )
                 reply = await self._get(who, limit, anonymous=question.url.startswith("http:"))
                 return check_identity(who, reply, expected)
+            case TaskHttp():
+                # Wherever the asking thread is: stackgate.py brings it inside.
+                inside = Http(
+                    name=question.name,
+                    target_unit=question.target_unit,
+                    url=f"http://127.0.0.1:{question.port}{question.path}",
+                    status=question.status,
+                    headers=question.headers,
+                    body_contains=question.body_contains,
+                )
+                return check_http(inside, await self._get(inside, limit))
             case Http():
                 return check_http(question, await self._get(question, limit))
             case Tcp():

@@ -8,7 +8,18 @@ from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
-from runner.reconcile.rules import AbsolutePath, Address, Name, Seconds, Status, Text, UnitName, Url
+from runner.reconcile.rules import (
+    AbsolutePath,
+    Address,
+    Name,
+    Port,
+    Seconds,
+    Status,
+    Text,
+    UnitName,
+    Url,
+    UrlPath,
+)
 
 PROBE_TIMEOUT = 2.0
 """Seconds for one whole exchange. HAProxy's and Kubernetes' defaults are 2 s and 1 s."""
@@ -40,6 +51,28 @@ class Identity:
     address: Address | None = None
     """Connect here whatever host the URL names: with https, TLS wants a name (SNI)."""
     verify_tls: bool = True
+    timeout: Seconds = PROBE_TIMEOUT
+
+
+@frozen(kw_only=True)
+class TaskHttp:
+    """Ask every task of this very deployment by HTTP, each from inside its own network.
+
+    Nobody but the task can answer there, and the engine knows for which deployment it was started:
+    so this is to an app that can't be told who it is what an ``identity`` is to Traefik. Of the
+    Swarm world only.
+    """
+
+    kind: Literal["task"] = "task"
+    name: Name = "task"
+    target_unit: UnitName
+    port: Port
+    """That the task listens on, whatever is published."""
+    path: UrlPath = "/"
+    status: Status = 200
+    headers: dict[str, str] = field(factory=dict[str, str])
+    """Headers that the answer must have, with these values."""
+    body_contains: Text | None = None
     timeout: Seconds = PROBE_TIMEOUT
 
 
@@ -85,4 +118,4 @@ class UnitActive:
     timeout: Seconds = PROBE_TIMEOUT
 
 
-Question: TypeAlias = TraefikPing | Identity | Http | Tcp | UnitActive
+Question: TypeAlias = TraefikPing | Identity | TaskHttp | Http | Tcp | UnitActive

@@ -60,6 +60,10 @@ def _is_url(value: object) -> bool:
         return False
 
 
+def _is_url_path(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("/") and _is_url(f"http://host{value}")
+
+
 def is_numeric_url(url: str) -> bool:
     """Say whether the URL's host is an IP address."""
     return _is_ip(urlsplit(url).hostname or "")
@@ -94,6 +98,7 @@ Duration: TypeAlias = Annotated[float, _number("a number of seconds", 0, _LONGES
 Count: TypeAlias = Annotated[int, _number("a whole number", 1, _MOST, whole=True)]
 Amount: TypeAlias = Annotated[int, _number("a whole number", 0, _MOST, whole=True)]
 Status: TypeAlias = Annotated[int, _number("an HTTP status", 100, 599, whole=True)]
+Port: TypeAlias = Annotated[int, _number("a port", 1, _LAST_PORT, whole=True)]
 Name: TypeAlias = Annotated[str, Rule(RULE, lambda v: isinstance(v, str) and is_safe(v))]
 UnitName: TypeAlias = Annotated[
     str, Rule("the systemd unit that serves it, such as deploy-proxy.service", _is_unit)
@@ -102,6 +107,7 @@ Address: TypeAlias = Annotated[
     str, Rule("an IP address and a port, such as 127.0.0.1:80 or [::1]:80", is_address)
 ]
 Url: TypeAlias = Annotated[str, Rule("an http or https URL", _is_url)]
+UrlPath: TypeAlias = Annotated[str, Rule("the path of a URL, from its first /", _is_url_path)]
 Sha256: TypeAlias = Annotated[str, Rule("a SHA-256 of 64 hexadecimal digits", _is_sha256)]
 Text: TypeAlias = Annotated[str, Rule(f"a text that is not empty, {_CHARACTERS}", _is_text)]
 AbsolutePath: TypeAlias = Annotated[str, Rule(f"an absolute path, {_CHARACTERS}", _is_path)]

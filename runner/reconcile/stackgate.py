@@ -14,7 +14,7 @@ from runner.reconcile.evidence import Finding, judge
 from runner.reconcile.inside import run_inside
 from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.probes import Prober
-from runner.reconcile.questions import Identity, Question, TraefikPing
+from runner.reconcile.questions import Identity, Question, TaskHttp, TraefikPing
 from runner.reconcile.stacks import Record, Stacks
 from runner.reconcile.tasks import BROKEN, Service, Snapshot, Task
 from runner.reconcile.vocabulary import Answer, ProbeResult, Round
@@ -171,19 +171,24 @@ class StackGate:
         return ProbeResult(probe, answer, reason, self.unit)
 
 
+def public(questions: Iterable[SafeQuestion]) -> tuple[SafeQuestion, ...]:
+    """Leave out what is asked only inside of a task."""
+    return tuple(safe for safe in questions if not isinstance(safe.question, TaskHttp))
+
+
 def personal(
     questions: Iterable[SafeQuestion], ports: Mapping[int, int]
 ) -> tuple[SafeQuestion, ...]:
-    """Turn the questions about the public listener into those that a task is asked inside.
+    """Choose the questions that a task is asked inside; those of the public listener, relocated.
 
     Args:
-        questions: of the gate; others than ping and identity are about more than a task.
+        questions: of the gate; the others are about more than a task.
         ports: from the published ones to the task's own.
     """
     return tuple(
         safe.about(_relocate(safe.question, ports))
         for safe in questions
-        if isinstance(safe.question, TraefikPing | Identity)
+        if isinstance(safe.question, TraefikPing | Identity | TaskHttp)
     )
 
 
@@ -191,7 +196,9 @@ def _named(question: Question, task: Task) -> Question:
     return evolve(question, name=f"{question.name}@{task.name}"[:LONGEST_NAME])
 
 
-def _relocate(question: TraefikPing | Identity, ports: Mapping[int, int]) -> Question:
+def _relocate(question: TraefikPing | Identity | TaskHttp, ports: Mapping[int, int]) -> Question:
+    if isinstance(question, TaskHttp):
+        return question
     parts = urlsplit(question.url)
     if isinstance(question, Identity) and question.address is not None:
         port = int(question.address.rpartition(":")[2])

@@ -25,6 +25,7 @@ from runner.reconcile.listener import Listener
 from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.preflight import Preflight
 from runner.reconcile.probes import Prober
+from runner.reconcile.questions import TaskHttp
 from runner.reconcile.readiness import name_askers, require_externals, require_nodes
 from runner.reconcile.stackfile import (
     can_be_isolated,
@@ -151,10 +152,10 @@ class SwarmWorld:
             return evidence.results
         expected = Expected(deployment, frozenset(task.id for task in evidence.running))
         results = [*evidence.results, *self.prober.ask(expected, timeout)]
-        if len(evidence.running) > 1:
+        if self._asks_inside or len(evidence.running) > 1:
             asked = personal(self.questions, evidence.service.published)
             each = self.gate.ask_each(expected, evidence.running, asked, timeout)
-            results += [self.gate.sum_up(each)] if each else []
+            results += [self.gate.sum_up(each)] if each or self._asks_inside else []
         if self.listener is not None and self.listener.is_on:
             results.append(self._listen(self.listener))
         return tuple(results)
@@ -174,6 +175,11 @@ class SwarmWorld:
         if self.preflight is not None:
             self.preflight.clear()
 
+    @property
+    def _asks_inside(self) -> bool:
+        """Say whether a gate without an answer from inside of a task would know nothing."""
+        return any(isinstance(safe.question, TaskHttp) for safe in self.questions)
+
     def _prepare(self, release: Release) -> Document:
         """Do all that can fail without touching what serves.
 
@@ -188,6 +194,11 @@ class SwarmWorld:
         except DeployError as error:
             raise NotPreparedError(error.message, hint=error.hint) from error
         document = self._read(release.digest)
+        if self._asks_inside and not can_be_isolated(document):
+            raise DeployError(
+                "it is on the host's own network, where anybody could answer for a task",
+                hint="give it a network of its own, or ask it by an identity probe",
+            )
         require_externals(self.stacks.engine, document)
         require_nodes(self.stacks.engine, document)
         chosen = {pinned: self.images.usable(pinned)[0] for pinned in images(document)}

@@ -47,7 +47,7 @@ class Recipes:
     stack: str
     service: str
     """The one that the gate is about, by its key."""
-    overlay: Path
+    overlay: Path | None
     """The directory of ``compose.gate.yml`` and the config files that it names."""
     images: Images
     docker: Docker
@@ -90,8 +90,10 @@ class Recipes:
         """Return the rendered document, and the content of its configs by their keys."""
         hash_files(files)  # refuses links: what they lead to is not kept
         environment = variables(self.stack, files, self.env_file)
-        names = (*compose_files(environment, files), OVERLAY)
-        _lay_over(self.overlay, files, _read_version(files / names[0]))
+        names = compose_files(environment, files)
+        if self.overlay is not None:
+            _lay_over(self.overlay, files, _read_version(files / names[0]))
+            names = (*names, OVERLAY)
         with tempfile.TemporaryDirectory() as scratch:
             # Seen from a place of its own kind, deep down: a relative path that ends up in the
             # document begins with it, however far it climbs, and is told from an absolute one.

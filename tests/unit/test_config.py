@@ -293,7 +293,7 @@ def test_a_missing_kind_is_answered_with_the_kinds(tmp_path: Path) -> None:
     probe, source = sorted(mistakes(write(tmp_path / "a.json", data)))
     assert source.endswith('expected kind to be one of "directory", "git", "abra"')
     assert probe.startswith("probes[3] = ")
-    assert probe.endswith('one of "traefik-ping", "identity", "http", "tcp", "unit"')
+    assert probe.endswith('one of "traefik-ping", "identity", "task", "http", "tcp", "unit"')
 
 
 def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
@@ -408,7 +408,9 @@ def test_the_example_for_a_swarm_is_a_config() -> None:
     """As it stands, a host that is managed with abra needs nothing else."""
     config = load(Path(__file__).parents[2] / "examples" / "swarm.toml")
     assert isinstance(config.world, SwarmWorldConfig)
-    assert {"web", "web-secure", "provider", "ping"} == {probe.name for probe in config.probes}
+    assert {"web", "web-secure", "default-tls", "provider", "ping"} == {
+        probe.name for probe in config.probes
+    }
 
 
 @pytest.mark.parametrize(("timeout", "fits"), [(295, False), (295.5, True)])
@@ -448,6 +450,34 @@ def test_a_gate_without_an_identity_probe_is_refused(tmp_path: Path, probes: lis
     data["probes"] = [{**probe, "target_unit": "a.service"} for probe in probes]
     (told,) = mistakes(write(tmp_path / "a.json", data))
     assert 'expected one of kind "identity": without it an old instance could answer' in told
+
+
+@pytest.mark.parametrize("world", ["process", "swarm"])
+def test_a_task_probe_binds_a_gate_to_its_candidate_where_there_are_tasks(
+    tmp_path: Path, world: str
+) -> None:
+    """From inside of a task nobody else can answer; a process of this host has no such inside."""
+    data = whole()
+    data["world"] = {"kind": world} | ({"stack": "page"} if world == "swarm" else {})
+    data["probes"] = [{"kind": "task", "target_unit": "a.service", "port": 80, "path": "/a?b"}]
+    path = write(tmp_path / "a.json", data)
+    if world == "swarm":
+        assert [probe.kind for probe in load(path).probes] == ["task"]
+        return
+    told = sorted(mistakes(path))
+    assert "probes[0].kind = 'task': expected another: only a swarm has tasks" in told
+    assert any('expected one of kind "identity": without it' in line for line in told)
+
+
+@pytest.mark.parametrize("path", ["", "page", "http://127.0.0.1/", "/a b", "/\n"])
+def test_the_path_of_a_task_probe_is_one(tmp_path: Path, path: str) -> None:
+    """It is part of a URL that is asked."""
+    data = whole()
+    data["world"] = {"kind": "swarm", "stack": "page"}
+    data["probes"] = [{"kind": "task", "target_unit": "a.service", "port": 80, "path": path}]
+    (told,) = mistakes(write(tmp_path / "a.json", data))
+    assert told.startswith("probes[0].path = ")
+    assert told.endswith("expected the path of a URL, from its first /")
 
 
 def test_two_probes_of_one_name_are_refused(tmp_path: Path) -> None:

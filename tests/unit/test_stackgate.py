@@ -19,8 +19,16 @@ from typing_extensions import override
 from runner.reconcile.answers import Expected
 from runner.reconcile.docker import Docker
 from runner.reconcile.engine import Engine
-from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
-from runner.reconcile.stackgate import StackGate, personal
+from runner.reconcile.questions import (
+    Http,
+    Identity,
+    Question,
+    TaskHttp,
+    Tcp,
+    TraefikPing,
+    UnitActive,
+)
+from runner.reconcile.stackgate import StackGate, personal, public
 from runner.reconcile.stacks import Record, Stacks
 from runner.reconcile.tasks import Task, Written, read_service, read_task
 from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Release, Round
@@ -236,6 +244,7 @@ def test_each_deployment_has_its_own_excuses(engine: Playback, gate: StackGate) 
 
 PING = TraefikPing(target_unit=UNIT, url="http://127.0.0.1:8080/ping")
 WHO = Identity(target_unit=UNIT, url="http://127.0.0.1:8080/who?a=b")
+TASK = TaskHttp(target_unit=UNIT, port=8080, path="/ping", body_contains="O")
 
 
 @pytest.mark.parametrize(
@@ -266,14 +275,17 @@ def test_a_question_is_put_to_the_port_of_the_task(
     assert (asked.name, asked.target_unit) == (question.name, UNIT)
 
 
-def test_only_ping_and_identity_are_about_a_task() -> None:
+def test_what_is_about_a_task_and_what_about_the_public_listener() -> None:
     """In the order of the config."""
     page = Http(name="page", target_unit=UNIT, url="http://127.0.0.1/")
     port = Tcp(name="port", target_unit=UNIT, address="127.0.0.1:80")
     unit = UnitActive(name="unit", target_unit=UNIT)
-    every: tuple[Question, ...] = (WHO, page, port, unit, PING)
-    asked = personal(map(proven, every), {})
-    assert [each.question.kind for each in asked] == ["identity", "traefik-ping"]
+    every: tuple[Question, ...] = (WHO, page, TASK, port, unit, PING)
+    safe = [proven(question) for question in every]
+    inside, outside = personal(safe, {8080: 1}), public(safe)
+    assert [each.question.kind for each in inside] == ["identity", "task", "traefik-ping"]
+    assert TASK in [each.question for each in inside]
+    assert [each.question for each in outside] == [WHO, page, port, unit, PING]
 
 
 SERVE = """
@@ -334,6 +346,27 @@ def test_each_task_is_asked_by_itself(gate: StackGate, start: Start) -> None:
     assert passed == {"ping@t1", "identity@t1", "ping@t2", "ping@t3"}
     assert "task t1 answers" in results["identity@t2"].reason
     assert "another deployment answers" in results["identity@t3"].reason
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        (TASK, Answer.PASS),
+        (evolve(TASK, body_contains="o"), Answer.FAIL),
+        (evolve(TASK, status=204), Answer.FAIL),
+        (evolve(TASK, headers={"X-Warm-Reconcile-Task": "t2"}), Answer.FAIL),
+        (evolve(TASK, port=8081), Answer.FAIL),
+    ],
+)
+def test_a_task_is_asked_for_a_page_where_nobody_else_is(
+    gate: StackGate, start: Start, question: TaskHttp, answer: Answer
+) -> None:
+    """It listens on a loopback of its own."""
+    tasks = [start("t1", says="t1")]
+    gate.ask_engine(record(), is_ours=True)
+    expected = Expected(DEPLOYMENT, frozenset({"t1"}))
+    ((result,),) = gate.ask_each(expected, tasks, (proven(question),), AMPLE)
+    assert (result.answer, result.probe) == (answer, "task@t1")
 
 
 def test_a_task_that_has_just_ended_fails_and_may_heal(gate: StackGate, start: Start) -> None:

@@ -30,6 +30,7 @@ LABEL: Final = "1.0.0+v3.7.15"
 
 WEB: Final = f"http://127.0.0.1{IDENTITY_PATH}"
 WEB_SECURE: Final = f"https://warm-reconcile.invalid{IDENTITY_PATH}"
+DEFAULT_TLS: Final = f"https://tls.warm-reconcile.invalid{IDENTITY_PATH}"
 PROVIDER: Final = "http://127.0.0.1/.warm-reconcile/provider"
 PING: Final = "http://127.0.0.1/ping"
 TASK_HEADER: Final = "X-Warm-Reconcile-Task"
@@ -143,7 +144,7 @@ class Host:
             capture_output=True,
         )
 
-    def configure(
+    def configure(  # noqa: PLR0913 - each is a part of the file
         self,
         *,
         source: str = "git",
@@ -152,6 +153,7 @@ class Host:
         preflight: float = 0.0,
         world: str = "",
         more: str = "",
+        probes: str = "",
     ) -> None:
         """Write the config. Its gate is short: what heals by waiting does so within seconds.
 
@@ -162,19 +164,21 @@ class Host:
             preflight: how long a new release may be tried in isolation.
             world: more lines for ``[world]``.
             more: more tables, such as probes.
+            probes: other ones than those for Traefik.
         """
         where = {
             "git": f'kind = "git"\nurl = "{self.checkout}"',
             "directory": f'kind = "directory"\npath = "{self.releases}"',
         }[source]
         secure = 'address = "127.0.0.1:443"\nverify_tls = false\n'
-        probes = "".join(
+        probes = probes or "".join(
             f'[[probes]]\nkind = "{kind}"\nname = "{name}"\nurl = "{url}"\n'
             f'target_unit = "{CALLER}"\n{extra}'
             for kind, name, url, extra in (
                 ("traefik-ping", "ping", PING, ""),
                 ("identity", "web", WEB, ""),
                 ("identity", "web-secure", WEB_SECURE, secure),
+                ("identity", "default-tls", DEFAULT_TLS, secure),
                 ("identity", "provider", PROVIDER, ""),
             )
         )

@@ -167,6 +167,20 @@ DYNAMIC: Final = (
         cold=True,
     ),
     Broken(
+        "its default TLS options name a cipher that there is not",
+        dynamic("tls: {options: {default: {cipherSuites: [NOSUCH]}}}\n"),
+        _says("default-tls", NO_ANSWER),
+        cold=True,
+    ),
+    Broken(
+        "its default TLS options name a client's authority that there is not",
+        dynamic(
+            "tls: {options: {default: {clientAuth: {caFiles: [/nosuch.pem],"
+            " clientAuthType: RequireAndVerifyClientCert}}}}\n"
+        ),
+        _says("default-tls", NO_ANSWER),
+    ),
+    Broken(
         "its dynamic config is no template", dynamic("# {{ nosuch }}"), _says("web", NO_IDENTITY)
     ),
     Broken(
@@ -343,17 +357,6 @@ def test_nothing_is_proven_by_a_broken_first_release(bare: Host, broken: Broken)
     assert_never_committed(bare, label)
     assert proven(bare) == []
     assert quarantined(bare) == {}
-
-
-@pytest.mark.slow
-@pytest.mark.xfail(reason="what the gate asks has TLS options of its own", strict=True)
-def test_default_tls_options_that_are_broken_are_found_out(keeper: Keeper) -> None:
-    """No site without options of its own could be reached by TLS."""
-    host, label = keeper.serve(), keeper.label(NEW)
-    broken = Broken("", dynamic("tls: {options: {default: {cipherSuites: [NOSUCH]}}}\n"), "")
-    ran = _run(host, broken, label, 0.0)
-    assert host.network.get("https://site.example.com/", address="127.0.0.1") is None
-    _assert_rolled_back(host, ran, label)
 
 
 @pytest.mark.slow

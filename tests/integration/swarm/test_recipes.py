@@ -6,13 +6,24 @@ from typing import Any
 import pytest
 
 from swarm.conftest import THERE
-from swarm.harness import NEW, OLD, PING, PROVIDER, RECIPE, UPSTREAM, WEB, WEB_SECURE, Host
+from swarm.harness import (
+    DEFAULT_TLS,
+    NEW,
+    OLD,
+    PING,
+    PROVIDER,
+    RECIPE,
+    UPSTREAM,
+    WEB,
+    WEB_SECURE,
+    Host,
+)
 from swarm.network import Network, Reply, wait_for
 
 pytestmark = pytest.mark.swarm
 
 TOKEN = "the-token-of-this-deployment"  # noqa: S105 - nothing is behind it
-ENTRANCES = (WEB, WEB_SECURE, PROVIDER)
+ENTRANCES = (WEB, WEB_SECURE, DEFAULT_TLS, PROVIDER)
 API = ("/api/version", "/api/rawdata", "/api/overview", "/api/http/routers", "/dashboard/", "/")
 BESIDE = (
     "/.warm-reconcile/identity/",
@@ -43,7 +54,7 @@ def test_the_task_tells_who_it_is_to_this_host_and_to_nobody_else(
     answers = [host.await_answer(url, TOKEN) for url in ENTRANCES]
 
     (task,) = host.tasks()
-    assert [(who.version, who.task) for who in answers] == [(version, task["ID"])] * 3
+    assert [(who.version, who.task) for who in answers] == [(version, task["ID"])] * len(ENTRANCES)
     for url in ENTRANCES:
         path = url[url.index("/.") :]
         assert [

@@ -1,0 +1,135 @@
+"""An app that can't be told who it is: each of its tasks is asked from inside its own network."""
+
+import re
+import socketserver
+import threading
+from pathlib import Path
+from typing import Final
+
+import pytest
+from traefik.harness import CALLER
+from typing_extensions import override
+
+from runner.reconcile.stackfile import RELEASE_LABEL
+from swarm.broken import Write
+from swarm.harness import NEW, OLD, Host, Ran
+from swarm.healthy import proven, quarantined
+
+pytestmark = [pytest.mark.swarm, pytest.mark.slow]
+
+PAGE: Final = Path(__file__).parent / "page"
+FIRST: Final = f"1.0.0+v{OLD}"
+NEXT: Final = f"1.1.0+v{NEW}"
+PORT: Final = 8080
+PROBE: Final = f"""
+[[probes]]
+kind = "task"
+target_unit = "{CALLER}"
+port = {PORT}
+body_contains = "welcome"
+"""
+COMMAND: Final = "exec busybox httpd -f -p 8080 -h /page"
+
+
+def _release(host: Host, label: str, *changes: tuple[str, str], page: str = "welcome") -> None:
+    host.release(
+        label, recipe=PAGE, edits={"compose.yml": changes}, files={"page.html": f"{page} {label}"}
+    )
+
+
+def _run(host: Host, *, preflight: float = 0.0) -> Ran:
+    host.configure(source="directory", window=4.0, deadline=15.0, preflight=preflight, probes=PROBE)
+    return host.run()
+
+
+def _command(text: str) -> Write:
+    return lambda host, label: _release(host, label, (COMMAND, text))
+
+
+def _page(text: str) -> Write:
+    return lambda host, label: _release(host, label, page=text)
+
+
+@pytest.mark.parametrize("preflight", [0.0, 20.0])
+def test_a_page_is_committed_and_updated(host: Host, preflight: float) -> None:
+    """Nothing is published, and nothing of ours is in it."""
+    for label in (FIRST, NEXT):
+        _release(host, label)
+        ran = _run(host, preflight=preflight)
+        assert (ran.code, ran.outcome, ran.serving) == (0, "committed", label), ran
+    (task,) = host.tasks()
+    assert "healthcheck" not in str(task["Spec"]["ContainerSpec"]).lower()
+    assert proven(host) == [NEXT, FIRST]
+    again = _run(host)
+    assert (again.code, again.outcome) == (0, "unchanged"), again
+    assert host.tasks()[0]["ID"] == task["ID"]
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        pytest.param(_command("exec sleep 1000"), "connection refused", id="never listens"),
+        pytest.param(_command("exit 3"), "ended with status 3", id="exits"),
+        pytest.param(_page("out of order"), "body", id="says something else"),
+        pytest.param(
+            _command("busybox httpd -f -p 8080 -h /page & sleep 3; kill -KILL $$!; sleep 1000"),
+            "connection refused",
+            id="stops listening and lives on",
+        ),
+    ],
+)
+def test_what_is_broken_is_rolled_back_although_the_old_one_answers(
+    host: Host, write: Write, reason: str
+) -> None:
+    """The order is start-first: the old task still serves while the new one is judged."""
+    _release(host, FIRST)
+    assert _run(host).outcome == "committed"
+    write(host, NEXT)
+    ran = _run(host)
+    assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", FIRST), ran
+    assert re.search(reason, ran.reason), ran.reason
+    assert host.spec()["Labels"][RELEASE_LABEL] == FIRST
+    assert proven(host) == [FIRST]
+    assert set(quarantined(host)) == {NEXT}
+
+
+def test_nobody_outside_can_answer_for_a_task(host: Host) -> None:
+    """A stranger on the host has the very port, and says what is expected."""
+
+    class Stranger(socketserver.StreamRequestHandler):
+        @override
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nwelcome")
+
+    with (
+        host.network.socket() as listener,
+        socketserver.ThreadingTCPServer(("", 0), Stranger, bind_and_activate=False) as server,
+    ):
+        server.socket.close()
+        listener.bind(("127.0.0.1", PORT))
+        server.socket = listener
+        server.server_activate()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        reply = host.network.get(f"http://127.0.0.1:{PORT}/")
+        assert reply is not None
+        assert reply.status == 200
+        _command("exec sleep 1000")(host, FIRST)
+        ran = _run(host)
+        server.shutdown()
+    assert (ran.code, ran.outcome, ran.serving) == (20, "stranded", None), ran
+    assert "connection refused" in ran.reason
+    assert proven(host) == []
+
+
+def test_what_shares_the_network_of_the_host_is_refused(host: Host) -> None:
+    """There, anybody could answer for a task."""
+    _release(
+        host,
+        FIRST,
+        ("    networks: [proxy]\n", "    networks: [hostnet]\n"),
+        ("networks:\n  proxy:\n", "networks:\n  hostnet:\n    name: host\n"),
+    )
+    ran = _run(host)
+    assert (ran.code, ran.outcome) == (20, "stranded"), ran
+    assert "on the host's own network" in ran.reason
