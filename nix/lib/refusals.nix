@@ -31,6 +31,7 @@ let
   host = import ./host.nix systemd;
   units = import ./implied.nix host.units;
   inherit (host) aliases;
+  lower = import ./lower.nix;
   budget = import ./budget.nix;
   write = import ./numbers.nix;
   inherit (import ./config.nix) misplaced unwritable;
@@ -82,7 +83,7 @@ let
   host_name =
     url:
     let
-      parts = match "https?://([^/?#@]*@)?([^]:/?#[]+)(:[0-9]*)?([/?#].*)?" url;
+      parts = match "https?://([^/?#@]*@)?([^]:/?#[]*[^].:/?#[])[.]?(:[0-9]*)?([/?#].*)?" (lower url);
       name = elemAt parts 1;
     in
     if parts == null || match "[0-9.]+" name != null then null else name;

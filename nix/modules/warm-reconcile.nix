@@ -151,7 +151,7 @@ let
       it may have secrets, and may be readable by root alone. Never in the Nix store.
     '' "/run/secrets/traefik.env";
     service = nullable types.str "The service of the recipe that the gate is about. Default: `app`." "web";
-    overlay = nullable types.path "A directory with `compose.gate.yml`. Default: the one for Traefik." "/etc/overlays/web";
+    overlay = nullable types.path "A directory with `compose.gate.yml`. Default: for a gate with an `identity`, the one for Traefik." "/etc/overlays/web";
     socket = nullable types.path "Where the Docker engine listens. Default: `/run/docker.sock`." "/run/docker.sock";
     require = nullable (types.enum [
       "all"

@@ -1,7 +1,7 @@
 # Evaluates modules of a host: its units as text, its files in /etc, who starts what, and what the
 # configuration is refused for. With NixOS where there is a checkout, else with the stand-in.
 #
-#   import ./evaluate.nix { modules = [ … ]; nixpkgs = { lib = "/…/nixpkgs.lib"; tree = "/…/nixpkgs"; }; }
+#   import ./. { modules = [ … ]; nixpkgs = { lib = "/…/nixpkgs.lib"; tree = "/…/nixpkgs"; }; }
 {
   modules,
   nixpkgs ? null,
@@ -18,8 +18,8 @@ let
     mapAttrs
     ;
 
-  lib = if nixpkgs == null then import ./standin/lib.nix else import "${nixpkgs.lib}/lib";
-  nixos = if nixpkgs == null then ./standin/nixos.nix else import ./nixos.nix { inherit (nixpkgs) tree; };
+  lib = if nixpkgs == null then import ./standin-lib.nix else import "${nixpkgs.lib}/lib";
+  nixos = if nixpkgs == null then ./standin-nixos.nix else import ./nixos.nix { inherit (nixpkgs) tree; };
 
   # A package that is nowhere built: in the golden units all are where Debian has them.
   at = outPath: {
@@ -74,6 +74,6 @@ in
   etc = mapAttrs (_: file: if file.text != null then file.text else file.source.json) config.environment.etc;
   wants = installed "wantedBy";
   requires = installed "requiredBy";
-  aliases = (import ../../../nix/lib/host.nix config.systemd).aliases;
+  aliases = (import ../lib/host.nix config.systemd).aliases;
   refused = map (it: it.message) (filter (it: !it.assertion) config.assertions);
 }

@@ -195,6 +195,7 @@ let
       }
       // {
         inner = type;
+        step = ".*";
       };
     attrsOf =
       type:
@@ -206,6 +207,7 @@ let
       // {
         is_deep = true;
         inner = type;
+        step = ".NAME";
       };
     submodule = module: {
       _type = "option-type";
