@@ -158,6 +158,7 @@ in
 {
   options = {
     assertions = option (types.listOf types.raw) [ ];
+    environment.systemPackages = option (types.listOf types.package) [ ];
     environment.etc = option (types.attrsOf (
       types.submodule {
         options = {

@@ -141,14 +141,9 @@ let
 
   # How long it takes ------------------------------------------------------------------------------
 
-  # Of systemd's, and of what the unit itself may have been given elsewhere, too.
-  limit_of =
-    unit: otherwise:
-    let
-      services = systemd.services or { };
-      key = head (match "(.*)[.]service" unit);
-    in
-    (services.${key}.serviceConfig or { }).TimeoutStartSec or otherwise;
+  # As the whole configuration has it: others may have added to the unit.
+  service_of =
+    unit: (systemd.services or { }).${head (match "(.*)[.]service" unit)}.serviceConfig or { };
 
   too_long =
     {
@@ -159,7 +154,7 @@ let
       explained,
     }:
     let
-      limit = limit_of unit timeout;
+      limit = (service_of unit).TimeoutStartSec or timeout;
     in
     if !(builtins.isInt limit || builtins.isFloat limit) || limit != timeout then
       [
@@ -171,6 +166,26 @@ let
       ]
     else
       [ ];
+
+  # Another command of the unit would have its own time (TimeoutStartSec= is per command), and a gate
+  # of its own, for all that anybody can prove.
+  others_commands =
+    place: unit:
+    let
+      service = service_of unit;
+      found =
+        filter (name: service ? ${name}) [
+          "ExecCondition"
+          "ExecStartPre"
+          "ExecStartPost"
+        ]
+        ++ (if builtins.isList (service.ExecStart or "") then [ "ExecStart" ] else [ ]);
+    in
+    map (
+      name:
+      "${place}: ${unit} has commands of somebody else (${name}=): what they wait for can't be proven."
+      + " Give them a unit of their own"
+    ) found;
 
   # What runner/reconcile/assertion.py leaves beside the gate. Seconds.
   margin = 30;
@@ -190,6 +205,7 @@ let
       deploys = true;
     }
     ++ routed place config
+    ++ others_commands place config.caller
     ++ too_long {
       inherit place;
       inherit (spent) worst explained;
@@ -232,6 +248,7 @@ let
       inherit (config) caller probes;
       deploys = false;
     }
+    ++ others_commands place config.caller
     ++ too_long {
       inherit place worst;
       unit = config.caller;

@@ -377,6 +377,8 @@ in
       sweep = if cfg.sweep.enable then { unit = "nightly-sweep.service"; } else null;
     }));
 
+    environment.systemPackages = [ cfg.package ];
+
     environment.etc =
       named (name: app: {
         name = "warm-reconcile/${name}.json";

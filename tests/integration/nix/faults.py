@@ -123,6 +123,15 @@ FAULTS: Final = (
         why="unit files don't say who serves a name; a run asks Traefik's own table",
     ),
     Fault(
+        "the old gate as a command of its own in the proxy's unit",
+        f"""
+        systemd.services.deploy-proxy.serviceConfig.ExecStartPost =
+          "/bin/sh -c 'until curl --fail {URL}; do sleep 1; done'";""",
+        words=f"{PROXY} has commands of somebody else (ExecStartPost=)",
+        check=ExitCode.OK,
+        why="what a command waits for is in no unit file",
+    ),
+    Fault(
         "a budget over 900 s",
         "services.warm-reconcile.apps.traefik.gate.deadline = lib.mkForce 240;",
         words=f"{PROXY} may take 900 s to start (TimeoutStartSec=), the longest run takes "
