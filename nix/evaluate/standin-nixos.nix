@@ -79,7 +79,10 @@ let
     values:
     concatStringsSep "" (
       concatMap (
-        name: map (value: "${name}=${text value}\n") (if isList values.${name} then values.${name} else [ values.${name} ])
+        name:
+        map (value: "${name}=${text value}\n") (
+          if isList values.${name} then values.${name} else [ values.${name} ]
+        )
       ) (attrNames values)
     );
 
@@ -141,7 +144,9 @@ let
     render unit (
       "[Service]\n"
       + concatStringsSep "" (
-        map (name: "Environment=${builtins.toJSON "${name}=${environment.${name}}"}\n") (attrNames environment)
+        map (name: "Environment=${builtins.toJSON "${name}=${environment.${name}}"}\n") (
+          attrNames environment
+        )
       )
       + lines unit.serviceConfig
     );

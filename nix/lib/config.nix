@@ -73,8 +73,10 @@ rec {
   # What is said although its kind has no use for it, in the options' spelling.
   misplaced =
     what: options:
-    filter (name: options.${name} != null && !(elem name ([ "kind" ] ++ allowed.${what}.${options.kind})))
-      (attrNames options);
+    let
+      meant = [ "kind" ] ++ allowed.${what}.${options.kind};
+    in
+    filter (name: options.${name} != null && !(elem name meant)) (attrNames options);
 
   # Of which file an app's variables come: of abra's own .env, of a credential, or of the options.
   env_file =
@@ -116,7 +118,9 @@ rec {
   # Lines of NAME='value', as an env file of abra has them. In single quotes nothing is expanded.
   env_text =
     variables:
-    builtins.concatStringsSep "" (map (name: "${name}='${variables.${name}}'\n") (attrNames variables));
+    builtins.concatStringsSep "" (
+      map (name: "${name}='${variables.${name}}'\n") (attrNames variables)
+    );
   unwritable =
     variables:
     filter (

@@ -158,11 +158,17 @@ let
     in
     if !(builtins.isInt limit || builtins.isFloat limit) || limit != timeout then
       [
-        "${place}: ${unit} has TimeoutStartSec=${toString limit}, not timeoutStart = ${write timeout}: set it there"
+        (
+          "${place}: ${unit} has TimeoutStartSec=${toString limit},"
+          + " not timeoutStart = ${write timeout}: set it there"
+        )
       ]
     else if worst >= limit then
       [
-        "${place}: ${unit} may take ${write limit} s to start (TimeoutStartSec=), the longest run takes ${explained}"
+        (
+          "${place}: ${unit} may take ${write limit} s to start (TimeoutStartSec=),"
+          + " the longest run takes ${explained}"
+        )
       ]
     else
       [ ];
@@ -227,7 +233,9 @@ let
         [ ]
     )
     ++ map (
-      variable: "${place}: world.variables.${variable} can't be written: no quote, line break or backslash"
+      variable:
+      "${place}: world.variables.${variable} can't be written:"
+      + " no quote, line break or backslash"
     ) (unwritable options.world.variables);
 
   meaningless =

@@ -5,11 +5,10 @@ Each is the control plane with one mistake, written as an operator would make it
 
 import contextlib
 import io
-import json
 from pathlib import Path
 from typing import Final
 
-from attrs import field, frozen
+from attrs import frozen
 
 from nix.evaluation import HOST, Host, evaluate_hosts
 from runner.console.cli import main
@@ -53,7 +52,7 @@ class Fault:
     """What Nix says of it, where there is no chain to tell."""
     check: ExitCode = ExitCode.ORDERING_REFUSED
     """How ``warm-reconcile check --units`` ends; OK is what it can't see, and ``why`` says why."""
-    why: str = field(default="")
+    why: str = ""
 
 
 FAULTS: Final = (
@@ -210,13 +209,3 @@ def tabulate(found: dict[str, Found]) -> str:
 
 def _end(code: ExitCode, why: str) -> str:
     return f"refused, exit {int(code)}" if code else f"not seen: {why}"
-
-
-def as_json(found: dict[str, Found]) -> str:
-    """Write the same for a program."""
-    return json.dumps(
-        {
-            name: {"nix": it.nix, "check": it.check, "exit": int(it.code)}
-            for name, it in found.items()
-        }
-    )
