@@ -94,6 +94,8 @@ let
         name:
         if unit.${name} == [ ] then
           [ ]
+        else if unit.unitConfig ? ${directives.${name}} then
+          throw "The option `systemd.….unitConfig.${directives.${name}}' has conflicting definition values."
         else
           [
             {
