@@ -5,7 +5,7 @@ UV := .bootstrap/bin/uv
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
 
-.PHONY: run test test-all coverage bench bench-swarm docs lock clean
+.PHONY: run test test-all coverage bench bench-swarm docs golden lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
@@ -30,6 +30,9 @@ bench-swarm: .venv/.ready
 
 docs: .venv/.ready
 	.venv/bin/python docs/generate.py
+
+golden: .venv/.ready
+	PYTHONPATH=tests/integration .venv/bin/python -m nix.generate
 
 lock: $(UV)
 	$(UV) lock --python $(PYTHON)
