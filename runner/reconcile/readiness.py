@@ -1,5 +1,6 @@
 """What a swarm must have before a stack is written to it, and what its tasks must be told of it."""
 
+import time
 from typing import Final
 
 from runner.reconcile.compose import (
@@ -9,6 +10,7 @@ from runner.reconcile.compose import (
     external_secrets,
     host_ports,
 )
+from runner.reconcile.docker import Docker, RefusedError
 from runner.reconcile.engine import Engine
 from runner.reconcile.errors import DeployError, NotPreparedError
 from runner.reconcile.stackfile import ASK_FROM_INSIDE
@@ -16,6 +18,17 @@ from runner.reconcile.tasks import Json, part
 
 GATEWAY: Final = "docker_gwbridge"
 """The bridge between tasks and their host: a local client is seen as its gateway."""
+GATEWAY_PATIENCE: Final = 5.0
+"""Seconds that a young swarm may take to make it: `swarm init` returns before."""
+GATEWAY_OPTIONS: Final = (
+    f"com.docker.network.bridge.name={GATEWAY}",
+    "com.docker.network.bridge.enable_icc=false",
+    "com.docker.network.bridge.enable_ip_masquerade=true",
+)
+"""Those that the engine itself makes it with."""
+CREATE_TIMEOUT: Final = 10.0
+"""Seconds."""
+PAUSE: Final = 0.1
 INGRESS: Final = "ingress"
 """The network of the routing mesh: through it every client is seen as one of its addresses."""
 CREATE: Final = {
@@ -62,6 +75,32 @@ def require_nodes(engine: Engine, document: Document) -> None:
                 f" but there is only {nodes} node{'s' if nodes > 1 else ''}",
                 hint="publish in mode ingress, or set deploy.mode: global",
             )
+
+
+def require_gateway(engine: Engine, docker: Docker) -> None:
+    """Make sure that the address is known by which tasks see their host.
+
+    The engine makes the bridge soon after a swarm begins, at the latest for its first task. A task
+    that was started before could not be told who may ask it, and would answer nobody.
+
+    Raises:
+        NotPreparedError: it can't be made.
+        EngineUnreachableError: the engine can't be asked.
+    """
+    deadline = time.monotonic() + GATEWAY_PATIENCE
+    while not _pools(engine.network(GATEWAY)):
+        if time.monotonic() < deadline:
+            time.sleep(PAUSE)
+            continue
+        options = [f"--opt={option}" for option in GATEWAY_OPTIONS]
+        try:
+            docker.run(
+                *("network", "create", "--driver=bridge", *options, GATEWAY),
+                timeout=CREATE_TIMEOUT,
+            )
+        except RefusedError as error:
+            if not _pools(engine.network(GATEWAY)):  # else the engine was faster
+                raise NotPreparedError(f"the network {GATEWAY}: {error.message}") from error
 
 
 def name_askers(engine: Engine, service: Document) -> str:
