@@ -1,7 +1,8 @@
 """Boot what a set of claims needs, judge them, print a line each, and write the report.
 
-``python -m lab boot`` is M1; ``--claim KEY`` checks one alone. What it takes: root, systemd with
-its nspawn, Docker's engine; see ``supplies.py``.
+``python -m lab boot`` is M1, ``python -m lab server`` what nspawn can show of M2; ``--claim KEY``
+checks one alone. What it takes: root, systemd with its nspawn, Docker's engine; see
+``supplies.py``.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Final
 
 from attrs import frozen
 
-from lab import boots, claims, report, supplies
+from lab import boots, claims, report, server, server_claims, supplies
 from lab.boots import Play
 from lab.judging import Claim, Verdict, judge
 from lab.machine import ProofError
@@ -47,6 +49,12 @@ SUITES: Final = {
         "proof",
         (*claims.M1, claims.SHIPPED),
         boots.PLAYS,
+    ),
+    "server": Suite(
+        "The running server",
+        "proof-server",
+        (*server_claims.SERVER, claims.SHIPPED),
+        server.PLAYS,
     ),
 }
 
@@ -85,7 +93,7 @@ class Proof:
             if error is None:
                 self.records[name] = played.result()
             else:
-                self.broken[name] = f"{type(error).__name__}: {error}"
+                self.broken[name] = _tell(error)
             through = self.records.keys() | self.broken.keys()
             for claim in self._chosen:
                 if claim.boots and claim.key not in self.verdicts and through >= set(claim.boots):
@@ -98,6 +106,13 @@ class Proof:
         for check in verdict.checks:
             if not check.holds:
                 say(f"      {'':22} {check.what}: {check.seen}")
+
+
+def _tell(error: BaseException) -> str:
+    """Say what went wrong, and where."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}, line {frame.lineno}"
+    return f"{type(error).__name__}: {error or frame.line} ({where})"
 
 
 def say(line: str) -> None:

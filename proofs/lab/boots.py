@@ -113,7 +113,8 @@ def _try_the_guard(on: Stage) -> None:
         "the tool, asked to use that gate now",
         *(tool, "run", "--config", OLD_CONFIG, TRAEFIK),
     )
-    on.record.facts["untouched"] = on.services() == before
+    changed = before.items() ^ on.services().items()
+    on.record.facts["changed"] = sorted(name for name, _ in changed)
 
 
 def old_free(supplies: Supplies, scratch: Path) -> Record:
@@ -237,6 +238,7 @@ def rolled_back(name: str, supplies: Supplies, scratch: Path) -> Record:
     title = "a last-good that serves, and broken releases after it"
     with stage(name, title, setup, supplies, scratch) as on:
         on.await_boot()
+        on.require_active(PROXY)
         for number, fault in enumerate(AFTER[name]):
             label = on.disk.offer_traefik(f"1.{number + 1}.0+v{NEW}", fault.edits)
             on.run_job()
@@ -260,6 +262,7 @@ def warm(supplies: Supplies, scratch: Path) -> Record:
     title = "Docker's state kept: the old gate on a disk that the new one has left"
     with stage("warm", title, setup, supplies, scratch) as on:
         on.await_boot()
+        on.require_active(PROXY)
         on.disk.set_gate("old")
         on.disk.drop_in(PROXY, SHORTER)
         on.reboot()
