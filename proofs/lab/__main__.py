@@ -112,7 +112,7 @@ def _tell(error: BaseException) -> str:
     """Say what went wrong, and where."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(frame.filename).name}, line {frame.lineno}"
-    return f"{type(error).__name__}: {error or frame.line} ({where})"
+    return f"{type(error).__name__}: {str(error) or frame.line} ({where})"
 
 
 def say(line: str) -> None:
