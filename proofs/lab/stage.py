@@ -21,7 +21,7 @@ PAGE: Final = f"https://{DOMAIN}/"
 PING: Final = "http://127.0.0.1/ping"
 BOOT_LIMIT: Final = 240.0
 """Seconds for all that a boot starts."""
-EXCERPT: Final = 60
+EXCERPT: Final = 40
 """Lines of the journal that a report shows."""
 STATE: Final = Path("var/lib/warm-reconcile")
 
@@ -217,7 +217,14 @@ def _versions(machine: Machine) -> dict[str, str]:
 def _excerpt(machine: Machine, units: tuple[str, ...]) -> str:
     """Cut out what the units and systemd said of them in the first boot."""
     chosen = [f"--unit={unit}" for unit in units]
-    order = ("journalctl", "--boot=1", "--output=short-monotonic", "--no-hostname", *chosen)
+    order = (
+        "journalctl",
+        "--boot=1",
+        "--output=short-monotonic",
+        "--no-hostname",
+        "--quiet",
+        *chosen,
+    )
     lines = machine.run(*order).check().splitlines()
     if len(lines) > EXCERPT:
         half = EXCERPT // 2
