@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from lab.boots import AFTER, DEPLOYED_HERE, LIMIT, every_unit
@@ -290,11 +290,14 @@ M1: Final = (
         _consumers,
     ),
 )
-SHIPPED: Final = Claim(
-    "units",
-    "In every boot the units are byte for byte those that nix/modules render, but for the missing"
-    " edge where it is the point.",
-    (),
-    _shipped,
-)
-"""About whichever machines were booted."""
+
+
+def shipped(boots: Iterable[str]) -> Claim:
+    """Make the claim about the units of all these machines."""
+    return Claim(
+        "units",
+        "In every boot the units are byte for byte those that nix/modules render, but for the"
+        " missing edge where it is the point.",
+        tuple(boots),
+        _shipped,
+    )

@@ -61,7 +61,7 @@ def compose(
             [
                 (
                     "PASS" if v.holds else "**FAIL**",
-                    f"{v.claim.sentence} ({', '.join(v.claim.boots) or 'all machines'})",
+                    f"{v.claim.sentence} ({_machines(v, records)})",
                     f"`make {target} CLAIM={v.claim.key}`",
                 )
                 for v in verdicts
@@ -77,6 +77,11 @@ def compose(
     for record in records.values():
         blocks += _machine(record)
     return blocks + _appendix(records)
+
+
+def _machines(verdict: Verdict, records: Mapping[str, Record]) -> str:
+    of_all = len(records) > 1 and set(verdict.claim.boots) == set(records)
+    return "all machines" if of_all else ", ".join(verdict.claim.boots)
 
 
 def save(place: Path, name: str, blocks: Sequence[Block]) -> None:

@@ -118,7 +118,12 @@ class Stage:
     # Noting --------------------------------------------------------------------------------------
 
     def note_units(self, later: str = "") -> dict[str, UnitState]:
-        names = (*self.disk.hashes, "docker.service", "proof-swarm.service", "multi-user.target")
+        names = (
+            *self.disk.setup.units,
+            "docker.service",
+            "proof-swarm.service",
+            "multi-user.target",
+        )
         found = unit_states(self.machine, *dict.fromkeys((PROXY, DASHBOARD, *names)))
         if later:
             self.record.later[later] = found
@@ -185,7 +190,6 @@ def stage(
     began = time.monotonic()
     with fresh_root(scratch / name, INTERPRETER) as root:
         disk = Disk(root, supplies, setup)
-        record.hashes = disk.hashes
         record.differs = disk.differs
         machine = Nspawn(f"proof-{name}", root, scratch / f"{name}.console")
         try:
@@ -193,7 +197,8 @@ def stage(
             on = Stage(machine, disk, record)
             yield on
             record.versions = _versions(machine)
-            record.journal = _excerpt(machine, tuple(disk.hashes))
+            record.journal = _excerpt(machine, setup.units)
+            record.hashes = disk.hashes()
         finally:
             machine.cut_power()
             record.seconds = time.monotonic() - began
