@@ -19,7 +19,7 @@ from runner.reconcile.tasks import Json, part
 GATEWAY: Final = "docker_gwbridge"
 """The bridge between tasks and their host: a local client is seen as its gateway."""
 GATEWAY_PATIENCE: Final = 5.0
-"""Seconds that a young swarm may take to make it: `swarm init` returns before."""
+"""Seconds that a young swarm may take to make it: 0.3 to 0.6 after `swarm init` has returned."""
 GATEWAY_OPTIONS: Final = (
     f"com.docker.network.bridge.name={GATEWAY}",
     "com.docker.network.bridge.enable_icc=false",
