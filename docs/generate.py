@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import attrs
 
 from runner.console.report import EXIT
+from runner.reconcile.assertion import AssertionConfig
 from runner.reconcile.config import AppConfig
 from runner.reconcile.errors import ExitCode
 from runner.reconcile.machine import FINAL, TABLE, State
@@ -27,6 +28,7 @@ MEANS: dict[ExitCode, str] = {
     ExitCode.ROLLED_BACK: "A proven release is serving; the wanted one failed.",
     ExitCode.STRANDED: "No proven release is left that passes its gate now.",
     ExitCode.UNDECIDED: "The engine is out of reach or the gate could not ask. Nothing committed.",
+    ExitCode.UNHEALTHY: "`converge`: not converged. `sweep`: last-good isn't live and healthy.",
     ExitCode.USAGE: "Wrong command line, or unknown app.",
     ExitCode.INTERNAL: "A defect of this program; it comes with a traceback.",
     ExitCode.STATE: "The state directory or the journal is refused, or can't be written.",
@@ -81,7 +83,8 @@ def exit_codes() -> str:
 Below 20, a proven release is serving; from 64 on, the codes are those of `sysexits.h`, and the run
 did not begin (but 70 is a defect, and 74 may also come later: when the journal can't be written,
 nothing more is done, and the next run takes it up). In a unit, `SuccessExitStatus=12` lets a boot
-go on after a rollback.
+go on after a rollback. Where a command is about several apps (`check`, `sweep`), its code is the
+largest of theirs; an app that `sweep` finds locked by a run counts as 0.
 
 | code | name | meaning |
 |---|---|---|
@@ -92,6 +95,7 @@ go on after a rollback.
 def configuration() -> str:
     """Write docs/configuration.md."""
     tables = "\n".join(_table(AppConfig, "(top level)"))
+    assertion = "\n".join(_table(AssertionConfig, "(top level) of an assertion", deep=False))
     return f"""\
 # Configuration
 
@@ -100,10 +104,16 @@ One file an app, `APP.toml` or `APP.json`, in `/etc/warm-reconcile`, in `$WARM_R
 or where `--config-dir` says. All mistakes are reported at once; an unknown key is a mistake.
 `examples/traefik.toml` is one that works.
 
-{tables}"""
+{tables}
+# Assertions
+
+One file an assertion, `assertions/NAME.toml` or `assertions/NAME.json` below the same directory;
+`warm-reconcile converge NAME` asks it. The tables of its probes and of its gate are those above.
+
+{assertion}"""
 
 
-def _table(cls: type, title: str) -> list[str]:
+def _table(cls: type, title: str, *, deep: bool = True) -> list[str]:
     hints = typing.get_type_hints(cls, include_extras=True)
     lines = [f"## {title}", "", inspect.cleandoc(cls.__doc__ or ""), ""]
     lines += ["| key | expected | default | meaning |", "|---|---|---|---|"]
@@ -118,7 +128,7 @@ def _table(cls: type, title: str) -> list[str]:
             kind = getattr(attrs.fields_dict(inner).get("kind"), "default", None)
             suffix = f', `kind = "{kind}"`' if kind else ""
             below += _table(inner, f"`{attribute.name}`{suffix}")
-    return [*lines, "", *below]
+    return [*lines, "", *(below if deep else ())]
 
 
 def _meanings(cls: type) -> dict[str, str]:

@@ -25,6 +25,7 @@ exit codes:
   12  rolled back: a proven release is serving, the latest is not
   20  stranded: no release that passed its gate is serving
   21  undecided: the engine is out of reach, the next run takes it up
+  22  converge: it does not hold; sweep: last-good is not live and healthy
   64  wrong command line           75  another run holds the app
   70  a defect of this program     77  refused: a probe would wait for its caller
   74  state or journal refused     78  bad config
@@ -45,6 +46,11 @@ def add_app_arguments(parser: argparse.ArgumentParser, *, any_app: bool = False)
         parser.add_argument("app", nargs="?", help="the app, such as traefik (default: all)")
     else:
         parser.add_argument("app", help="the app, such as traefik")
+    add_config_arguments(parser)
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare where configs are, and in which form a command answers."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="its config, TOML or JSON")
     parser.add_argument(
         "--config-dir",

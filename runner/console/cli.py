@@ -1,4 +1,4 @@
-"""The console script: what an operator types. ``run`` writes; every other command only reads."""
+"""The console script: what an operator types. Only ``run`` deploys."""
 
 import argparse
 import sys
@@ -13,12 +13,15 @@ from runner.console.arguments import (
     EXIT_CODES,
     Parser,
     add_app_arguments,
+    add_config_arguments,
     add_run_arguments,
     answer,
     guarded,
     positive,
 )
+from runner.console.converge import converge
 from runner.console.survey import survey
+from runner.console.sweep import sweep
 from runner.reconcile.errors import ExitCode
 from runner.reconcile.history import open_history
 from runner.reconcile.journal import open_journal
@@ -101,17 +104,21 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=version("warm-reconcile"))
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def add(name: str, function: _Command, *, any_app: bool = False) -> argparse.ArgumentParser:
+    def declare(name: str, function: _Command) -> argparse.ArgumentParser:
         sentence = (function.__doc__ or "").partition("\n")[0]
         command = commands.add_parser(
             name,
             help=sentence[0].lower() + sentence[1:].rstrip("."),
             description=sentence,
-            epilog=EXIT_CODES if name == "run" else None,
+            epilog=EXIT_CODES if name in {"run", "converge", "sweep"} else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        add_app_arguments(command, any_app=any_app)
         command.set_defaults(function=function)
+        return command
+
+    def add(name: str, function: _Command, *, any_app: bool = False) -> argparse.ArgumentParser:
+        command = declare(name, function)
+        add_app_arguments(command, any_app=any_app)
         return command
 
     add_run_arguments(add("run", run_command))
@@ -147,6 +154,10 @@ def make_parser() -> Parser:
     add("forget-quarantine", forget_quarantine).add_argument(
         "--label", help="only this release (default: all)"
     )
+    asserting = declare("converge", converge)
+    asserting.add_argument("name", help="the assertion, such as dashboard")
+    add_config_arguments(asserting)
+    add("sweep", sweep, any_app=True)
     return parser
 
 

@@ -1,24 +1,23 @@
 """``check`` and ``graph``: what an operator, or a CI, asks of gates before anything runs."""
 
 import argparse
-import functools
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 
 from runner.console.arguments import answer
 from runner.console.drawing import picture
-from runner.reconcile import budget
+from runner.console.subjects import Subject, find_subjects, of_app
+from runner.reconcile import guard
 from runner.reconcile.commands import run
-from runner.reconcile.config import SUFFIXES
-from runner.reconcile.errors import ExitCode, OrderingError, UsageError
-from runner.reconcile.ordering import UnitGraph, prove, target_of
+from runner.reconcile.errors import ConfigError, ExitCode, OrderingError, UsageError
+from runner.reconcile.ordering import UnitGraph, prove
 from runner.reconcile.questions import Question
-from runner.reconcile.unitgraph import load_units, prove_live, read_live
-from runner.warm_reconcile import App, find_app
+from runner.reconcile.unitgraph import ask_start_timeout, load_units, prove_live, read_live
+from runner.warm_reconcile import find_app
 
 DRAW_TIMEOUT: Final = 30.0
 """Seconds for Graphviz."""
@@ -26,28 +25,64 @@ DRAW_TIMEOUT: Final = 30.0
 
 @frozen
 class Judged:
-    """One probe of one app, and why it is refused; empty if it is safe."""
+    """One probe, and why it is refused; empty if it is safe."""
 
     probe: str
     target_unit: str
     refused: str
 
 
+@frozen
+class Checked:
+    """One gate or assertion, and what is wrong with it."""
+
+    subject: Subject
+    limit: float | None
+    """Seconds that systemd gives its caller; None if nothing ends it, or nobody knows."""
+    too_long: str
+    """Why it doesn't fit; empty if it does."""
+    probes: tuple[Judged, ...]
+
+    @property
+    def code(self) -> ExitCode:
+        if self.too_long:
+            return ExitCode.CONFIG
+        is_refused = any(judged.refused for judged in self.probes)
+        return ExitCode.ORDERING_REFUSED if is_refused else ExitCode.OK
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "caller": self.subject.caller,
+            "longest": self.subject.longest,
+            "limit": self.limit,
+            "refused": self.too_long,
+            "probes": [
+                {"probe": j.probe, "target_unit": j.target_unit, "refused": j.refused}
+                for j in self.probes
+            ],
+        }
+
+    def to_lines(self) -> list[str]:
+        subject = self.subject
+        lines = [
+            f"{subject.name}: run by {subject.caller}; the longest run takes {subject.longest:g} s"
+        ]
+        if self.too_long:
+            lines.append(f"  REFUSED  {self.too_long}")
+        for judged in self.probes:
+            mark = "REFUSED" if judged.refused else "ok"
+            lines.append(f"  {mark:<8} {judged.probe:<16} {judged.refused or judged.target_unit}")
+        return lines
+
+
 def check(arguments: argparse.Namespace) -> int:
     """Check configs, and prove that no gate waits for its caller; touch nothing."""
-    apps = _find_apps(arguments)
-    graph = _load(arguments.units, apps) if arguments.units else None
-    judged = {app.name: [_judge(app, q, graph) for q in app.config.probes] for app in apps}
-    text = "\n".join(line for app in apps for line in _tell(app, judged[app.name]))
-    data = {
-        name: [
-            {"probe": j.probe, "target_unit": j.target_unit, "refused": j.refused} for j in found
-        ]
-        for name, found in judged.items()
-    }
-    answer(data, text, as_json=arguments.json)
-    is_refused = any(j.refused for found in judged.values() for j in found)
-    return ExitCode.ORDERING_REFUSED if is_refused else ExitCode.OK
+    subjects = find_subjects(arguments.app, file=arguments.config, config_dir=arguments.config_dir)
+    graph = _load(arguments.units, subjects) if arguments.units else None
+    checked = [_check(subject, graph) for subject in subjects]
+    text = "\n".join(line for each in checked for line in each.to_lines())
+    answer({each.subject.name: each.to_data() for each in checked}, text, as_json=arguments.json)
+    return max(each.code for each in checked)
 
 
 def graph(arguments: argparse.Namespace) -> int:
@@ -55,7 +90,7 @@ def graph(arguments: argparse.Namespace) -> int:
     app = find_app(arguments.app, config=arguments.config, config_dir=arguments.config_dir)
     caller, questions = app.config.caller, app.config.probes
     units = (
-        _load(arguments.units, [app])
+        _load(arguments.units, [of_app(app)])
         if arguments.units
         else read_live([caller, *(question.target_unit for question in questions)])
     )
@@ -70,42 +105,32 @@ def graph(arguments: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _find_apps(arguments: argparse.Namespace) -> list[App]:
-    """Find the app that was named, or else every one that has a config."""
-    find = functools.partial(find_app, config_dir=arguments.config_dir)
-    if arguments.app is not None:
-        return [find(arguments.app, config=arguments.config)]
-    directory: Path = arguments.config_dir
-    names = sorted(path.stem for path in directory.glob("*") if path.suffix in SUFFIXES)
-    if not names:
-        raise UsageError(f"no config in {directory}", hint="name an app, or give --config-dir")
-    return [find(name, config=None) for name in names]
+def _load(directory: Path, subjects: list[Subject]) -> UnitGraph:
+    asked = {q.target_unit for subject in subjects for q in subject.probes}
+    return load_units(directory, also=sorted(asked | {subject.caller for subject in subjects}))
 
 
-def _load(directory: Path, apps: list[App]) -> UnitGraph:
-    asked = {q.target_unit for app in apps for q in app.config.probes}
-    return load_units(directory, also=sorted(asked | {app.config.caller for app in apps}))
+def _check(subject: Subject, units: UnitGraph | None) -> Checked:
+    limit = ask_start_timeout(subject.caller) if units is None else None
+    too_long = ""
+    try:
+        guard.fit(subject.caller, subject.longest, subject.explained, limit)
+    except ConfigError as error:
+        too_long = error.message
+    probes = tuple(_judge(subject, question, units) for question in subject.probes)
+    return Checked(subject, limit, too_long, probes)
 
 
-def _judge(app: App, question: Question, units: UnitGraph | None) -> Judged:
+def _judge(subject: Subject, question: Question, units: UnitGraph | None) -> Judged:
+    target = subject.target(question)
     try:
         if units is None:
-            prove_live(app.config.caller, target_of(question))
+            prove_live(subject.caller, target)
         else:
-            prove(units, app.config.caller, target_of(question))
+            prove(units, subject.caller, target)
     except OrderingError as error:
         return Judged(question.name, question.target_unit, error.message)
     return Judged(question.name, question.target_unit, "")
-
-
-def _tell(app: App, judged: list[Judged]) -> list[str]:
-    config = app.config
-    worst = budget.worst_case(config.budget, config.gate, config.fallback_depth)
-    lines = [f"{app.name}: run by {config.caller}; the longest run takes {worst:g} s"]
-    for found in judged:
-        mark = "REFUSED" if found.refused else "ok"
-        lines.append(f"  {mark:<8} {found.probe:<16} {found.refused or found.target_unit}")
-    return lines
 
 
 def _render(dot: str) -> str:

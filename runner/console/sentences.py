@@ -1,6 +1,6 @@
 """What happened, in the words of an operator. One sentence an event, used by every output."""
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.steps import (
@@ -22,7 +22,16 @@ from runner.reconcile.steps import (
     RollbackDue,
     Unreachable,
 )
-from runner.reconcile.vocabulary import Healthy, Inconclusive, Unhealthy, Verdict
+from runner.reconcile.vocabulary import (
+    Answer,
+    Healthy,
+    Inconclusive,
+    ProbeResult,
+    Unhealthy,
+    Verdict,
+)
+
+_MARKS: Final = {Answer.PASS: "ok", Answer.FAIL: "FAILED", Answer.INCONCLUSIVE: "could not ask"}
 
 
 def tell(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an event
@@ -81,6 +90,15 @@ def tell_verdict(verdict: Verdict) -> str:
             return f"{label} can't be judged: {reason}"
         case _:
             assert_never(verdict)
+
+
+def tell_result(result: ProbeResult) -> str:
+    """Say what one probe found out, with its evidence."""
+    seen = f"; saw: {result.excerpt}" if result.excerpt else ""
+    return (
+        f"{result.probe}: {_MARKS[result.answer]}: {result.reason}"
+        f" ({result.latency * 1000:.0f} ms, served by {result.target_unit}){seen}"
+    )
 
 
 def name_attempt(attempt: Attempt) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final, assert_never
 import cattrs
 from attrs import asdict, frozen
 
-from runner.console.sentences import tell
+from runner.console.sentences import tell, tell_result
 from runner.console.survey import Survey
 from runner.reconcile.attempt import Entry, Interrupted
 from runner.reconcile.errors import UsageError
@@ -28,17 +28,10 @@ from runner.reconcile.steps import (
     RunGate,
     Verify,
 )
-from runner.reconcile.vocabulary import (
-    Answer,
-    Deployment,
-    LatestUnknown,
-    NotLive,
-    ProbeResult,
-    Release,
-)
+from runner.reconcile.vocabulary import Deployment, LatestUnknown, NotLive, Release
 
+_DEEP: Final = 11 * " "
 _EFFECTS = (Assess, Verify, Deploy, RunGate, Commit, ChooseFallback)
-_MARKS: Final = {Answer.PASS: "ok", Answer.FAIL: "FAILED", Answer.INCONCLUSIVE: "could not ask"}
 
 
 @frozen
@@ -183,16 +176,8 @@ def _entry_lines(at: float, entry: Entry) -> list[str]:
         return []
     lines = [f"{_time(at)}  {tell(entry)}"]
     if isinstance(entry, Judged):
-        lines += [_evidence_line(result) for result in entry.verdict.evidence]
+        lines += [f"{_DEEP}{tell_result(result)}" for result in entry.verdict.evidence]
     return lines
-
-
-def _evidence_line(result: ProbeResult) -> str:
-    seen = f"; saw: {result.excerpt}" if result.excerpt else ""
-    return (
-        f"           {result.probe}: {_MARKS[result.answer]}: {result.reason}"
-        f" ({result.latency * 1000:.0f} ms, served by {result.target_unit}){seen}"
-    )
 
 
 def _attempt_line(attempt: PastAttempt) -> str:

@@ -3,8 +3,9 @@
 import json
 import tomllib
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
@@ -27,6 +28,8 @@ from runner.reconcile.rules import (
     is_numeric_url,
 )
 from runner.reconcile.structure import Problem, structure
+
+_T = TypeVar("_T")
 
 SUFFIXES = (".toml", ".json")
 
@@ -124,23 +127,28 @@ class AppConfig:
     budget: Budget = field(factory=Budget)
 
 
-def find(directory: Path, app: str) -> Path:
-    """Find the config of ``app``.
+def find(directory: Path, name: str, what: str = "app") -> Path:
+    """Find the config of the app, or whatever else it is, of this name.
 
     Raises:
-        UsageError: no such app, or a name that could lead elsewhere.
+        UsageError: there is none, or it is a name that could lead elsewhere.
     """
-    if not is_safe(app):
-        raise UsageError(f"not an app name: {app!r}", hint=f"allowed: {RULE}")
+    if not is_safe(name):
+        raise UsageError(f"not an {what} name: {name!r}", hint=f"allowed: {RULE}")
     for suffix in SUFFIXES:
-        path = directory / f"{app}{suffix}"
+        path = directory / f"{name}{suffix}"
         if _exists(path):
             return path
-    known = sorted({p.stem for p in directory.glob("*") if p.suffix in SUFFIXES})
+    known = names(directory)
     raise UsageError(
-        f"unknown app: {app} (no {app}.toml or {app}.json in {directory})",
+        f"unknown {what}: {name} (no {name}.toml or {name}.json in {directory})",
         hint=f"known: {', '.join(known)}" if known else "give --config-dir or --config",
     )
+
+
+def names(directory: Path) -> list[str]:
+    """List what has a config in a directory."""
+    return sorted({path.stem for path in directory.glob("*") if path.suffix in SUFFIXES})
 
 
 def _exists(path: Path) -> bool:
@@ -160,10 +168,19 @@ def load(path: Path) -> AppConfig:
     Raises:
         ConfigError: it can't be read, or has mistakes; the message lists every one of them.
     """
+    return load_as(path, AppConfig, _check)
+
+
+def load_as(path: Path, into: type[_T], check: Callable[[_T], list[Problem]]) -> _T:
+    """Read one file as an ``into``; ``check`` finds the mistakes that only show between keys.
+
+    Raises:
+        ConfigError: it can't be read, or has mistakes; the message lists every one of them.
+    """
     data = _parse(path)
-    config, problems = structure(data, AppConfig)
+    config, problems = structure(data, into)
     if config is not None:
-        problems = _check(config)
+        problems = check(config)
     if config is None or problems:
         lines = "".join(f"\n  {problem}" for problem in problems)
         raise ConfigError(
@@ -187,7 +204,12 @@ def _parse(path: Path) -> Any:  # noqa: ANN401 - a file can hold anything
 
 def _check(config: AppConfig) -> list[Problem]:
     """Find the mistakes that only show between keys."""
-    return [*_check_world(config), *_check_probes(config), *_check_times(config)]
+    return [
+        *_check_world(config),
+        *_check_binding(config),
+        *check_probes(config.probes, has_tasks=isinstance(config.world, SwarmWorldConfig)),
+        *_check_times(config),
+    ]
 
 
 def _check_world(config: AppConfig) -> list[Problem]:
@@ -208,25 +230,31 @@ def _check_world(config: AppConfig) -> list[Problem]:
     return []
 
 
-def _check_probes(config: AppConfig) -> list[Problem]:
-    problems: list[Problem] = []
-    probes = config.probes
-    for name, count in Counter(probe.name for probe in probes).items():
-        if count > 1:
-            problems.append(Problem("probes", name, "names that differ"))
+def _check_binding(config: AppConfig) -> list[Problem]:
     is_swarm = isinstance(config.world, SwarmWorldConfig)
     binding = Identity | TaskHttp if is_swarm else Identity
-    if not any(isinstance(probe, binding) for probe in probes):
-        kinds = 'kind "identity" or "task"' if is_swarm else 'kind "identity"'
-        problems.append(
-            Problem(
-                "probes",
-                [probe.kind for probe in probes],
-                f"one of {kinds}: without it an old instance could answer for a new one",
-            )
+    if any(isinstance(probe, binding) for probe in config.probes):
+        return []
+    kinds = 'kind "identity" or "task"' if is_swarm else 'kind "identity"'
+    return [
+        Problem(
+            "probes",
+            [probe.kind for probe in config.probes],
+            f"one of {kinds}: without it an old instance could answer for a new one",
         )
+    ]
+
+
+def check_probes(probes: Iterable[Question], *, has_tasks: bool = False) -> list[Problem]:
+    """Find what no gate can do with its probes; only on a swarm there are tasks to ask."""
+    probes = tuple(probes)
+    problems = [
+        Problem("probes", name, "names that differ")
+        for name, count in Counter(probe.name for probe in probes).items()
+        if count > 1
+    ]
     for number, probe in enumerate(probes):
-        if isinstance(probe, TaskHttp) and not is_swarm:
+        if isinstance(probe, TaskHttp) and not has_tasks:
             problems.append(
                 Problem(f"probes[{number}].kind", probe.kind, "another: only a swarm has tasks")
             )
@@ -244,9 +272,9 @@ def _check_probes(config: AppConfig) -> list[Problem]:
     return problems
 
 
-def _check_times(config: AppConfig) -> list[Problem]:
+def check_gate(gate: GatePolicy) -> list[Problem]:
+    """Find times of a gate that don't fit each other."""
     problems: list[Problem] = []
-    gate = config.gate
     if gate.window >= gate.deadline:
         problems.append(
             Problem("gate.window", gate.window, f"less than gate.deadline ({gate.deadline:g} s)")
@@ -255,6 +283,12 @@ def _check_times(config: AppConfig) -> list[Problem]:
         problems.append(
             Problem("gate.fastest", gate.fastest, f"at most gate.slowest ({gate.slowest:g} s)")
         )
+    return problems
+
+
+def _check_times(config: AppConfig) -> list[Problem]:
+    gate = config.gate
+    problems = check_gate(gate)
     least, why = _least_deploy(config.world)
     if config.budget.deploy < least:
         problems.append(

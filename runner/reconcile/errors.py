@@ -35,6 +35,7 @@ class ExitCode(IntEnum):
     ROLLED_BACK = 12
     STRANDED = 20
     UNDECIDED = 21
+    UNHEALTHY = 22
     USAGE = 64
     INTERNAL = 70
     STATE = 74

@@ -84,7 +84,8 @@ class Gate:
         self._held = 0.0
         self._phase_began = started
         self._flaps = 0
-        self._failing: frozenset[str] = frozenset()
+        self._before: dict[tuple[str, Answer], ProbeResult] = {}
+        """What the round before found."""
 
     def remaining(self, now: float) -> float:
         """Seconds until the deadline; never negative."""
@@ -110,7 +111,7 @@ class Gate:
                 return self._unhealthy(_explain(terminal[0]), results)
         if self._is_hopeless(answered):
             return self._too_late(answer, results)
-        self._failing = frozenset(r.probe for r in results if r.answer is Answer.FAIL)
+        self._before = {(r.probe, r.answer): r for r in results}
         return Wait(self._pause(answered))
 
     def _pass(self, asked: float, answered: float) -> None:
@@ -156,13 +157,11 @@ class Gate:
                 f" of {policy.window:g} s when {limit} left no time",
                 results,
             )
-        # The last round has little time: what failed before, too, is the cause, if there is one.
-        worst = max(
-            (r for r in results if r.answer is answer),
-            key=lambda result: result.probe in self._failing,
-            default=None,
-        )
-        reason = _explain(worst) if worst else "no probe was asked"
+        # The last round has little time: what failed before, too, is the cause, if there is one,
+        # and that it did not answer within nothing explains nothing.
+        bad = [r for r in results if r.answer is answer]
+        lasting = [self._before[r.probe, answer] for r in bad if (r.probe, answer) in self._before]
+        reason = _explain((lasting or bad)[0]) if bad else "no probe was asked"
         if answer is Answer.FAIL:
             return self._unhealthy(f"{reason} (and {limit} left no time to hold)", results)
         return Inconclusive(self._deployment, reason, results, self._rounds)

@@ -40,18 +40,36 @@ def clear(
     return tuple(proven)
 
 
+def prove_onlooker(caller: str, target: Target) -> SafeUnit:
+    """Prove it for a caller that deploys nothing: nothing that it asks is its own.
+
+    Raises:
+        OrderingError: as ``prove_live``; also for the caller itself.
+    """
+    return prove_live(caller, Target(target.unit))
+
+
 def check_budget(config: AppConfig) -> None:
     """Make sure that systemd lets the longest run end.
 
     Raises:
         ConfigError: it would be cut off.
     """
-    limit = ask_start_timeout(config.caller)
     worst = budget.worst_case(config.budget, config.gate, config.fallback_depth)
+    explained = budget.explain(config.budget, config.gate, config.fallback_depth)
+    fit(config.caller, worst, explained, ask_start_timeout(config.caller))
+
+
+def fit(caller: str, worst: float, explained: str, limit: float | None) -> None:
+    """Make sure that what takes ``worst`` seconds fits ``limit``; None: nothing ends it.
+
+    Raises:
+        ConfigError: it would be cut off.
+    """
     if limit is not None and worst >= limit:
         raise ConfigError(
-            f"{config.caller} may take {limit:g} s to start (TimeoutStartSec=), the longest run"
-            f" takes {budget.explain(config.budget, config.gate, config.fallback_depth)}",
+            f"{caller} may take {limit:g} s to start (TimeoutStartSec=), the longest run takes"
+            f" {explained}",
             hint="raise TimeoutStartSec= in the unit, or lower gate.deadline or fallback_depth",
         )
 

@@ -1,0 +1,133 @@
+# From a host's `config.systemd` to what implied.nix and ordering.nix take: every unit that the
+# configuration has, by its full name, and the aliases. Builtins only.
+#
+# What packages bring along as files (`systemd.packages`) is not seen: `warm-reconcile check --units`
+# on the built host sees it.
+systemd:
+let
+  inherit (builtins)
+    attrNames
+    concatMap
+    elem
+    filter
+    foldl'
+    isList
+    isString
+    listToAttrs
+    map
+    split
+    ;
+
+  types = [
+    {
+      option = "services";
+      suffix = "service";
+    }
+    {
+      option = "targets";
+      suffix = "target";
+    }
+    {
+      option = "timers";
+      suffix = "timer";
+      starts = unit: unit.timerConfig.Unit or null;
+    }
+    {
+      option = "sockets";
+      suffix = "socket";
+      starts = unit: unit.socketConfig.Service or null;
+    }
+    {
+      option = "paths";
+      suffix = "path";
+      starts = unit: unit.pathConfig.Unit or null;
+    }
+  ];
+
+  # Where a directive may stand: the option of its name, or as it is in unitConfig.
+  directives = {
+    after = "After";
+    before = "Before";
+    wants = "Wants";
+    requires = "Requires";
+    requisite = "Requisite";
+    bindsTo = "BindsTo";
+    partOf = "PartOf";
+    upholds = "Upholds";
+  };
+  installs = [
+    "wantedBy"
+    "requiredBy"
+    "upheldBy"
+  ];
+
+  words =
+    value:
+    if isList value then
+      concatMap words value
+    else
+      filter (word: isString word && word != "") (split "[[:space:]]+" value);
+
+  # An empty assignment, which takes back what was said before it, is not taken for one here: an
+  # edge too many is refused at worst, one too few could deadlock.
+  read =
+    starts: unit:
+    builtins.mapAttrs (
+      option: directive: unit.${option} or [ ] ++ words (unit.unitConfig.${directive} or "")
+    ) directives
+    // listToAttrs (
+      map (name: {
+        inherit name;
+        value = unit.${name} or [ ];
+      }) installs
+    )
+    // {
+      defaultDependencies =
+        !(elem (unit.unitConfig.DefaultDependencies or true) [
+          false
+          "false"
+          "no"
+          "off"
+          "n"
+          "f"
+          "0"
+          0
+        ]);
+    }
+    // (
+      let
+        started = starts unit;
+      in
+      if started == null then { } else { triggers = [ started ]; }
+    );
+
+  all = concatMap (
+    {
+      option,
+      suffix,
+      starts ? _: null,
+    }:
+    let
+      units = systemd.${option} or { };
+    in
+    map (key: rec {
+      unit = units.${key};
+      name = unit.name or "${key}.${suffix}";
+      value = read starts unit;
+    }) (filter (key: units.${key}.enable or true) (attrNames units))
+  ) types;
+in
+{
+  units = listToAttrs (map ({ name, value, ... }: { inherit name value; }) all);
+  aliases = foldl' (found: it: found // it) { } (
+    map (
+      { name, unit, ... }:
+      listToAttrs (
+        map (alias: {
+          name = alias;
+          value = name;
+        }) (unit.aliases or [ ])
+      )
+    ) all
+  );
+}

@@ -1,0 +1,260 @@
+# What a host's configuration is refused for, before anything is built: a list of sentences, empty
+# if all is well. Builtins only.
+#
+#   import ./refusals.nix {
+#     systemd = config.systemd;                     # of the whole host
+#     apps = { traefik = { options = ...; config = ...; }; ... };  # config: as config.nix makes it
+#     assertions = { converge = { options = ...; config = ...; }; ... };
+#     sweep = { unit = "nightly-sweep.service"; } or null;
+#   }
+{
+  systemd,
+  apps,
+  assertions ? { },
+  sweep ? null,
+}:
+let
+  inherit (builtins)
+    any
+    attrNames
+    concatMap
+    concatStringsSep
+    elem
+    elemAt
+    filter
+    head
+    length
+    map
+    match
+    ;
+
+  host = import ./host.nix systemd;
+  units = import ./implied.nix host.units;
+  inherit (host) aliases;
+  budget = import ./budget.nix;
+  write = import ./numbers.nix;
+  inherit (import ./config.nix) misplaced unwritable;
+
+  name_of = probe: if probe.name or null == null then probe.kind else probe.name;
+  where = place: probe: "${place}, probe ${name_of probe}";
+
+  # Whom a gate waits for --------------------------------------------------------------------------
+
+  ordered =
+    {
+      place,
+      caller,
+      probes,
+      deploys,
+    }:
+    concatMap (
+      probe:
+      map (verdict: "${where place probe}: ${verdict.message}") (
+        import ./ordering.nix {
+          inherit units aliases caller;
+          targets = [
+            {
+              unit = probe.target_unit;
+              # Whether a unit is active, systemd answers about the unit itself.
+              deployed = deploys && probe.kind != "unit";
+            }
+          ];
+        }
+      )
+    ) probes;
+
+  # Who serves a host name -------------------------------------------------------------------------
+
+  # Aliases are no detour around a comparison.
+  resolve =
+    name:
+    let
+      follow = map (step: step.key) (
+        builtins.genericClosure {
+          startSet = [ { key = name; } ];
+          operator = { key }: if aliases ? ${key} then [ { key = aliases.${key}; } ] else [ ];
+        }
+      );
+    in
+    elemAt follow (length follow - 1);
+
+  # The host name of a URL; null if it is an address.
+  host_name =
+    url:
+    let
+      parts = match "https?://([^/?#@]*@)?([^]:/?#[]+)(:[0-9]*)?([/?#].*)?" url;
+      name = elemAt parts 1;
+    in
+    if parts == null || match "[0-9.]+" name != null then null else name;
+
+  is_routed = probe: probe.kind == "http" && host_name probe.url != null;
+  is_about_traefik = config: any (probe: elem probe.kind [ "identity" "traefik-ping" ]) config.probes;
+
+  # A gate on Traefik that asks for a name is answered by whoever Traefik routes it to.
+  routed =
+    place: config:
+    if !is_about_traefik config then
+      [ ]
+    else
+      map (
+        probe:
+        "${where place probe}: ${probe.url} is routed by Traefik to whoever serves"
+        + " ${host_name probe.url}: that is not Traefik itself, which ${probe.target_unit} deploys."
+        + " Assert it in a unit that starts after the one that serves it"
+      ) (
+        filter (probe: is_routed probe && resolve probe.target_unit == resolve config.caller) config.probes
+      );
+
+  gates =
+    map (name: {
+      place = "apps.${name}";
+      inherit (apps.${name}) config;
+    }) (attrNames apps)
+    ++ map (name: {
+      place = "assertions.${name}";
+      inherit (assertions.${name}) config;
+    }) (attrNames assertions);
+
+  declared = concatMap (
+    { place, config }:
+    map (probe: {
+      by = where place probe;
+      host = host_name probe.url;
+      unit = probe.target_unit;
+    }) (filter is_routed config.probes)
+  ) gates;
+
+  # Two declarations of one name can't both be true.
+  contradicted = concatMap (
+    same:
+    let
+      first = head same;
+      others = filter (it: resolve it.unit != resolve first.unit) same;
+    in
+    map (
+      other:
+      "${first.host} is served by ${first.unit}, says ${first.by};"
+      + " by ${other.unit}, says ${other.by}: one of them is wrong"
+    ) others
+  ) (builtins.attrValues (builtins.groupBy (it: it.host) declared));
+
+  # How long it takes ------------------------------------------------------------------------------
+
+  # Of systemd's, and of what the unit itself may have been given elsewhere, too.
+  limit_of =
+    unit: otherwise:
+    let
+      services = systemd.services or { };
+      key = head (match "(.*)[.]service" unit);
+    in
+    (services.${key}.serviceConfig or { }).TimeoutStartSec or otherwise;
+
+  too_long =
+    {
+      place,
+      unit,
+      timeout,
+      worst,
+      explained,
+    }:
+    let
+      limit = limit_of unit timeout;
+    in
+    if !(builtins.isInt limit || builtins.isFloat limit) || limit != timeout then
+      [
+        "${place}: ${unit} has TimeoutStartSec=${toString limit}, not timeoutStart = ${write timeout}: set it there"
+      ]
+    else if worst >= limit then
+      [
+        "${place}: ${unit} may take ${write limit} s to start (TimeoutStartSec=), the longest run takes ${explained}"
+      ]
+    else
+      [ ];
+
+  # What runner/reconcile/assertion.py leaves beside the gate. Seconds.
+  margin = 30;
+
+  # One app, one assertion ---------------------------------------------------------------------------
+
+  of_app =
+    name:
+    let
+      place = "apps.${name}";
+      inherit (apps.${name}) options config;
+      spent = budget config;
+    in
+    ordered {
+      inherit place;
+      inherit (config) caller probes;
+      deploys = true;
+    }
+    ++ routed place config
+    ++ too_long {
+      inherit place;
+      inherit (spent) worst explained;
+      unit = config.caller;
+      timeout = options.timeoutStart;
+    }
+    ++ (
+      if any (probe: elem probe.kind [ "identity" "task" ]) config.probes then
+        [ ]
+      else
+        [ "${place}: no probe of kind identity or task: an old instance could answer for a new one" ]
+    )
+    ++ concatMap (probe: meaningless (where place probe) "probe" probe) options.probes
+    ++ meaningless "${place}, source" "source" options.source
+    ++ (
+      if options.world.envFileCredential != null && options.world.variables != { } then
+        [ "${place}: world.envFileCredential and world.variables: one of them is the env file" ]
+      else
+        [ ]
+    )
+    ++ map (
+      variable: "${place}: world.variables.${variable} can't be written: no quote, line break or backslash"
+    ) (unwritable options.world.variables);
+
+  meaningless =
+    place: what: options:
+    map (option: "${place}: of kind ${options.kind}, it has no ${option}") (
+      misplaced what options
+    );
+
+  of_assertion =
+    name:
+    let
+      place = "assertions.${name}";
+      inherit (assertions.${name}) options config;
+      worst = config.gate.deadline + margin;
+    in
+    ordered {
+      inherit place;
+      inherit (config) caller probes;
+      deploys = false;
+    }
+    ++ too_long {
+      inherit place worst;
+      unit = config.caller;
+      timeout = options.timeoutStart;
+      explained = "gate ${write config.gate.deadline} + margin ${write margin} = ${write worst} s";
+    }
+    ++ concatMap (probe: meaningless (where place probe) "probe" probe) options.probes;
+
+  # The sweep asks what every app asks, from a unit of its own.
+  of_sweep =
+    if sweep == null then
+      [ ]
+    else
+      concatMap (
+        name:
+        ordered {
+          place = "sweep of apps.${name}";
+          caller = sweep.unit;
+          inherit (apps.${name}.config) probes;
+          deploys = false;
+        }
+      ) (attrNames apps);
+in
+concatMap of_app (attrNames apps)
+++ concatMap of_assertion (attrNames assertions)
+++ contradicted
+++ of_sweep

@@ -1,0 +1,126 @@
+# From the options of an app, or of an assertion, to its systemd service in the form of NixOS'
+# options. Builtins only.
+let
+  hardening = import ./hardening.nix;
+
+  # Started at boot, and again when its config has changed: the file in /etc is not part of the unit.
+  oneshot =
+    {
+      options,
+      onFailure,
+      config,
+    }:
+    {
+      inherit (options)
+        description
+        after
+        wants
+        wantedBy
+        ;
+      onFailure = onFailure ++ options.onFailure;
+      restartTriggers = [ (builtins.toJSON config) ];
+    };
+
+  abra_of =
+    app:
+    if app.source.kind != "abra" then
+      [ ]
+    else if app.source.directory == null then
+      [ "/root/.abra" ]
+    else
+      [ app.source.directory ];
+  distinct = builtins.foldl' (found: it: if builtins.elem it found then found else found ++ [ it ]) [ ];
+in
+{
+  # The name that NixOS' options want: without the type.
+  key =
+    unit:
+    let
+      parts = builtins.match "(.+)[.]service" unit;
+    in
+    if parts == null then throw "${unit}: expected the name of a service" else builtins.head parts;
+
+  deploy =
+    {
+      name,
+      app,
+      config,
+      package,
+      path,
+      stateDirectory,
+      onFailure,
+    }:
+    let
+      credential = app.world.envFileCredential;
+    in
+    oneshot {
+      inherit config onFailure;
+      options = app;
+    }
+    // {
+      inherit path;
+      serviceConfig =
+        hardening.engine
+        // hardening.home (abra_of app)
+        // {
+          Type = "oneshot";
+          RemainAfterExit = true;
+          ExecStart = "${package}/bin/warm_reconcile.py ${name}";
+          TimeoutStartSec = app.timeoutStart;
+          # Rolled back: a proven release is serving. Stranded is a failure.
+          SuccessExitStatus = 12;
+          StateDirectory = stateDirectory;
+          StateDirectoryMode = "0700";
+        }
+        // (if credential == null then { } else { LoadCredential = "${name}.env:${credential}"; });
+    };
+
+  assertion =
+    {
+      name,
+      assertion,
+      config,
+      package,
+      onFailure,
+    }:
+    oneshot {
+      inherit config onFailure;
+      options = assertion;
+    }
+    // {
+      serviceConfig = hardening.onlooker // {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        ExecStart = "${package}/bin/warm-reconcile converge ${name}";
+        TimeoutStartSec = assertion.timeoutStart;
+      };
+    };
+
+  # Of every app: what it may see and do is what all of them together may.
+  sweep =
+    {
+      sweep,
+      apps,
+      package,
+      path,
+      stateDirectory,
+      onFailure,
+    }:
+    {
+      inherit path;
+      description = "Verify last-good of every app, and remove what no release needs";
+      # It asks what they deploy; it is started by its timer, also when that was missed before boot.
+      after = map (app: app.unit) apps;
+      onFailure = onFailure ++ sweep.onFailure;
+      serviceConfig =
+        hardening.engine
+        // hardening.home (distinct (builtins.concatMap abra_of apps))
+        // {
+          Type = "oneshot";
+          ExecStart = "${package}/bin/warm-reconcile sweep";
+          TimeoutStartSec = sweep.timeoutStart;
+          StateDirectory = stateDirectory;
+          StateDirectoryMode = "0700";
+        };
+    };
+}

@@ -1,0 +1,7 @@
+# deploy-backupbot.service: backups of volumes. It serves nobody; without a port to ask it has no
+# gate, and is left out.
+import ../lib/consumer.nix {
+  app = "backupbot";
+  key = "deploy-backupbot";
+  title = "backup bot";
+}

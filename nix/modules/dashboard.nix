@@ -1,0 +1,8 @@
+# deploy-dashboard.service: what https://ci.commoninternet.net shows.
+import ../lib/consumer.nix {
+  app = "dashboard";
+  key = "deploy-dashboard";
+  title = "dashboard";
+  host = "ci.commoninternet.net";
+  port = 8080;
+}

@@ -1,0 +1,9 @@
+# deploy-drone.service: the CI server.
+import ../lib/consumer.nix {
+  app = "drone";
+  key = "deploy-drone";
+  title = "Drone";
+  host = "drone.ci.commoninternet.net";
+  port = 80;
+  path = "/healthz";
+}

@@ -1,0 +1,8 @@
+# deploy-reports.service: the reports of test runs.
+import ../lib/consumer.nix {
+  app = "reports";
+  key = "deploy-reports";
+  title = "reports";
+  host = "reports.ci.commoninternet.net";
+  port = 80;
+}

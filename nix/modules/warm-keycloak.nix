@@ -1,0 +1,10 @@
+# warm-keycloak.service: who may log in. It takes a minute to start.
+import ../lib/consumer.nix {
+  app = "keycloak";
+  key = "warm-keycloak";
+  title = "Keycloak";
+  host = "keycloak.ci.commoninternet.net";
+  port = 8080;
+  path = "/realms/master";
+  deadline = 150;
+}

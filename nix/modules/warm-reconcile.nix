@@ -1,0 +1,462 @@
+# Apps that deploy-… units deploy, gate, and commit or roll back: from typed options to configs,
+# units and the proof that no gate waits for its own caller.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+  cfg = config.services.warm-reconcile;
+  configs = import ../lib/config.nix;
+  units = import ../lib/unit.nix;
+  json = pkgs.formats.json { };
+
+  nullable =
+    type: description: example:
+    mkOption {
+      type = types.nullOr type;
+      default = null;
+      inherit description example;
+    };
+  number =
+    default: description:
+    mkOption {
+      type = types.number;
+      inherit default description;
+    };
+
+  # How a unit is placed among the others.
+  placing =
+    { after, wants }:
+    {
+      after = mkOption {
+        type = types.listOf types.str;
+        default = after;
+        description = "Units that it starts after.";
+      };
+      wants = mkOption {
+        type = types.listOf types.str;
+        default = wants;
+        description = ''
+          Units that are started with it. Not `Requires=`: see docs/design.md, "Wants, not
+          Requires".
+        '';
+      };
+      wantedBy = mkOption {
+        type = types.listOf types.str;
+        default = [ "multi-user.target" ];
+        description = "Units that start it.";
+      };
+      onFailure = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        example = [ "notify@%n.service" ];
+        description = "Units to start when it fails, beside those of every unit.";
+      };
+    };
+
+  probe.options = {
+    kind = mkOption {
+      type = types.enum [
+        "traefik-ping"
+        "identity"
+        "http"
+        "task"
+        "tcp"
+        "unit"
+      ];
+      example = "identity";
+      description = ''
+        What it asks. `identity`: Traefik, which deployment it is. `task`: each task of this very
+        deployment, from inside its own network. docs/configuration.md explains all of them.
+      '';
+    };
+    name = nullable types.str "How messages call it. Default: its kind." "web";
+    targetUnit = mkOption {
+      type = types.str;
+      example = "deploy-proxy.service";
+      description = ''
+        The unit that serves the answer. Asking a unit that starts after the caller is refused: it
+        would wait for itself.
+      '';
+    };
+    url = nullable types.str "What is asked." "http://127.0.0.1/ping";
+    address = nullable types.str "Connect here whatever host the URL names." "127.0.0.1:443";
+    port = nullable types.port "Of the task, in its own network." 8080;
+    path = nullable types.str "What is asked of the task. Default: `/`." "/health";
+    status = nullable types.int "The expected HTTP status. Default: 200." 204;
+    headers = nullable (types.attrsOf types.str) "Headers that the answer must have." {
+      Content-Type = "text/html";
+    };
+    body = nullable types.str "The whole body, exactly." "OK";
+    bodyContains = nullable types.str "What the body must contain." "<title>CI</title>";
+    verifyTls = nullable types.bool "Whether the certificate must be valid. Default: true." false;
+    caFile = nullable types.path "Certificates to trust." "/etc/ssl/certs/ca-certificates.crt";
+    timeout = nullable types.number "Seconds for one question. Default: 2." 5;
+  };
+
+  gate.options = {
+    rise = mkOption {
+      type = types.int;
+      default = 3;
+      description = "Consecutive rounds that must pass.";
+    };
+    window = number 10 "Seconds that they must span.";
+    deadline = number 60 "Seconds for everything, from the deployment on.";
+    verifyDeadline = number 10 ''
+      Seconds for a proven release that is live already to give one good round.
+    '';
+    fastest = number 0.02 "Seconds of the first pause between two rounds.";
+    slowest = number 1 "Seconds of the longest pause between two rounds.";
+  };
+
+  source.options = {
+    kind = mkOption {
+      type = types.enum [
+        "directory"
+        "git"
+        "abra"
+      ];
+      example = "abra";
+      description = ''
+        Where releases come from: directories named by their version, the version tags of a
+        repository, or the recipe checkout of an app that abra manages.
+      '';
+    };
+    path = nullable types.path "`directory`: where they are." "/srv/releases";
+    url = nullable types.str "`git`: the repository." "https://git.example.com/traefik.git";
+    domain = nullable types.str "`abra`: the app, as `abra app ls` names it." "traefik.example.com";
+    server = nullable types.str "`abra`: the server. Default: `default`." "ci.example.com";
+    directory = nullable types.path "`abra`: `$ABRA_DIR`. Default: `/root/.abra`." "/srv/abra";
+    prereleases = nullable types.bool "Whether they count. Default: false." true;
+  };
+
+  world.options = {
+    stack = nullable types.str "Name of the stack. With abra it is the one that abra uses." "traefik";
+    variables = mkOption {
+      type = types.attrsOf types.str;
+      default = { };
+      example = {
+        DOMAIN = "traefik.example.com";
+      };
+      description = ''
+        Variables of the recipe, where abra doesn't have them. Everybody on the host can read them:
+        no secrets.
+      '';
+    };
+    envFileCredential = nullable types.str ''
+      A file of `NAME=value` lines instead of `variables`, handed to the unit by `LoadCredential=`:
+      it may have secrets, and may be readable by root alone. Never in the Nix store.
+    '' "/run/secrets/traefik.env";
+    service = nullable types.str "The service of the recipe that the gate is about. Default: `app`." "web";
+    overlay = nullable types.path "A directory with `compose.gate.yml`. Default: the one for Traefik." "/etc/overlays/web";
+    socket = nullable types.path "Where the Docker engine listens. Default: `/run/docker.sock`." "/run/docker.sock";
+    require = nullable (types.enum [
+      "all"
+      "quorum"
+    ]) "How many tasks must pass. Default: `all`." "quorum";
+    preflight = nullable types.number "Seconds for trying a release in isolation; 0: never. Default: 20." 0;
+  };
+
+  app =
+    { name, ... }:
+    {
+      options = {
+        unit = mkOption {
+          type = types.str;
+          default = "deploy-${name}.service";
+          defaultText = "deploy-NAME.service";
+          description = "The oneshot that deploys it.";
+        };
+        description = mkOption {
+          type = types.str;
+          default = "Deploy the latest ${name} that passes its gate";
+          defaultText = "Deploy the latest NAME that passes its gate";
+          description = "What systemd calls the unit.";
+        };
+        source = mkOption {
+          type = types.submodule source;
+          example = {
+            kind = "abra";
+            domain = "traefik.example.com";
+          };
+          description = "Where releases come from.";
+        };
+        world = mkOption {
+          type = types.submodule world;
+          default = { };
+          description = "The stack of a Docker Swarm that it is.";
+        };
+        probes = mkOption {
+          type = types.listOf (types.submodule probe);
+          description = ''
+            What the gate asks, all of it in every round. One must be an `identity` or a `task`:
+            without it an old instance could answer for a new one.
+          '';
+        };
+        gate = mkOption {
+          type = types.submodule gate;
+          default = { };
+          description = "When the gate is content.";
+        };
+        fallbackDepth = mkOption {
+          type = types.int;
+          default = 2;
+          description = "How many proven releases a rollback may try, newest first.";
+        };
+        retention = mkOption {
+          type = types.submodule {
+            options = {
+              proven = mkOption {
+                type = types.int;
+                default = 4;
+                description = "Proven releases kept deployable, last-good among them.";
+              };
+              history = mkOption {
+                type = types.int;
+                default = 1000;
+                description = "Attempts kept in the journal.";
+              };
+              quarantine = number 604800 "Seconds until a release in quarantine may be tried again.";
+            };
+          };
+          default = { };
+          description = "How much the journal keeps.";
+        };
+        budget = mkOption {
+          type = types.submodule {
+            options = {
+              fetch = number 120 "Seconds for learning the latest release and obtaining it.";
+              deploy = number 60 "Seconds for one deployment.";
+              margin = number 60 "Seconds for everything else.";
+            };
+          };
+          default = { };
+          description = ''
+            Where the time of one run may go. The longest run,
+            fetch + verify + (deploy + gate) × (1 + fallbackDepth) + margin, must be shorter than
+            `timeoutStart`: otherwise the configuration is refused.
+          '';
+        };
+        timeoutStart = number 900 "Seconds: `TimeoutStartSec=` of the unit.";
+      } // placing {
+        after = [
+          "docker.service"
+          "network-online.target"
+        ];
+        wants = [
+          "docker.service"
+          "network-online.target"
+        ];
+      };
+    };
+
+  assertion =
+    { name, ... }:
+    {
+      options = {
+        unit = mkOption {
+          type = types.str;
+          default = "${name}.service";
+          defaultText = "NAME.service";
+          description = "The oneshot that asserts it.";
+        };
+        description = mkOption {
+          type = types.str;
+          default = "Assert ${name}";
+          defaultText = "Assert NAME";
+          description = "What systemd calls the unit.";
+        };
+        probes = mkOption {
+          type = types.listOf (types.submodule probe);
+          description = "What must hold: probes of the kinds `http`, `tcp` and `unit`.";
+        };
+        gate = mkOption {
+          type = types.submodule gate;
+          default = { };
+          description = "When it holds.";
+        };
+        timeoutStart = number 900 "Seconds: `TimeoutStartSec=` of the unit.";
+      } // placing {
+        after = [ ];
+        wants = [ ];
+      };
+    };
+
+  configs_of = {
+    apps = builtins.mapAttrs (name: app: {
+      options = app;
+      config = configs.app {
+        inherit name app;
+        inherit (cfg) stateDirectory;
+      };
+    }) cfg.apps;
+    assertions = builtins.mapAttrs (_: assertion: {
+      options = assertion;
+      config = configs.assertion assertion;
+    }) cfg.assertions;
+  };
+  tools = [
+    cfg.docker
+    cfg.git
+  ];
+  named = make: entries: builtins.listToAttrs (map (name: make name entries.${name}) (builtins.attrNames entries));
+in
+{
+  options.services.warm-reconcile = {
+    package = mkOption {
+      type = types.package;
+      default = pkgs.callPackage ../package.nix { };
+      defaultText = "built from nix/package.nix";
+      description = "The program. It brings its own Python.";
+    };
+    docker = mkOption {
+      type = types.package;
+      default = pkgs.docker-client;
+      defaultText = "pkgs.docker-client";
+      description = "Docker's command line, 25 or newer.";
+    };
+    git = mkOption {
+      type = types.package;
+      default = pkgs.gitMinimal;
+      defaultText = "pkgs.gitMinimal";
+      description = "What fetches recipes.";
+    };
+    stateDirectory = mkOption {
+      type = types.str;
+      default = "warm-reconcile";
+      description = "Below /var/lib: where journals and releases are kept. `StateDirectory=`.";
+    };
+    onFailure = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "notify@%n.service" ];
+      description = "Units to start when any of the units here fails.";
+    };
+    apps = mkOption {
+      type = types.attrsOf (types.submodule app);
+      default = { };
+      description = "What is reconciled, each by a unit of its own.";
+    };
+    assertions = mkOption {
+      type = types.attrsOf (types.submodule assertion);
+      default = { };
+      description = ''
+        What must hold once several units have done their work, each asked by a unit of its own that
+        starts after all that it asks. It deploys nothing.
+      '';
+    };
+    sweep = {
+      enable = mkOption {
+        type = types.bool;
+        default = false;
+        description = "Whether last-good of every app is verified regularly, and the store pruned.";
+      };
+      onCalendar = mkOption {
+        type = types.str;
+        default = "*-*-* 03:30:00";
+        description = "When. See systemd.time(7).";
+      };
+      timeoutStart = number 3600 "Seconds: `TimeoutStartSec=` of the unit.";
+      onFailure = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        description = "Units to start when it fails, beside those of every unit.";
+      };
+    };
+  };
+
+  config = {
+    assertions = map (message: {
+      assertion = false;
+      message = "services.warm-reconcile: ${message}";
+    }) (import ../lib/refusals.nix (configs_of // {
+      inherit (config) systemd;
+      sweep = if cfg.sweep.enable then { unit = "nightly-sweep.service"; } else null;
+    }));
+
+    environment.etc =
+      named (name: app: {
+        name = "warm-reconcile/${name}.json";
+        value.source = json.generate "${name}.json" app.config;
+      }) configs_of.apps
+      // named (name: assertion: {
+        name = "warm-reconcile/assertions/${name}.json";
+        value.source = json.generate "${name}.json" assertion.config;
+      }) configs_of.assertions
+      // builtins.listToAttrs (
+        builtins.concatMap (
+          name:
+          let
+            inherit (cfg.apps.${name}.world) variables;
+          in
+          if variables == { } then
+            [ ]
+          else
+            [
+              {
+                name = "warm-reconcile/env/${name}.env";
+                value.text = configs.env_text variables;
+              }
+            ]
+        ) (builtins.attrNames cfg.apps)
+      );
+
+    systemd.services =
+      named (name: app: {
+        name = units.key app.options.unit;
+        value = units.deploy {
+          inherit name;
+          app = app.options;
+          inherit (app) config;
+          inherit (cfg) package stateDirectory onFailure;
+          path = tools;
+        };
+      }) configs_of.apps
+      // named (name: assertion: {
+        name = units.key assertion.options.unit;
+        value = units.assertion {
+          inherit name;
+          assertion = assertion.options;
+          inherit (assertion) config;
+          inherit (cfg) package onFailure;
+        };
+      }) configs_of.assertions
+      // (
+        if cfg.sweep.enable then
+          {
+            nightly-sweep = units.sweep {
+              inherit (cfg)
+                package
+                stateDirectory
+                onFailure
+                sweep
+                ;
+              apps = builtins.attrValues cfg.apps;
+              path = tools;
+            };
+          }
+        else
+          { }
+      );
+
+    systemd.timers =
+      if cfg.sweep.enable then
+        {
+          nightly-sweep = {
+            description = "Verify last-good of every app every night";
+            wantedBy = [ "timers.target" ];
+            timerConfig = {
+              OnCalendar = cfg.sweep.onCalendar;
+              RandomizedDelaySec = 900;
+              # A host that was off at that time is swept when it comes up.
+              Persistent = true;
+            };
+          };
+        }
+      else
+        { };
+  };
+}

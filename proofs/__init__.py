@@ -1,0 +1,1 @@
+"""The proofs: boots of whole machines, claims about them, and a report of both."""

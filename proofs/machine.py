@@ -1,0 +1,151 @@
+"""A machine that can be booted from scratch, and what is asked of it: the same for every kind."""
+
+from typing import Final, Protocol
+
+from attrs import frozen
+from swarm.network import Reply
+
+PROPERTIES: Final = (
+    "Id",
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "Result",
+    "ExecMainStatus",
+    "ExecMainStartTimestampMonotonic",
+    "ExecMainExitTimestampMonotonic",
+    "InactiveExitTimestampMonotonic",
+    "ActiveEnterTimestampMonotonic",
+    "InactiveEnterTimestampMonotonic",
+    "TimeoutStartUSec",
+)
+MICROSECONDS: Final = 1e6
+
+
+class ProofError(Exception):
+    """A proof could not be made: the machine, not the claim, went wrong."""
+
+
+@frozen
+class Done:
+    """A command that a machine ran, and what came of it."""
+
+    command: tuple[str, ...]
+    code: int
+    out: str
+    log: str
+
+    def check(self) -> str:
+        """Return what it printed.
+
+        Raises:
+            ProofError: it failed.
+        """
+        if self.code != 0:
+            raise ProofError(f"{' '.join(self.command)}: status {self.code}: {self.log[-800:]}")
+        return self.out
+
+
+class Machine(Protocol):
+    """One machine. Between two boots it keeps its disk, and nothing else."""
+
+    def boot(self) -> None:
+        """Switch it on, and return as soon as its systemd can be asked.
+
+        Raises:
+            ProofError: it can't.
+        """
+        ...
+
+    def run(self, *command: str, timeout: float = 60.0) -> Done:
+        """Run a command in it; ``timeout`` in seconds.
+
+        Raises:
+            ProofError: no end of it within the timeout.
+        """
+        ...
+
+    def get(self, url: str, *, host: str | None = None, timeout: float = 2.0) -> Reply | None:
+        """Ask its loopback once, from inside; None if nobody answers."""
+        ...
+
+    def power_off(self) -> None:
+        """Shut it down in good order."""
+        ...
+
+    def cut_power(self) -> None:
+        """Kill everything in it at once."""
+        ...
+
+
+@frozen
+class UnitState:
+    """What systemd says of a unit. Times are seconds since its manager started; None: never."""
+
+    name: str
+    load: str
+    active: str
+    sub: str
+    result: str
+    status: int
+    """Exit status of its main process."""
+    left_inactive: float | None
+    became_active: float | None
+    became_inactive: float | None
+    main_began: float | None
+    main_ended: float | None
+    start_timeout: str
+
+    @property
+    def state(self) -> str:
+        if self.load == "not-found":
+            return "not-found"
+        return f"{self.active}/{self.result}" if self.active == "failed" else self.active
+
+    @property
+    def settled(self) -> float | None:
+        """When its first start had ended, in whichever way."""
+        return self.became_active if self.became_active is not None else self.became_inactive
+
+    @property
+    def took(self) -> float | None:
+        if self.left_inactive is None or self.settled is None:
+            return None
+        return self.settled - self.left_inactive
+
+
+def manager_start(machine: Machine) -> float:
+    """Read when this boot's systemd began, in seconds of the monotonic clock."""
+    shown = machine.run("systemctl", "show", "--property=UserspaceTimestampMonotonic").check()
+    return int(shown.partition("=")[2]) / MICROSECONDS
+
+
+def unit_states(machine: Machine, *names: str) -> dict[str, UnitState]:
+    """Ask systemd for the state of units, by their names."""
+    zero = manager_start(machine)
+    shown = machine.run("systemctl", "show", f"--property={','.join(PROPERTIES)}", *names).check()
+    found = [_read_state(block, zero) for block in shown.strip().split("\n\n")]
+    return {state.name: state for state in found}
+
+
+def _read_state(block: str, zero: float) -> UnitState:
+    told = dict(line.split("=", 1) for line in block.splitlines())
+
+    def when(name: str) -> float | None:
+        moment = int(told.get(f"{name}TimestampMonotonic") or 0)
+        return moment / MICROSECONDS - zero if moment else None
+
+    return UnitState(
+        name=told["Id"],
+        load=told["LoadState"],
+        active=told["ActiveState"],
+        sub=told["SubState"],
+        result=told.get("Result", ""),
+        status=int(told.get("ExecMainStatus", 0)),
+        left_inactive=when("InactiveExit"),
+        became_active=when("ActiveEnter"),
+        became_inactive=when("InactiveEnter"),
+        main_began=when("ExecMainStart"),
+        main_ended=when("ExecMainExit"),
+        start_timeout=told.get("TimeoutStartUSec", ""),
+    )

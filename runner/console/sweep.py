@@ -1,0 +1,134 @@
+"""``sweep``: is last-good still what is live, and healthy? And what nobody needs any more goes.
+
+It deploys nothing and never changes what is last-good: a run does that, when it finds the same.
+"""
+
+import argparse
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, evolve, frozen
+
+from runner.console.arguments import answer
+from runner.console.sentences import tell_verdict
+from runner.console.subjects import nothing_in
+from runner.reconcile import config, guard
+from runner.reconcile.errors import (
+    EngineUnreachableError,
+    ExitCode,
+    LockedError,
+    ReconcileError,
+)
+from runner.reconcile.gate import judge
+from runner.reconcile.journal import SqliteJournal, open_journal
+from runner.reconcile.lock import hold
+from runner.reconcile.ports import World
+from runner.reconcile.statedir import StateDir, find_state
+from runner.reconcile.vocabulary import Deployment, Healthy, NotLive, Unhealthy
+from runner.warm_reconcile import App, find_app
+from runner.wiring import SystemClock, make_world
+
+
+@frozen
+class Swept:
+    """What was found of one app."""
+
+    app: str
+    exit: ExitCode
+    finding: str
+
+    def to_data(self) -> dict[str, Any]:
+        return {**asdict(self), "exit": int(self.exit)}
+
+
+def sweep(arguments: argparse.Namespace) -> int:
+    """Verify that last-good is live and healthy, and remove what no kept release needs."""
+    directory: Path = arguments.config_dir
+    names = [arguments.app] if arguments.app is not None else config.names(directory)
+    if not names:
+        raise nothing_in(directory)
+    file: Path | None = arguments.config
+    swept = [_sweep_by_name(name, file, directory) for name in names]
+    text = "\n".join(f"{each.app}: {each.finding}" for each in swept)
+    answer([each.to_data() for each in swept], text, as_json=arguments.json)
+    return max(each.exit for each in swept)
+
+
+def _sweep_by_name(name: str, file: Path | None, directory: Path) -> Swept:
+    """Sweep one app; whatever is wrong with it must not keep the others from being swept."""
+    try:
+        return sweep_app(find_app(name, config=file, config_dir=directory))
+    except LockedError as error:
+        return Swept(name, ExitCode.OK, f"skipped: {error.message}")
+    except ReconcileError as error:
+        in_one_line = error.message.replace(":\n  ", ": ").replace("\n  ", "; ")
+        return Swept(name, error.exit_code, in_one_line)
+
+
+def sweep_app(app: App) -> Swept:
+    """Look at one app under its lock.
+
+    Raises:
+        LockedError: a run holds it.
+        OrderingError: its gate would wait for its own caller.
+        ReconcileError: its state or its journal is refused.
+    """
+    questions = guard.clear(app.config.caller, app.config.probes)
+    state = find_state(app.state_root, app.name)
+    if not state.journal.exists():
+        return Swept(app.name, ExitCode.STRANDED, "it never ran")
+    with hold(state.lock), make_world(app.config, state, questions) as wired:
+        return _look(app, state, wired.world)
+
+
+def _look(app: App, state: StateDir, world: World) -> Swept:
+    journal = open_journal(state, app.config.retention, time.time)
+    with contextlib.closing(journal):
+        try:
+            found = _verify(app, journal, world)
+        except EngineUnreachableError as error:
+            return Swept(app.name, ExitCode.UNDECIDED, error.message)
+        return _prune(found, journal, world)
+
+
+def _verify(app: App, journal: SqliteJournal, world: World) -> Swept:
+    proven = journal.proven()
+    if not proven:
+        return Swept(app.name, ExitCode.STRANDED, "no release is proven")
+    last_good, live = proven[0], world.live()
+    if not isinstance(live, Deployment) or live.release != last_good:
+        return Swept(
+            app.name,
+            ExitCode.UNHEALTHY,
+            f"last-good {last_good.label} is not live: {_name(live)}; the next run restores it",
+        )
+    policy = app.config.gate.for_verifying()
+    verdict = judge(policy, live, world.ask, SystemClock(), lambda _: None)
+    told = f"last-good is live: {tell_verdict(verdict)}"
+    match verdict:
+        case Healthy():
+            return Swept(app.name, ExitCode.OK, f"last-good {last_good.label} is live and healthy")
+        case Unhealthy():
+            return Swept(app.name, ExitCode.UNHEALTHY, f"{told}; the next run restores it")
+        case _:
+            return Swept(app.name, ExitCode.UNDECIDED, told)
+
+
+def _name(live: Deployment | NotLive) -> str:
+    if isinstance(live, Deployment):
+        return f"{live.release.label} is"
+    return live.reason or "nothing is"
+
+
+def _prune(found: Swept, journal: SqliteJournal, world: World) -> Swept:
+    """Do what a run does at its end; here it is what was asked for, so its failure counts."""
+    try:
+        world.prune(journal.needed())
+    except ReconcileError as error:
+        is_lost = isinstance(error, EngineUnreachableError)
+        code = ExitCode.UNDECIDED if is_lost else ExitCode.STATE
+        told = f"{found.finding}; what is not needed can't be removed: {error.message}"
+        return evolve(found, exit=max(found.exit, code), finding=told)
+    return found

@@ -1,0 +1,87 @@
+"""Evaluates nix/modules/ for a host: with NixOS where there is a checkout of it, else without."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import frozen
+
+ROOT: Final = Path(__file__).parents[3]
+HOST: Final = ROOT / "nix" / "golden" / "host.nix"
+HERE: Final = Path(__file__).parent
+
+
+@frozen
+class Nixpkgs:
+    """A checkout: ``lib`` is the directory that has it, ``tree`` the one that has ``nixos/``."""
+
+    lib: str
+    tree: str
+
+    def expression(self) -> str:
+        return f'nixpkgs = {{ lib = "{self.lib}"; tree = "{self.tree}"; }};'
+
+
+def find_nixpkgs() -> Nixpkgs | None:
+    """Find the checkout that ``NIXPKGS_LIB`` and ``NIXOS_TREE`` name."""
+    lib, tree = os.environ.get("NIXPKGS_LIB"), os.environ.get("NIXOS_TREE")
+    return Nixpkgs(lib, tree) if lib and tree else None
+
+
+@frozen
+class Host:
+    """What a configuration comes to."""
+
+    units: dict[str, str]
+    etc: dict[str, Any]
+    """A text, or the data of a JSON file."""
+    wants: dict[str, list[str]]
+    requires: dict[str, list[str]]
+    aliases: dict[str, str]
+    refused: list[str]
+
+    def files(self) -> dict[str, str]:
+        """Write it out as it is kept in nix/golden: from paths to texts."""
+        found = {f"units/{name}": text for name, text in self.units.items()}
+        for name, content in self.etc.items():
+            found[f"etc/{name}"] = content if isinstance(content, str) else as_jq_has_it(content)
+        # NixOS makes these links; a unit's [Install] is for those who enable units by hand.
+        found["wanted-by.json"] = as_jq_has_it(self.wants)
+        return found
+
+
+def as_jq_has_it(content: object) -> str:
+    """Write JSON as ``pkgs.formats.json`` does, which hands it to jq."""
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def evaluate(expression: str) -> Any:  # noqa: ANN401 - whatever it comes to
+    """Evaluate a Nix expression, without a store, a daemon or a network.
+
+    Raises:
+        subprocess.CalledProcessError: it has none; ``stderr`` says why.
+        OSError: there is no Nix.
+    """
+    tool = shutil.which("nix-instantiate") or "nix-instantiate"
+    done = subprocess.run(
+        [tool, "--store", "dummy://", "--eval", "--strict", "--json", "--expr", expression],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
+    )
+    return json.loads(done.stdout)
+
+
+def evaluate_hosts(hosts: Iterable[str], nixpkgs: Nixpkgs | None = None) -> list[Host]:
+    """Evaluate hosts, each given as what stands between the brackets of its list of modules."""
+    given = nixpkgs.expression() if nixpkgs else ""
+    calls = " ".join(
+        f"(import {HERE}/evaluate.nix {{ modules = [ {modules} ]; {given} }})" for modules in hosts
+    )
+    return [Host(**found) for found in evaluate(f"[ {calls} ]")]
