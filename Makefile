@@ -5,7 +5,11 @@ UV := .bootstrap/bin/uv
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
 
-.PHONY: run test test-all coverage bench bench-swarm docs lock clean
+CLAIM ?=
+REPORT ?= .proof/report
+PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $(REPORT) --claim "$(CLAIM)"
+
+.PHONY: run test test-all proof proof-server coverage bench bench-swarm docs lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
@@ -15,6 +19,12 @@ test: .venv/.ready
 
 test-all: .venv/.ready
 	.venv/bin/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
+
+proof: .venv/.ready
+	@$(PROOFS) boot
+
+proof-server: .venv/.ready
+	@$(PROOFS) server
 
 coverage: .venv/.ready
 	.venv/bin/coverage erase
@@ -43,4 +53,4 @@ $(UV):
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .bootstrap "uv==0.13.*"
 
 clean:
-	rm -rf .venv .bootstrap .demo
+	rm -rf .venv .bootstrap .demo .proof

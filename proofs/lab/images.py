@@ -10,7 +10,18 @@ from typing import Final
 
 from swarm.images import PATH, TRAEFIK
 
-APPLETS: Final = ("sh", "cat", "sleep", "kill", "httpd", "grep", "printf", "mkdir", "dirname", "true")
+APPLETS: Final = (
+    "sh",
+    "cat",
+    "sleep",
+    "kill",
+    "httpd",
+    "grep",
+    "printf",
+    "mkdir",
+    "dirname",
+    "true",
+)
 CREATED: Final = "2024-01-01T00:00:00Z"
 
 
@@ -25,7 +36,9 @@ def shell_archive(archive: Path, tag: str, busybox: Path) -> None:
     _write(archive, tag, {"bin/busybox": busybox}, {})
 
 
-def _write(archive: Path, tag: str, files: Mapping[str, Path], config: Mapping[str, object]) -> None:
+def _write(
+    archive: Path, tag: str, files: Mapping[str, Path], config: Mapping[str, object]
+) -> None:
     layer = _layer(files)
     digest = hashlib.sha256(layer).hexdigest()
     image = json.dumps(

@@ -13,7 +13,7 @@ from typing import IO, Final
 from swarm.network import Load, Network, Reply, clean_environment, wait_for
 from typing_extensions import override
 
-from proofs.machine import Done, ProofError
+from lab.machine import Done, ProofError
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
 BOOT_LIMIT: Final = 30.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from proofs.machine import ProofError
+from lab.machine import ProofError
 
 LIMIT: Final = 30.0
 

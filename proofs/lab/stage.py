@@ -11,11 +11,11 @@ from typing import Any, Final
 from attrs import define, field, frozen
 from swarm.network import PATIENCE, wait_for
 
-from proofs.furnishing import DASHBOARD, PROXY, TRAEFIK, Disk, Setup
-from proofs.machine import Done, Machine, UnitState, manager_start, unit_states
-from proofs.nspawn import Nspawn
-from proofs.roots import fresh_root
-from proofs.supplies import DOMAIN, INTERPRETER, Supplies
+from lab.furnishing import DASHBOARD, PROXY, TRAEFIK, Disk, Setup
+from lab.machine import Done, Machine, UnitState, manager_start, unit_states
+from lab.nspawn import Nspawn
+from lab.roots import fresh_root
+from lab.supplies import DOMAIN, INTERPRETER, Supplies
 
 PAGE: Final = f"https://{DOMAIN}/"
 PING: Final = "http://127.0.0.1/ping"
@@ -53,6 +53,8 @@ class Record:
     hashes: dict[str, str] = field(factory=dict[str, str])
     captures: dict[str, Capture] = field(factory=dict[str, Capture])
     facts: dict[str, Any] = field(factory=dict[str, Any])
+    figures: dict[str, Any] = field(factory=dict[str, Any])
+    """What was measured, for a reader."""
     versions: dict[str, str] = field(factory=dict[str, str])
     journal: str = ""
 
@@ -136,7 +138,9 @@ class Stage:
 
     def status(self) -> dict[str, Any]:
         """Ask the tool itself what is live and what is last-good."""
-        told = self.machine.run("/opt/warm-reconcile/bin/warm-reconcile", "status", "--json", TRAEFIK)
+        told = self.machine.run(
+            "/opt/warm-reconcile/bin/warm-reconcile", "status", "--json", TRAEFIK
+        )
         found: dict[str, Any] = json.loads(told.check())
         return found
 
@@ -146,11 +150,15 @@ class Stage:
         if not names:
             return {}
         shown = "{{.Spec.Name}} {{.Version.Index}}"
-        lines = self.machine.run("docker", "service", "inspect", f"--format={shown}", *names).check()
+        lines = self.machine.run(
+            "docker", "service", "inspect", f"--format={shown}", *names
+        ).check()
         return dict(line.split() for line in lines.splitlines())
 
     def containers(self) -> list[str]:
-        asked = self.machine.run("docker", "ps", "--quiet", "--no-trunc", "--format={{.ID}} {{.Names}}")
+        asked = self.machine.run(
+            "docker", "ps", "--quiet", "--no-trunc", "--format={{.ID}} {{.Names}}"
+        )
         return sorted(asked.check().splitlines())
 
 
@@ -158,7 +166,10 @@ class Stage:
 def stage(
     name: str, title: str, setup: Setup, supplies: Supplies, scratch: Path
 ) -> Generator[Stage]:
-    """Boot a machine from scratch; whatever happens, nothing of it is left."""
+    """Boot a machine from scratch; whatever happens, nothing of it is left.
+
+    In the end its power is cut: what is to be known of it is known by then.
+    """
     record = Record(name, title)
     began = time.monotonic()
     with fresh_root(scratch / name, INTERPRETER) as root:
@@ -172,7 +183,6 @@ def stage(
             yield on
             record.versions = _versions(machine)
             record.journal = _excerpt(machine, tuple(disk.hashes))
-            machine.power_off()
         finally:
             machine.cut_power()
             record.seconds = time.monotonic() - began

@@ -13,12 +13,12 @@ from swarm.harness import NEW, OLD
 from traefik.conftest import WHEELS
 from traefik.harness import cache_directory
 
-from proofs.images import shell_archive, traefik_archive
-from proofs.machine import ProofError
-from proofs.recipes import APP_IMAGE
+from lab.images import shell_archive, traefik_archive
+from lab.machine import ProofError
+from lab.recipes import APP_IMAGE
 from runner.releases.binaries import Binaries, WheelOrigin
 
-PROJECT: Final = Path(__file__).parents[1]
+PROJECT: Final = Path(__file__).parents[2]
 PLACE: Final = PROJECT / ".proof"
 DOMAIN: Final = "ci.commoninternet.net"
 PACKAGES: Final = {

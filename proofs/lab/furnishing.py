@@ -6,19 +6,19 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 from attrs import field, frozen
 from swarm.harness import NEW, OVERLAY, RECIPE
 
-from proofs.recipes import APP_IMAGE, Edit, app_release, traefik_release
-from proofs.shelves import Shelf
-from proofs.roots import PYTHON
-from proofs.supplies import DOMAIN, INTERPRETER, PROJECT, Supplies
+from lab.recipes import APP_IMAGE, Edit, app_release, traefik_release
+from lab.roots import PYTHON
+from lab.shelves import Shelf
+from lab.supplies import DOMAIN, INTERPRETER, PROJECT, Supplies
 
 GOLDEN: Final = Path(os.environ.get("PROOF_GOLDEN") or PROJECT / "nix" / "golden")
 """What nix/modules render: the units, their configs, and who wants them."""
-GUEST: Final = Path(__file__).parent / "guest"
+GUEST: Final = Path(__file__).parents[1] / "guest"
 SYSTEM_UNITS: Final = Path("/lib/systemd/system")
 ENABLED: Final = {
     "multi-user.target": ("docker.service", "containerd.service"),
@@ -33,11 +33,14 @@ FIRST: Final = f"1.0.0+v{NEW}"
 """The release that a machine is offered, unless a setup says another."""
 
 
+Gate: TypeAlias = Literal["new", "old"]
+
+
 @frozen(kw_only=True)
 class Setup:
     """In what a machine differs from the shipped one."""
 
-    gate: Literal["new", "old"] = "new"
+    gate: Gate = "new"
     units: tuple[str, ...] = (PROXY, DASHBOARD)
     """Of the shipped ones, those that are there."""
     drop_ins: Mapping[str, str] = field(factory=dict[str, str])
@@ -46,6 +49,8 @@ class Setup:
     """The text of a unit that is not the shipped one; by its name."""
     config: Mapping[str, Any] = field(factory=dict[str, Any])
     """Tables laid over the shipped config of Traefik; none: it is as shipped."""
+    others: Mapping[str, Any] = field(factory=dict[str, Any])
+    """The same for every other app."""
     more: Mapping[str, str] = field(factory=dict[str, str])
     """Units that only this machine has, by their names; each is wanted at boot."""
     offered: str = FIRST
@@ -74,7 +79,7 @@ class Disk:
 
     # What comes later ----------------------------------------------------------------------------
 
-    def set_gate(self, gate: Literal["new", "old"]) -> None:
+    def set_gate(self, gate: Gate) -> None:
         """Make the job that deploy-proxy.service starts the shipped one, or the old one."""
         program = self.root / "opt/warm-reconcile/bin/warm_reconcile.py"
         shipped = self.supplies.package / "bin/warm_reconcile.py"
@@ -86,6 +91,11 @@ class Disk:
         place = self.root / "etc/systemd/system" / f"{unit}.d" / "10-proof.conf"
         place.parent.mkdir(exist_ok=True)
         place.write_text(text)
+
+    def write_config(self, path: str, above: Mapping[str, Any]) -> None:
+        """Write the config of Traefik with other tables laid over it, to a file of its own."""
+        shipped = json.loads((GOLDEN / f"etc/warm-reconcile/{TRAEFIK}.json").read_text())
+        (self.root / path.lstrip("/")).write_text(json.dumps(_laid_over(shipped, above)))
 
     def offer_traefik(self, label: str, edits: Sequence[Edit] = ()) -> str:
         pair = self.supplies.certificate
@@ -117,12 +127,12 @@ class Disk:
         shutil.copytree(shipped, place)
         for file in sorted(place.glob("*.json")):
             config = json.loads(file.read_text())
-            shelf = self.shelves[file.stem] = Shelf(self.root, file.stem, config)
+            self.shelves[file.stem] = Shelf(self.root, file.stem, config)
             if file.stem != TRAEFIK:
                 self._offer_app(file.stem, config)
-        if self.setup.config:
-            file = place / f"{TRAEFIK}.json"
-            file.write_text(json.dumps(_laid_over(json.loads(file.read_text()), self.setup.config)))
+            above = self.setup.config if file.stem == TRAEFIK else self.setup.others
+            if above:
+                file.write_text(json.dumps(_laid_over(config, above)))
         self.offer_traefik(self.setup.offered, self.setup.edits)
         self._put_old_plan()
 
@@ -154,9 +164,9 @@ class Disk:
         wanted: dict[str, list[str]] = json.loads((GOLDEN / "wanted-by.json").read_text())
         for name in setup.units:
             shipped = (GOLDEN / "units" / name).read_bytes()
-            text = setup.replaced[name].encode() if name in setup.replaced else shipped
-            (place / name).write_bytes(text)
-            mark = "as shipped" if text == shipped else "changed for this boot"
+            unit = setup.replaced[name].encode() if name in setup.replaced else shipped
+            (place / name).write_bytes(unit)
+            mark = "as shipped" if unit == shipped else "changed for this boot"
             self.hashes[name] = f"{hashlib.sha256((place / name).read_bytes()).hexdigest()} {mark}"
         own = {"proof-swarm.service": (GUEST / "proof-swarm.service").read_text(), **setup.more}
         for name, text in own.items():
@@ -185,6 +195,8 @@ def _differences(setup: Setup) -> list[str]:
     told += [f"`{name}` is there besides" for name in setup.more]
     if setup.config:
         told.append(f"over `traefik.json`: `{json.dumps(setup.config)}`")
+    if setup.others:
+        told.append(f"over every other app's: `{json.dumps(setup.others)}`")
     return told
 
 
@@ -204,5 +216,7 @@ def _move_interpreter(package: Path) -> None:
 def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     laid = dict(below)
     for key, value in above.items():
-        laid[key] = _laid_over(laid[key], value) if isinstance(value, Mapping) and key in laid else value
+        laid[key] = (
+            _laid_over(laid[key], value) if isinstance(value, Mapping) and key in laid else value
+        )
     return laid

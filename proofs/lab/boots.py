@@ -1,0 +1,302 @@
+"""The boots of M1: one machine each, from scratch, and what is noted of it."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from swarm.harness import NEW
+
+from lab.furnishing import DASHBOARD, GOLDEN, PROXY, TRAEFIK, Gate, Setup
+from lab.recipes import FAULTS, Fault
+from lab.stage import PAGE, PING, Record, Stage, stage
+from lab.supplies import Supplies
+
+Play: TypeAlias = Callable[[Supplies, Path], Record]
+"""Boots a machine, and returns what is to be said of it."""
+
+LIMIT: Final = 40
+"""Seconds until systemd ends the wait of the old gate; the shipped unit says 900. It is the least
+that leaves a run of the real tool time enough, which the guard is shown with."""
+SHORTER: Final = f"[Service]\nTimeoutStartSec={LIMIT}\n"
+SHORTEST: Final = "[Service]\nTimeoutStartSec=20\n"
+"""Where nothing but the end of the wait is of interest."""
+QUICK: Final = {"gate": {"window": 2, "deadline": 30, "verify_deadline": 30}}
+"""A gate that looks for a shorter time, where it is not what a boot is about."""
+HASTY: Final = {"gate": {"window": 2, "deadline": 20, "verify_deadline": 20}}
+PATIENT: Final = {"gate": {"window": 2, "deadline": 45, "verify_deadline": 45}}
+"""What is rolled back to has to come up within it, after a hung one was stopped."""
+AFTER: Final = {
+    "rolled-back-1": tuple(fault for fault in FAULTS if fault.key in {"bind", "ping"}),
+    "rolled-back-2": tuple(fault for fault in FAULTS if fault.key in {"crash", "hang"}),
+}
+"""Which machine is offered what."""
+DEPLOYED_HERE: Final = "traefik_ci_commoninternet_net_app"
+HOLD: Final = "proof-hold.service"
+HOLDING: Final = """\
+[Unit]
+Description=Holds the dashboard back
+
+[Service]
+Type=oneshot
+TimeoutStartSec=infinity
+ExecStart=/bin/sleep infinity
+"""
+HELD: Final = f"[Unit]\nAfter={HOLD}\nWants={HOLD}\n"
+OLD_PROBES: Final = [
+    {
+        "kind": "identity",
+        "name": "web",
+        "target_unit": PROXY,
+        "url": "http://127.0.0.1/.warm-reconcile/identity",
+    },
+    {
+        "kind": "http",
+        "name": "dashboard",
+        "target_unit": DASHBOARD,
+        "url": PAGE,
+        "address": "127.0.0.1:443",
+        "verify_tls": False,
+    },
+]
+SHORT_RUN: Final = {
+    "world": {"preflight": 0},
+    "budget": {"fetch": 1, "deploy": 30, "margin": 1},
+    "gate": {"window": 1, "deadline": 2, "verify_deadline": 1},
+    "fallback_depth": 0,
+}
+"""So that its longest run fits the limit: what is refused is the gate, not the time."""
+OLD_CONFIG: Final = "/opt/proofs/old-gate-config.json"
+
+
+def without_order() -> str:
+    """Take deploy-proxy.service out of the dashboard's unit: an edge that is there can't be."""
+    text = (GOLDEN / "units" / DASHBOARD).read_text()
+    changed = text.replace(f"{PROXY} ", "")
+    assert changed.count(PROXY) == 0, changed
+    assert text.count(PROXY) == 2, text
+    return changed
+
+
+# The matrix --------------------------------------------------------------------------------------
+
+
+def old_after(supplies: Supplies, scratch: Path) -> Record:
+    setup = Setup(gate="old", drop_ins={PROXY: SHORTER}, others=QUICK)
+    title = "old gate, the dashboard After=deploy-proxy.service"
+    with stage("old-after", title, setup, supplies, scratch) as on:
+        on.await_answer(PING)
+        on.await_answer(PAGE, 404)
+        _capture_the_wait(on)
+        _try_the_guard(on)
+        on.await_boot()
+        on.await_answer(PAGE)
+        on.ask("page afterwards", "the page, once systemd has ended the wait", PAGE)
+    return on.record
+
+
+def _capture_the_wait(on: Stage) -> None:
+    on.ask("ping", "Traefik while the job hangs", PING)
+    on.ask("page", "what the old gate asks, while the job hangs", PAGE)
+    on.capture("jobs after", "who waits for whom", "systemctl", "list-jobs", "--after")
+    on.capture("jobs before", "the same from the other end", "systemctl", "list-jobs", "--before")
+    on.capture("job", "the job while it hangs", "systemctl", "status", "--no-pager", PROXY)
+
+
+def _try_the_guard(on: Stage) -> None:
+    """Give the real tool the old gate, in the very boot that hangs."""
+    on.disk.write_config(OLD_CONFIG, {"probes": OLD_PROBES, **SHORT_RUN})
+    before = on.services()
+    tool = "/opt/warm-reconcile/bin/warm-reconcile"
+    on.capture(
+        "guard",
+        "the tool, asked to use that gate now",
+        *(tool, "run", "--config", OLD_CONFIG, TRAEFIK),
+    )
+    on.record.facts["untouched"] = on.services() == before
+
+
+def old_free(supplies: Supplies, scratch: Path) -> Record:
+    setup = Setup(
+        gate="old", drop_ins={PROXY: SHORTER}, replaced={DASHBOARD: without_order()}, others=QUICK
+    )
+    title = "old gate, the dashboard without an order"
+    with stage("old-free", title, setup, supplies, scratch) as on:
+        on.await_boot()
+        on.ask("ping", "Traefik", PING)
+        on.ask("page", "the dashboard's page", PAGE)
+    return on.record
+
+
+def new_after(supplies: Supplies, scratch: Path) -> Record:
+    title = "new gate, the dashboard After=deploy-proxy.service"
+    with stage("new-after", title, Setup(config=QUICK, others=QUICK), supplies, scratch) as on:
+        on.await_boot()
+        on.ask("ping", "Traefik", PING)
+        on.ask("page", "the dashboard's page", PAGE)
+        _note_status(on)
+    return on.record
+
+
+def new_free(supplies: Supplies, scratch: Path) -> Record:
+    setup = Setup(replaced={DASHBOARD: without_order()}, config=QUICK, others=QUICK)
+    title = "new gate, the dashboard without an order"
+    with stage("new-free", title, setup, supplies, scratch) as on:
+        on.await_boot()
+        on.ask("ping", "Traefik", PING)
+        on.ask("page", "the dashboard's page", PAGE)
+    return on.record
+
+
+def whole(supplies: Supplies, scratch: Path) -> Record:
+    """Boot everything that is shipped, exactly as it is."""
+    setup = Setup(units=every_unit())
+    title = "the whole control plane, as shipped"
+    with stage("whole", title, setup, supplies, scratch) as on:
+        on.await_boot()
+        on.ask("ping", "Traefik", PING)
+        on.ask("page", "the dashboard's page", PAGE)
+        _note_status(on)
+        on.capture("services", "what Swarm runs", "docker", "service", "ls")
+    return on.record
+
+
+def every_unit() -> tuple[str, ...]:
+    return tuple(sorted(path.name for path in (GOLDEN / "units").iterdir()))
+
+
+# The dashboard held back, and absent -------------------------------------------------------------
+
+
+def held(gate: Gate, supplies: Supplies, scratch: Path) -> Record:
+    """Hold the dashboard back by something else than the proxy, and let it go in the end."""
+    drop_ins = {DASHBOARD: HELD, **({PROXY: SHORTEST} if gate == "old" else {})}
+    config = {} if gate == "old" else QUICK
+    setup = Setup(gate=gate, drop_ins=drop_ins, more={HOLD: HOLDING}, config=config, others=QUICK)
+    title = f"{gate} gate, the dashboard held back by another unit"
+    with stage(f"{gate}-held", title, setup, supplies, scratch) as on:
+        on.await_state(PROXY, "active", "failed")
+        on.note_units()
+        on.capture("jobs after", "who waits for whom now", "systemctl", "list-jobs", "--after")
+        on.ask("ping", "Traefik, without the dashboard", PING)
+        on.ask("page", "the dashboard's page, without the dashboard", PAGE)
+        if gate == "new":
+            on.machine.run("systemctl", "stop", HOLD).check()
+            on.await_state(DASHBOARD, "active", "failed")
+            on.note_units("the dashboard let go")
+            on.ask("page afterwards", "the page, once the dashboard was let go", PAGE)
+    return on.record
+
+
+def absent(gate: Gate, supplies: Supplies, scratch: Path) -> Record:
+    drop_ins = {PROXY: SHORTEST} if gate == "old" else {}
+    config = {} if gate == "old" else QUICK
+    setup = Setup(gate=gate, units=(PROXY,), drop_ins=drop_ins, config=config)
+    title = f"{gate} gate, no dashboard at all"
+    with stage(f"{gate}-absent", title, setup, supplies, scratch) as on:
+        on.await_boot()
+        on.ask("ping", "Traefik", PING)
+        on.ask("page", "the dashboard's page", PAGE)
+    return on.record
+
+
+# What is refused, and what is never committed ----------------------------------------------------
+
+
+def guard(supplies: Supplies, scratch: Path) -> Record:
+    setup = Setup(config={"probes": OLD_PROBES}, units=(PROXY, DASHBOARD))
+    title = "the shipped job, configured with the old gate"
+    with stage("guard", title, setup, supplies, scratch) as on:
+        on.await_state(PROXY, "active", "failed")
+        on.note_units()
+        on.record.facts["services"] = sorted(on.services())
+        state = on.disk.root / "var/lib/warm-reconcile"
+        on.record.facts["state"] = sorted(entry.name for entry in state.iterdir())
+        on.capture("services", "what Swarm was told to run", "docker", "service", "ls")
+        on.capture("job", "the job", "systemctl", "status", "--no-pager", PROXY)
+    return on.record
+
+
+def stranded(number: int, supplies: Supplies, scratch: Path) -> Record:
+    """Boot with a broken Traefik and nothing that was ever proven."""
+    fault = FAULTS[number]
+    setup = Setup(units=(PROXY,), edits=fault.edits, config=HASTY)
+    name = f"stranded-{fault.key}"
+    with stage(
+        name, f"no last-good, and a Traefik that {fault.name}", setup, supplies, scratch
+    ) as on:
+        on.await_boot()
+        _note_status(on)
+        on.capture("why", "what the tool says", *_explain())
+    return on.record
+
+
+def rolled_back(name: str, supplies: Supplies, scratch: Path) -> Record:
+    """Prove a release from scratch, then offer one broken Traefik after the other."""
+    setup = Setup(units=(PROXY,), config={**PATIENT, "world": {"preflight": 0}})
+    title = "a last-good that serves, and broken releases after it"
+    with stage(name, title, setup, supplies, scratch) as on:
+        on.await_boot()
+        for number, fault in enumerate(AFTER[name]):
+            label = on.disk.offer_traefik(f"1.{number + 1}.0+v{NEW}", fault.edits)
+            on.run_job()
+            state = on.note_units(fault.name)[PROXY]
+            on.record.facts[fault.key] = {
+                **_status(on),
+                "offered": label,
+                "exit": state.status,
+                "ping": on.ask(f"ping {fault.key}", f"after one that {fault.name}", PING),
+            }
+            on.capture(f"why {fault.key}", f"a Traefik that {fault.name}", *_explain())
+    return on.record
+
+
+# A warm reboot -----------------------------------------------------------------------------------
+
+
+def warm(supplies: Supplies, scratch: Path) -> Record:
+    """Come up with the new gate; then boot the old one on what that has left on the disk."""
+    setup = Setup(config=QUICK, others=QUICK)
+    title = "Docker's state kept: the old gate on a disk that the new one has left"
+    with stage("warm", title, setup, supplies, scratch) as on:
+        on.await_boot()
+        on.disk.set_gate("old")
+        on.disk.drop_in(PROXY, SHORTER)
+        on.reboot()
+        on.await_state(PROXY, "active", "failed")
+        on.note_units("warm reboot with the old gate")
+    return on.record
+
+
+def _note_status(on: Stage) -> None:
+    on.record.facts["status"] = _status(on)
+
+
+def _status(on: Stage) -> dict[str, Any]:
+    told = on.status()
+    return {"last_good": told.get("last_good"), "live": told.get("live")}
+
+
+def _explain() -> tuple[str, ...]:
+    return ("/opt/warm-reconcile/bin/warm-reconcile", "explain", TRAEFIK)
+
+
+def _by_fault(fault: Fault) -> tuple[str, Play]:
+    return f"stranded-{fault.key}", functools.partial(stranded, FAULTS.index(fault))
+
+
+PLAYS: Final[dict[str, Play]] = {
+    **{name: functools.partial(rolled_back, name) for name in AFTER},  # the longest ones first
+    "whole": whole,
+    "new-after": new_after,
+    "old-after": old_after,
+    "warm": warm,
+    "old-held": functools.partial(held, "old"),
+    "old-absent": functools.partial(absent, "old"),
+    "new-free": new_free,
+    "old-free": old_free,
+    "new-held": functools.partial(held, "new"),
+    "new-absent": functools.partial(absent, "new"),
+    **dict(map(_by_fault, FAULTS)),
+    "guard": guard,
+}

@@ -1,0 +1,300 @@
+"""The claims of M1, and how the first boot of each machine is judged: by Result and by order."""
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from lab.boots import AFTER, DEPLOYED_HERE, LIMIT, every_unit
+from lab.furnishing import DASHBOARD, FIRST, PROXY
+from lab.judging import (
+    Check,
+    Claim,
+    Records,
+    began_after,
+    contains,
+    equals,
+    is_state,
+    never_began,
+)
+from lab.recipes import FAULTS, Fault
+from lab.stage import Record
+
+ROLLED_BACK: Final = 12
+STRANDED: Final = 20
+REFUSED: Final = 77
+CONVERGE: Final = "converge.service"
+TIMED_OUT: Final = "failed/timeout"
+MATRIX: Final = {
+    "old-after": (TIMED_OUT, "active"),
+    "old-free": ("active", "active"),
+    "new-after": ("active", "active"),
+    "new-free": ("active", "active"),
+}
+"""Of each cell: the proxy, and the dashboard in the end."""
+
+
+def _old_after(records: Records) -> Sequence[Check]:
+    it = records["old-after"]
+    proxy, dashboard = it.units[PROXY], it.units[DASHBOARD]
+    return [
+        is_state(proxy, TIMED_OUT),
+        equals(f"TimeoutStartSec= of `{PROXY}`", proxy.start_timeout, f"{LIMIT}s"),
+        began_after(dashboard, proxy),
+        equals("Traefik's ping, meanwhile", it.facts["ping"], 200),
+        equals("the dashboard's page, meanwhile", it.facts["page"], 404),
+    ]
+
+
+def _deadlock(records: Records) -> Sequence[Check]:
+    it = records["old-after"]
+    after, before = (it.captures[key].text for key in ("jobs after", "jobs before"))
+    return [
+        _matches(
+            "`list-jobs --after`", after, rf"{PROXY} +start running(\n└─.*)*{DASHBOARD}/start"
+        ),
+        _matches(
+            "`list-jobs --before`", before, rf"{DASHBOARD} +start waiting(\n└─.*)*{PROXY}/start"
+        ),
+    ]
+
+
+def _cause(records: Records) -> Sequence[Check]:
+    checks: list[Check] = []
+    for name, (proxy, dashboard) in MATRIX.items():
+        units = records[name].units
+        checks.append(equals(f"{name}: `{PROXY}`", units[PROXY].state, proxy))
+        checks.append(equals(f"{name}: `{DASHBOARD}`", units[DASHBOARD].state, dashboard))
+    return checks
+
+
+def _looks_well(records: Records) -> Sequence[Check]:
+    it = records["old-after"]
+    return [
+        is_state(it.units[PROXY], TIMED_OUT),
+        is_state(it.units[DASHBOARD], "active"),
+        equals("the dashboard's page, afterwards", it.facts["page afterwards"], 200),
+    ]
+
+
+def _held(records: Records) -> Sequence[Check]:
+    old, new = records["old-held"], records["new-held"]
+    let_go = new.later["the dashboard let go"]
+    return [
+        equals(f"old gate: `{PROXY}`", old.units[PROXY].state, TIMED_OUT),
+        equals(f"new gate: `{PROXY}`", new.units[PROXY].state, "active"),
+        never_began(new.units[DASHBOARD]),
+        equals("new gate: Traefik's ping, without the dashboard", new.facts["ping"], 200),
+        equals("new gate: the page, without the dashboard", new.facts["page"], 404),
+        equals(f"let go: `{DASHBOARD}`", let_go[DASHBOARD].state, "active"),
+        equals("let go: the page", new.facts["page afterwards"], 200),
+    ]
+
+
+def _absent(records: Records) -> Sequence[Check]:
+    old, new = records["old-absent"], records["new-absent"]
+    return [
+        equals(f"old gate: `{PROXY}`", old.units[PROXY].state, TIMED_OUT),
+        equals("old gate: Traefik's ping all the same", old.facts["ping"], 200),
+        equals(f"new gate: `{PROXY}`", new.units[PROXY].state, "active"),
+        equals(f"new gate: `{DASHBOARD}`", new.units[DASHBOARD].state, "not-found"),
+        equals("new gate: the page", new.facts["page"], 404),
+    ]
+
+
+def _guard_at_boot(records: Records) -> Sequence[Check]:
+    it = records["guard"]
+    proxy = it.units[PROXY]
+    services = [name for name in it.facts["services"] if name == DEPLOYED_HERE]
+    return [
+        is_state(proxy, "failed/exit-code"),
+        equals("exit status of the job", proxy.status, REFUSED),
+        equals("services of Traefik in the swarm", services, []),
+        equals("entries of its state directory", it.facts["state"], []),
+        contains("the journal names the chain", it.captures["job"].text, DASHBOARD, "After="),
+    ]
+
+
+def _guard_live(records: Records) -> Sequence[Check]:
+    it = records["old-after"]
+    return [
+        equals("exit status of the tool", it.facts["guard: status"], REFUSED),
+        equals("services are the very same", it.facts["untouched"], True),
+        contains(
+            "it names the chain", it.captures["guard"].text, f"{DASHBOARD} → After= → {PROXY}"
+        ),
+    ]
+
+
+def _stranded(fault: Fault, records: Records) -> Sequence[Check]:
+    it = records[f"stranded-{fault.key}"]
+    return [
+        is_state(it.units[PROXY], "failed/exit-code"),
+        equals("exit status of the job", it.units[PROXY].status, STRANDED),
+        equals("last-good", it.facts["status"]["last_good"], None),
+        _matches("the reason that it tells", it.captures["why"].text, fault.reason),
+    ]
+
+
+def _rolled_back(fault: Fault, records: Records) -> Sequence[Check]:
+    it = records[_machine_of(fault)]
+    seen = it.facts[fault.key]
+    return [
+        equals("the first boot", it.units[PROXY].state, "active"),
+        equals(f"`{PROXY}` afterwards", it.later[fault.name][PROXY].state, "active"),
+        equals("exit status of the job", seen["exit"], ROLLED_BACK),
+        equals("last-good", seen["last_good"], FIRST),
+        equals("what is live", seen["live"], FIRST),
+        equals("Traefik's ping", seen["ping"], 200),
+        _matches("the reason that it tells", it.captures[f"why {fault.key}"].text, fault.reason),
+    ]
+
+
+def _machine_of(fault: Fault) -> str:
+    return next(name for name, faults in AFTER.items() if fault in faults)
+
+
+def _consumers(records: Records) -> Sequence[Check]:
+    units = records["whole"].units
+    consumers = [u for n, u in units.items() if n in every_unit() and n.endswith(".service")]
+    consumers = [u for u in consumers if u.name not in {PROXY, CONVERGE, "nightly-sweep.service"}]
+    return [
+        equals("the system", records["whole"].facts["system"], "running"),
+        is_state(units[PROXY], "active"),
+        equals("exit status of the proxy's job", units[PROXY].status, 0),
+        *(
+            check
+            for u in consumers
+            for check in (is_state(u, "active"), began_after(u, units[PROXY]))
+        ),
+        is_state(units[CONVERGE], "active"),
+        began_after(units[CONVERGE], units[DASHBOARD]),
+        equals("the dashboard's page", records["whole"].facts["page"], 200),
+    ]
+
+
+def _warm(records: Records) -> Sequence[Check]:
+    it = records["warm"]
+    second = it.later["warm reboot with the old gate"]
+    return [
+        equals("the first boot, new gate", it.units[PROXY].state, "active"),
+        equals("the warm reboot, old gate", second[PROXY].state, "active"),
+        equals("from scratch, old gate", records["old-after"].units[PROXY].state, TIMED_OUT),
+    ]
+
+
+def _shipped(records: Records) -> Sequence[Check]:
+    def changed_in(it: Record) -> list[str]:
+        return [name for name, told in it.hashes.items() if not told.endswith("as shipped")]
+
+    free = {"old-free", "new-free"}
+    return [
+        equals(
+            f"{name}: units that are not as shipped",
+            changed_in(it),
+            [DASHBOARD] if name in free else [],
+        )
+        for name, it in records.items()
+    ]
+
+
+def _matches(what: str, text: str, pattern: str) -> Check:
+    found = re.search(pattern, text)
+    seen = f"nothing like `{pattern}`" if found is None else " ".join(found.group().split())
+    return Check(what, seen, holds=found is not None)
+
+
+M1: Final = (
+    Claim(
+        "old-after",
+        "With the old gate, and the dashboard After=deploy-proxy.service, a boot from scratch fails:"
+        " deploy-proxy.service ends with Result=timeout, and only then the dashboard begins,"
+        " although Traefik itself answers all the while.",
+        ("old-after",),
+        _old_after,
+    ),
+    Claim(
+        "deadlock",
+        "While it hangs, systemd's job queue shows the circle: the proxy's job runs and blocks that"
+        " of the dashboard, for whose page it waits.",
+        ("old-after",),
+        _deadlock,
+    ),
+    Claim(
+        "cause",
+        "Of gate (old, new) and order (After=, none), only old with After= fails.",
+        tuple(MATRIX),
+        _cause,
+    ),
+    Claim(
+        "looks-well",
+        "Afterwards the host looks well: the page answers 200. Only the first boot's Result tells.",
+        ("old-after",),
+        _looks_well,
+    ),
+    Claim(
+        "warm",
+        "A warm reboot hides the fault: on a disk with Docker's state the old gate passes.",
+        ("warm", "old-after"),
+        _warm,
+    ),
+    Claim(
+        "held",
+        "With the dashboard held back by something else, the old gate fails; the new one goes"
+        " healthy on Traefik alone, and the dashboard comes up once it is let go.",
+        ("old-held", "new-held"),
+        _held,
+    ),
+    Claim(
+        "absent",
+        "With no dashboard at all, the old gate fails, and the new one goes healthy.",
+        ("old-absent", "new-absent"),
+        _absent,
+    ),
+    Claim(
+        "guard-boot",
+        f"Configured with the old gate, the shipped job refuses it with exit status {REFUSED} at"
+        " boot, and nothing was deployed or written.",
+        ("guard",),
+        _guard_at_boot,
+    ),
+    Claim(
+        "guard-live",
+        "In the very boot that hangs, the tool refuses that gate at once, and touches nothing.",
+        ("old-after",),
+        _guard_live,
+    ),
+    *(
+        Claim(
+            f"stranded-{fault.key}",
+            f"Without a last-good, a Traefik that {fault.name} is never committed: the unit fails.",
+            (f"stranded-{fault.key}",),
+            functools.partial(_stranded, fault),
+        )
+        for fault in FAULTS
+    ),
+    *(
+        Claim(
+            f"rolled-back-{fault.key}",
+            f"With a last-good, a Traefik that {fault.name} is rolled back, and last-good serves.",
+            (_machine_of(fault),),
+            functools.partial(_rolled_back, fault),
+        )
+        for fault in FAULTS
+    ),
+    Claim(
+        "consumers",
+        "The whole control plane comes up from scratch: deploy-proxy.service without the dashboard,"
+        " then every consumer, and after the dashboard the end-to-end assertion.",
+        ("whole",),
+        _consumers,
+    ),
+)
+SHIPPED: Final = Claim(
+    "units",
+    "In every boot the units are byte for byte those that nix/modules render, but for the missing"
+    " edge where it is the point.",
+    (),
+    _shipped,
+)
+"""About whichever machines were booted."""

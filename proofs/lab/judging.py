@@ -1,0 +1,83 @@
+"""What a claim is: a sentence, the machines that it is about, and checks that can fail."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from attrs import frozen
+
+from lab.machine import UnitState
+from lab.stage import Record
+
+
+@frozen
+class Check:
+    """One thing that has to be so: what was seen, and whether it is."""
+
+    what: str
+    seen: str
+    holds: bool
+
+
+Records: TypeAlias = Mapping[str, Record]
+Judge: TypeAlias = Callable[[Records], Sequence[Check]]
+
+
+@frozen
+class Claim:
+    """A sentence that a report makes, and how it is judged."""
+
+    key: str
+    sentence: str
+    boots: tuple[str, ...]
+    """The machines that it takes."""
+    judge: Judge
+
+
+@frozen
+class Verdict:
+    """How a claim was judged."""
+
+    claim: Claim
+    checks: tuple[Check, ...]
+
+    @property
+    def holds(self) -> bool:
+        return bool(self.checks) and all(check.holds for check in self.checks)
+
+
+def judge(claim: Claim, records: Records, broken: Mapping[str, str]) -> Verdict:
+    """Judge a claim; a machine that went wrong fails every claim that it is needed for."""
+    lost = [Check(f"the machine {n}", broken[n], holds=False) for n in claim.boots if n in broken]
+    return Verdict(claim, tuple(lost or claim.judge(records)))
+
+
+def equals(what: str, seen: object, expected: object) -> Check:
+    told = str(seen) if seen == expected else f"{seen}, expected {expected}"
+    return Check(what, told, holds=seen == expected)
+
+
+def contains(what: str, text: str, *words: str) -> Check:
+    lacks = [word for word in words if word not in text]
+    return Check(what, f"lacks {', '.join(lacks)}" if lacks else ", ".join(words), holds=not lacks)
+
+
+def is_state(unit: UnitState, state: str) -> Check:
+    return equals(f"`{unit.name}`", unit.state, state)
+
+
+def began_after(later: UnitState, earlier: UnitState) -> Check:
+    """Check by systemd's own clock that one unit began when the start of another had ended."""
+    begun, ended = later.left_inactive, earlier.settled
+    seen = f"{_seconds(begun)} after {_seconds(ended)}"
+    holds = begun is not None and ended is not None and begun >= ended
+    return Check(
+        f"`{later.name}` began when `{earlier.name}` had ended its start", seen, holds=holds
+    )
+
+
+def never_began(unit: UnitState) -> Check:
+    return equals(f"`{unit.name}` left inactive", _seconds(unit.left_inactive), _seconds(None))
+
+
+def _seconds(moment: float | None) -> str:
+    return "never" if moment is None else f"{moment:.2f} s"
