@@ -143,7 +143,7 @@ class Disk:
         """Tell the old job what to deploy: the same release, with the same overlay."""
         place = self.root / "opt/proofs/old-gate"
         pair = self.supplies.certificate
-        release = traefik_release(place, self.setup.offered, pair)
+        release = traefik_release(place, self.setup.offered, pair, self.setup.edits)
         for name in OVERLAY:
             shutil.copy(RECIPE / name, release)
         shelf = self.shelves[TRAEFIK]

@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 from swarm.network import PATIENCE, wait_for
 
 from lab.furnishing import DASHBOARD, PROXY, TRAEFIK, Disk, Setup
-from lab.machine import Done, Machine, UnitState, manager_start, unit_states
+from lab.machine import Done, Machine, UnitState, seconds_up, unit_states
 from lab.nspawn import Nspawn
 from lab.roots import fresh_root
 from lab.supplies import DOMAIN, INTERPRETER, Supplies
@@ -62,7 +62,7 @@ class Record:
 class Stage:
     """A machine that is up, its disk, and its record."""
 
-    def __init__(self, machine: Nspawn, disk: Disk, record: Record) -> None:
+    def __init__(self, machine: Machine, disk: Disk, record: Record) -> None:
         self.machine = machine
         self.disk = disk
         self.record = record
@@ -75,23 +75,25 @@ class Stage:
         self.record.facts["system"] = asked.out.strip()
         self.note_units()
 
-    def await_state(self, unit: str, *states: str) -> UnitState:
-        """Wait until a unit is in one of these states of systemd."""
+    def await_state(self, unit: str, *states: str, patience: float = BOOT_LIMIT) -> UnitState:
+        """Wait until a unit is in one of these states of systemd; ``patience`` in seconds."""
 
         def look() -> UnitState | None:
             (now,) = unit_states(self.machine, unit).values()
             return now if now.active in states else None
 
-        return wait_for(look, f"{unit} in {' or '.join(states)}", BOOT_LIMIT)
+        return wait_for(look, f"{unit} in {' or '.join(states)}", patience)
 
-    def await_answer(self, url: str, status: int = HTTPStatus.OK) -> None:
-        """Wait until a URL answers with this status."""
+    def await_answer(
+        self, url: str, status: int = HTTPStatus.OK, patience: float = PATIENCE
+    ) -> None:
+        """Wait until a URL answers with this status; ``patience`` in seconds."""
 
         def look() -> bool | None:
             reply = self.machine.get(url)
             return True if reply is not None and reply.status == status else None
 
-        wait_for(look, f"{status} from {url}", PATIENCE)
+        wait_for(look, f"{status} from {url}", patience)
 
     # Doing ---------------------------------------------------------------------------------------
 
@@ -133,7 +135,7 @@ class Stage:
         return status
 
     def _keep(self, key: str, title: str, command: str, text: str) -> None:
-        at = time.monotonic() - manager_start(self.machine)
+        at = seconds_up(self.machine)
         self.record.captures[key] = Capture(title, at, command, text)
 
     def status(self) -> dict[str, Any]:
@@ -163,29 +165,31 @@ class Stage:
 
 
 @contextlib.contextmanager
+def perform(machine: Machine, disk: Disk, record: Record) -> Generator[Stage]:
+    """Boot a machine that is furnished, and in the end cut its power: all is known by then."""
+    began = time.monotonic()
+    record.hashes = disk.hashes
+    record.differs = disk.differs
+    try:
+        machine.boot()
+        yield Stage(machine, disk, record)
+        record.versions = _versions(machine)
+        record.journal = _excerpt(machine, tuple(disk.hashes))
+    finally:
+        machine.cut_power()
+        record.seconds = time.monotonic() - began
+
+
+@contextlib.contextmanager
 def stage(
     name: str, title: str, setup: Setup, supplies: Supplies, scratch: Path
 ) -> Generator[Stage]:
-    """Boot a machine from scratch; whatever happens, nothing of it is left.
-
-    In the end its power is cut: what is to be known of it is known by then.
-    """
-    record = Record(name, title)
-    began = time.monotonic()
+    """Boot a machine from scratch; whatever happens, nothing of it is left."""
     with fresh_root(scratch / name, INTERPRETER) as root:
         disk = Disk(root, supplies, setup)
-        record.hashes = disk.hashes
-        record.differs = disk.differs
         machine = Nspawn(f"proof-{name}", root, scratch / f"{name}.console")
-        try:
-            machine.boot()
-            on = Stage(machine, disk, record)
+        with perform(machine, disk, Record(name, title)) as on:
             yield on
-            record.versions = _versions(machine)
-            record.journal = _excerpt(machine, tuple(disk.hashes))
-        finally:
-            machine.cut_power()
-            record.seconds = time.monotonic() - began
 
 
 def _versions(machine: Machine) -> dict[str, str]:
