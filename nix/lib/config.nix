@@ -1,6 +1,7 @@
 # From the options of an app, or of an assertion, to what stands in its JSON file:
 # docs/configuration.md explains the keys. Builtins only.
 let
+  lower = import ./lower.nix;
   inherit (builtins)
     attrNames
     elem
@@ -19,10 +20,6 @@ let
         split "([A-Z])" name
       )
     );
-  letters = text: builtins.genList (place: builtins.substring place 1 text) 26;
-  lower = builtins.replaceStrings (letters "ABCDEFGHIJKLMNOPQRSTUVWXYZ") (
-    letters "abcdefghijklmnopqrstuvwxyz"
-  );
 
   # Keys in the config's spelling; an option that is null is left to the program's own default.
   table =
@@ -53,7 +50,16 @@ rec {
         "caFile"
         "timeout"
       ];
-      task = [ "name" "targetUnit" "port" "path" "status" "bodyContains" "timeout" ];
+      task = [
+        "name"
+        "targetUnit"
+        "port"
+        "path"
+        "status"
+        "headers"
+        "bodyContains"
+        "timeout"
+      ];
       tcp = [ "name" "targetUnit" "address" "timeout" ];
       unit = [ "name" "targetUnit" "timeout" ];
     };
@@ -67,8 +73,10 @@ rec {
   # What is said although its kind has no use for it, in the options' spelling.
   misplaced =
     what: options:
-    filter (name: options.${name} != null && !(elem name ([ "kind" ] ++ allowed.${what}.${options.kind})))
-      (attrNames options);
+    let
+      meant = [ "kind" ] ++ allowed.${what}.${options.kind};
+    in
+    filter (name: options.${name} != null && !(elem name meant)) (attrNames options);
 
   # Of which file an app's variables come: of abra's own .env, of a credential, or of the options.
   env_file =
@@ -110,7 +118,9 @@ rec {
   # Lines of NAME='value', as an env file of abra has them. In single quotes nothing is expanded.
   env_text =
     variables:
-    builtins.concatStringsSep "" (map (name: "${name}='${variables.${name}}'\n") (attrNames variables));
+    builtins.concatStringsSep "" (
+      map (name: "${name}='${variables.${name}}'\n") (attrNames variables)
+    );
   unwritable =
     variables:
     filter (

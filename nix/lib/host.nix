@@ -116,9 +116,6 @@ let
       value = read starts unit;
     }) (filter (key: units.${key}.enable or true) (attrNames units))
   ) types;
-in
-{
-  units = listToAttrs (map ({ name, value, ... }: { inherit name value; }) all);
   aliases = foldl' (found: it: found // it) { } (
     map (
       { name, unit, ... }:
@@ -128,6 +125,21 @@ in
           value = name;
         }) (unit.aliases or [ ])
       )
+    ) all
+  );
+  # What is implied of a unit depends on whom it names, by whatever name.
+  resolved =
+    unit: builtins.mapAttrs (_: it: if isList it then map (name: aliases.${name} or name) it else it) unit;
+in
+{
+  inherit aliases;
+  units = listToAttrs (
+    map (
+      { name, value, ... }:
+      {
+        inherit name;
+        value = resolved value;
+      }
     ) all
   );
 }

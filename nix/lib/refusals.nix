@@ -31,6 +31,7 @@ let
   host = import ./host.nix systemd;
   units = import ./implied.nix host.units;
   inherit (host) aliases;
+  lower = import ./lower.nix;
   budget = import ./budget.nix;
   write = import ./numbers.nix;
   inherit (import ./config.nix) misplaced unwritable;
@@ -82,7 +83,7 @@ let
   host_name =
     url:
     let
-      parts = match "https?://([^/?#@]*@)?([^]:/?#[]+)(:[0-9]*)?([/?#].*)?" url;
+      parts = match "https?://([^/?#@]*@)?([^]:/?#[]*[^].:/?#[])[.]?(:[0-9]*)?([/?#].*)?" (lower url);
       name = elemAt parts 1;
     in
     if parts == null || match "[0-9.]+" name != null then null else name;
@@ -140,14 +141,9 @@ let
 
   # How long it takes ------------------------------------------------------------------------------
 
-  # Of systemd's, and of what the unit itself may have been given elsewhere, too.
-  limit_of =
-    unit: otherwise:
-    let
-      services = systemd.services or { };
-      key = head (match "(.*)[.]service" unit);
-    in
-    (services.${key}.serviceConfig or { }).TimeoutStartSec or otherwise;
+  # As the whole configuration has it: others may have added to the unit.
+  service_of =
+    unit: (systemd.services or { }).${head (match "(.*)[.]service" unit)}.serviceConfig or { };
 
   too_long =
     {
@@ -158,18 +154,44 @@ let
       explained,
     }:
     let
-      limit = limit_of unit timeout;
+      limit = (service_of unit).TimeoutStartSec or timeout;
     in
     if !(builtins.isInt limit || builtins.isFloat limit) || limit != timeout then
       [
-        "${place}: ${unit} has TimeoutStartSec=${toString limit}, not timeoutStart = ${write timeout}: set it there"
+        (
+          "${place}: ${unit} has TimeoutStartSec=${toString limit},"
+          + " not timeoutStart = ${write timeout}: set it there"
+        )
       ]
     else if worst >= limit then
       [
-        "${place}: ${unit} may take ${write limit} s to start (TimeoutStartSec=), the longest run takes ${explained}"
+        (
+          "${place}: ${unit} may take ${write limit} s to start (TimeoutStartSec=),"
+          + " the longest run takes ${explained}"
+        )
       ]
     else
       [ ];
+
+  # Another command of the unit would have its own time (TimeoutStartSec= is per command), and a gate
+  # of its own, for all that anybody can prove.
+  others_commands =
+    place: unit:
+    let
+      service = service_of unit;
+      found =
+        filter (name: service ? ${name}) [
+          "ExecCondition"
+          "ExecStartPre"
+          "ExecStartPost"
+        ]
+        ++ (if builtins.isList (service.ExecStart or "") then [ "ExecStart" ] else [ ]);
+    in
+    map (
+      name:
+      "${place}: ${unit} has commands of somebody else (${name}=): what they wait for can't be proven."
+      + " Give them a unit of their own"
+    ) found;
 
   # What runner/reconcile/assertion.py leaves beside the gate. Seconds.
   margin = 30;
@@ -189,6 +211,7 @@ let
       deploys = true;
     }
     ++ routed place config
+    ++ others_commands place config.caller
     ++ too_long {
       inherit place;
       inherit (spent) worst explained;
@@ -210,7 +233,9 @@ let
         [ ]
     )
     ++ map (
-      variable: "${place}: world.variables.${variable} can't be written: no quote, line break or backslash"
+      variable:
+      "${place}: world.variables.${variable} can't be written:"
+      + " no quote, line break or backslash"
     ) (unwritable options.world.variables);
 
   meaningless =
@@ -231,6 +256,7 @@ let
       inherit (config) caller probes;
       deploys = false;
     }
+    ++ others_commands place config.caller
     ++ too_long {
       inherit place worst;
       unit = config.caller;

@@ -80,6 +80,15 @@ in
         verifyTls = false;
       }
       {
+        # With the TLS options that all sites share that have none of their own.
+        kind = "identity";
+        name = "default-tls";
+        targetUnit = unit;
+        url = "https://tls.warm-reconcile.invalid/.warm-reconcile/identity";
+        address = "127.0.0.1:443";
+        verifyTls = false;
+      }
+      {
         # A route that only the Swarm provider can load.
         kind = "identity";
         name = "provider";

@@ -150,14 +150,23 @@ let
       A file of `NAME=value` lines instead of `variables`, handed to the unit by `LoadCredential=`:
       it may have secrets, and may be readable by root alone. Never in the Nix store.
     '' "/run/secrets/traefik.env";
-    service = nullable types.str "The service of the recipe that the gate is about. Default: `app`." "web";
-    overlay = nullable types.path "A directory with `compose.gate.yml`. Default: the one for Traefik." "/etc/overlays/web";
-    socket = nullable types.path "Where the Docker engine listens. Default: `/run/docker.sock`." "/run/docker.sock";
+    service = nullable types.str ''
+      The service of the recipe that the gate is about. Default: `app`.
+    '' "web";
+    overlay = nullable types.path ''
+      A directory with `compose.gate.yml`. Default: for a gate with an `identity`, the one for
+      Traefik.
+    '' "/etc/overlays/web";
+    socket = nullable types.path ''
+      Where the Docker engine listens. Default: `/run/docker.sock`.
+    '' "/run/docker.sock";
     require = nullable (types.enum [
       "all"
       "quorum"
     ]) "How many tasks must pass. Default: `all`." "quorum";
-    preflight = nullable types.number "Seconds for trying a release in isolation; 0: never. Default: 20." 0;
+    preflight = nullable types.number ''
+      Seconds for trying a release in isolation; 0: never. Default: 20.
+    '' 0;
   };
 
   app =
@@ -302,7 +311,9 @@ let
     cfg.docker
     cfg.git
   ];
-  named = make: entries: builtins.listToAttrs (map (name: make name entries.${name}) (builtins.attrNames entries));
+  named =
+    make: entries:
+    builtins.listToAttrs (map (name: make name entries.${name}) (builtins.attrNames entries));
 in
 {
   options.services.warm-reconcile = {
@@ -376,6 +387,8 @@ in
       inherit (config) systemd;
       sweep = if cfg.sweep.enable then { unit = "nightly-sweep.service"; } else null;
     }));
+
+    environment.systemPackages = [ cfg.package ];
 
     environment.etc =
       named (name: app: {

@@ -1,7 +1,8 @@
 """Boot what a set of claims needs, judge them, print a line each, and write the report.
 
-``python -m lab boot`` is M1; ``--claim KEY`` checks one alone. What it takes: root, systemd with
-its nspawn, Docker's engine; see ``supplies.py``.
+``python -m lab boot`` is M1, ``python -m lab server`` what nspawn can show of M2,
+``python -m lab vm`` what takes a virtual machine; ``--claim KEY`` checks one alone. What it takes: root, systemd with its nspawn, Docker's engine; see
+``supplies.py``.
 """
 
 import argparse
@@ -11,22 +12,24 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen
 
-from lab import boots, claims, report, supplies
+from lab import boots, claims, report, server, server_claims, supplies
 from lab.boots import Play
 from lab.judging import Claim, Verdict, judge
 from lab.machine import ProofError
 from lab.stage import Record
 from runner.reconcile.errors import ReconcileError
+from vm import boots as vm_boots
+from vm import claims as vm_claims
+from vm import needs as vm_needs
 
-AT_ONCE: Final = 2
-"""Machines at a time."""
 MISSING: Final = 69
 """Exit status where this host lacks something; EX_UNAVAILABLE of sysexits.h."""
 
@@ -39,6 +42,11 @@ class Suite:
     target: str
     claims: tuple[Claim, ...]
     plays: Mapping[str, Play]
+    words: tuple[str, ...] = (report.READING, report.STAND_INS)
+    """How its machines are to be read, and what stands in for what."""
+    missing: Callable[[], list[str]] = supplies.missing
+    at_once: int = 2
+    """Machines at a time."""
 
 
 SUITES: Final = {
@@ -47,6 +55,21 @@ SUITES: Final = {
         "proof",
         (*claims.M1, claims.SHIPPED),
         boots.PLAYS,
+    ),
+    "server": Suite(
+        "The running server",
+        "proof-server",
+        (*server_claims.SERVER, claims.SHIPPED),
+        server.PLAYS,
+    ),
+    "vm": Suite(
+        "The same with a kernel of its own, and the routing mesh",
+        "proof-vm",
+        vm_claims.VM,
+        vm_boots.PLAYS,
+        vm_needs.WORDS,
+        vm_needs.missing,
+        at_once=1,  # each takes two processors
     ),
 }
 
@@ -69,7 +92,7 @@ class Proof:
         scratch = Path(tempfile.mkdtemp(prefix="wr-proof-", dir="/tmp"))
         try:
             stores = supplies.prepare(scratch)
-            with ThreadPoolExecutor(AT_ONCE) as pool:
+            with ThreadPoolExecutor(self._suite.at_once) as pool:
                 for name in order:
                     played = pool.submit(self._suite.plays[name], stores, scratch)
                     played.add_done_callback(functools.partial(self._note, name))
@@ -85,7 +108,7 @@ class Proof:
             if error is None:
                 self.records[name] = played.result()
             else:
-                self.broken[name] = f"{type(error).__name__}: {error}"
+                self.broken[name] = _tell(error)
             through = self.records.keys() | self.broken.keys()
             for claim in self._chosen:
                 if claim.boots and claim.key not in self.verdicts and through >= set(claim.boots):
@@ -98,6 +121,13 @@ class Proof:
         for check in verdict.checks:
             if not check.holds:
                 say(f"      {'':22} {check.what}: {check.seen}")
+
+
+def _tell(error: BaseException) -> str:
+    """Say what went wrong, and where."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}, line {frame.lineno}"
+    return f"{type(error).__name__}: {str(error) or frame.line} ({where})"
 
 
 def say(line: str) -> None:
@@ -115,7 +145,7 @@ def main() -> int:
     chosen = tuple(c for c in suite.claims if arguments.claim in {"", c.key})
     if not chosen:
         parser.error(f"no such claim; there are {', '.join(c.key for c in suite.claims)}")
-    if lacks := supplies.missing():
+    if lacks := suite.missing():
         say("\n".join(["the proof can't be made on this host:", *(f"  {line}" for line in lacks)]))
         return MISSING
     began = time.monotonic()
@@ -129,7 +159,7 @@ def main() -> int:
     failed = sum(not verdict.holds for verdict in verdicts)
     if not arguments.claim:
         records = {n: proof.records[n] for n in suite.plays if n in proof.records}
-        blocks = report.compose(suite.title, suite.target, verdicts, records)
+        blocks = report.compose(suite.title, suite.target, suite.words, verdicts, records)
         report.save(arguments.report, suite.target, blocks)
         say(f"the report: {arguments.report / suite.target}.html, and .md")
     say(f"{len(verdicts)} claims, {failed} failed, {time.monotonic() - began:.0f} s")

@@ -113,7 +113,8 @@ def _try_the_guard(on: Stage) -> None:
         "the tool, asked to use that gate now",
         *(tool, "run", "--config", OLD_CONFIG, TRAEFIK),
     )
-    on.record.facts["untouched"] = on.services() == before
+    changed = before.items() ^ on.services().items()
+    on.record.facts["changed"] = sorted(name for name, _ in changed)
 
 
 def old_free(supplies: Supplies, scratch: Path) -> Record:
@@ -227,7 +228,7 @@ def stranded(number: int, supplies: Supplies, scratch: Path) -> Record:
     ) as on:
         on.await_boot()
         note_status(on)
-        on.capture("why", "what the tool says", *_explain())
+        on.capture("why", "what the tool says", *explain())
     return on.record
 
 
@@ -237,6 +238,7 @@ def rolled_back(name: str, supplies: Supplies, scratch: Path) -> Record:
     title = "a last-good that serves, and broken releases after it"
     with stage(name, title, setup, supplies, scratch) as on:
         on.await_boot()
+        on.require_active(PROXY)
         for number, fault in enumerate(AFTER[name]):
             label = on.disk.offer_traefik(f"1.{number + 1}.0+v{NEW}", fault.edits)
             on.run_job()
@@ -247,7 +249,7 @@ def rolled_back(name: str, supplies: Supplies, scratch: Path) -> Record:
                 "exit": state.status,
                 "ping": on.ask(f"ping {fault.key}", f"after one that {fault.name}", PING),
             }
-            on.capture(f"why {fault.key}", f"a Traefik that {fault.name}", *_explain())
+            on.capture(f"why {fault.key}", f"a Traefik that {fault.name}", *explain())
     return on.record
 
 
@@ -260,6 +262,7 @@ def warm(supplies: Supplies, scratch: Path) -> Record:
     title = "Docker's state kept: the old gate on a disk that the new one has left"
     with stage("warm", title, setup, supplies, scratch) as on:
         on.await_boot()
+        on.require_active(PROXY)
         on.disk.set_gate("old")
         on.disk.drop_in(PROXY, SHORTER)
         on.reboot()
@@ -277,7 +280,7 @@ def _status(on: Stage) -> dict[str, Any]:
     return {"last_good": told.get("last_good"), "live": told.get("live")}
 
 
-def _explain() -> tuple[str, ...]:
+def explain() -> tuple[str, ...]:
     return ("/opt/warm-reconcile/bin/warm-reconcile", "explain", TRAEFIK)
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from attrs import field, frozen
 from swarm.harness import NEW, OVERLAY, RECIPE
@@ -216,7 +216,6 @@ def _move_interpreter(package: Path) -> None:
 def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     laid = dict(below)
     for key, value in above.items():
-        laid[key] = (
-            _laid_over(laid[key], value) if isinstance(value, Mapping) and key in laid else value
-        )
+        is_table = isinstance(value, dict) and key in laid
+        laid[key] = _laid_over(laid[key], cast("dict[str, Any]", value)) if is_table else value
     return laid

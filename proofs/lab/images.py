@@ -27,7 +27,7 @@ CREATED: Final = "2024-01-01T00:00:00Z"
 
 def traefik_archive(archive: Path, tag: str, traefik: Path, busybox: Path) -> None:
     """Write an image that runs Traefik as the official one does."""
-    config = {"Entrypoint": [f"/{TRAEFIK}"], "ExposedPorts": {"80/tcp": {}}}
+    config: dict[str, object] = {"Entrypoint": [f"/{TRAEFIK}"], "ExposedPorts": {"80/tcp": {}}}
     _write(archive, tag, {TRAEFIK: traefik, "bin/busybox": busybox}, config)
 
 

@@ -133,7 +133,7 @@ class Nspawn:
     def load(self, url: str, *, host: str | None = None, pause: float = 0.02) -> Generator[Load]:
         """Ask its loopback again and again, and count what happens; ``pause`` in seconds."""
         assert self._network is not None
-        with self._network.load(url, host=host, pause=pause) as load:
+        with self._network.load(url, address="127.0.0.1", host=host, pause=pause) as load:
             yield load
 
 

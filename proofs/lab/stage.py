@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 from swarm.network import PATIENCE, wait_for
 
 from lab.furnishing import DASHBOARD, PROXY, TRAEFIK, Disk, Setup
-from lab.machine import Done, Machine, UnitState, seconds_up, unit_states
+from lab.machine import Done, Machine, ProofError, UnitState, seconds_up, unit_states
 from lab.nspawn import Nspawn
 from lab.roots import fresh_root
 from lab.supplies import DOMAIN, INTERPRETER, Supplies
@@ -83,6 +83,17 @@ class Stage:
             return now if now.active in states else None
 
         return wait_for(look, f"{unit} in {' or '.join(states)}", patience)
+
+    def require_active(self, unit: str) -> None:
+        """Go on only if the first boot has brought a unit up: what follows builds on it.
+
+        Raises:
+            ProofError: it has not.
+        """
+        state = self.record.units[unit].state
+        if state != "active":
+            said = self.machine.run("journalctl", "--unit", unit, "--output=cat", "--lines=5").out
+            raise ProofError(f"{unit} is {state} after the first boot: {' '.join(said.split())}")
 
     def await_answer(
         self, url: str, status: int = HTTPStatus.OK, patience: float = PATIENCE

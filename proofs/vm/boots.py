@@ -19,6 +19,7 @@ from lab.boots import (
     Play,
     capture_the_wait,
     every_unit,
+    explain,
     note_status,
 )
 from lab.furnishing import DASHBOARD, PROXY, TRAEFIK, Disk, Setup
@@ -163,6 +164,7 @@ def _upgrade(on: Stage, machine: Qemu) -> None:
     state = on.note_units("an upgrade through the mesh")[PROXY]
     shown = "--format={{.Spec.UpdateConfig.Order}}"
     order = on.machine.run("docker", "service", "inspect", shown, DEPLOYED_HERE).check().strip()
+    on.capture("upgrade", "what the tool says of the upgrade", *explain())
     told = on.status()
     on.record.facts["upgrade"] = {
         "started": done.code,

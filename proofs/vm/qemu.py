@@ -75,7 +75,7 @@ class Qemu:
                     *("-kernel", str(self._base.kernel), "-initrd", str(self._base.initrd)),
                     *("-append", KERNEL_LINE),
                     *("-drive", f"file={self._image},format=raw,if=virtio,cache=unsafe"),
-                    *("-nic", f"user,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:80"),
+                    *("-nic", f"user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:80"),
                     *("-device", "virtio-serial-pci"),
                     *("-chardev", f"socket,id=agent,path={self._socket},server=on,wait=off"),
                     *("-device", f"virtserialport,chardev=agent,name={AGENT}"),

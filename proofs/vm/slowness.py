@@ -10,6 +10,8 @@ from vm.qemu import SLOWNESS
 
 DEFAULT_TIMEOUT: Final = 2.0
 """Seconds, of a probe whose config doesn't say: see docs/configuration.md."""
+PREFLIGHT: Final = 20.0
+"""Seconds, likewise of a trial in isolation."""
 GATE_LIMITS: Final = ("deadline", "verify_deadline")
 
 
@@ -29,7 +31,7 @@ def slow_down(disk: Disk) -> None:
     for file in place.rglob("*.json"):
         _lengthen(file)
     disk.differs.append(
-        f"in each config, the limits of the gate, the budget and each probe are {SLOWNESS} times as"
+        f"in each config, the limits of the gate, the budget, the trial and each probe are {SLOWNESS} times as"
         " long: the processor is emulated"
     )
 
@@ -39,6 +41,8 @@ def _lengthen(file: Path) -> None:
     for table, keys in (("gate", GATE_LIMITS), ("budget", tuple(config.get("budget", ())))):
         for key in keys:
             config[table][key] *= SLOWNESS
+    if "world" in config:
+        config["world"]["preflight"] = SLOWNESS * config["world"].get("preflight", PREFLIGHT)
     for probe in config["probes"]:
         probe["timeout"] = probe.get("timeout", DEFAULT_TIMEOUT) * SLOWNESS
     file.write_text(json.dumps(config))

@@ -18,10 +18,10 @@ import pytest
 from attrs import evolve, frozen
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from proofs import proven
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
+from proofs import proven
 from runner.reconcile.answers import BODY_CAP, TOKEN_HEADER, Expected
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive

@@ -243,7 +243,9 @@ def test_a_link_that_leads_out_of_the_release_is_refused(
     (repository / "evil").symlink_to("/etc")
     release(git, repository, "2.0.0", "# evil\n")
     label = newest(source)
-    assert "2.0.0 can't be unpacked: " in refusal(lambda: fetched(source, label, tmp_path / "a"))
+    told = refusal(lambda: fetched(source, label, tmp_path / "a"))
+    assert "2.0.0 can't be unpacked: evil is no plain file" in told
+    assert not (tmp_path / "a" / "evil").exists()
 
 
 @pytest.mark.parametrize("url", ["{}/missing", "file://{}/missing", "http://127.0.0.1:9/x", "--x"])

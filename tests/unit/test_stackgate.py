@@ -13,9 +13,9 @@ from typing import Any, NoReturn, cast
 
 import pytest
 from attrs import evolve
-from proofs import proven
 from typing_extensions import override
 
+from proofs import proven
 from runner.reconcile.answers import Expected
 from runner.reconcile.docker import Docker
 from runner.reconcile.engine import Engine

@@ -12,7 +12,7 @@ from attrs import frozen
 
 ROOT: Final = Path(__file__).parents[3]
 HOST: Final = ROOT / "nix" / "golden" / "host.nix"
-HERE: Final = Path(__file__).parent
+EVALUATE: Final = ROOT / "nix" / "evaluate"
 
 
 @frozen
@@ -63,18 +63,20 @@ def evaluate(expression: str) -> Any:  # noqa: ANN401 - whatever it comes to
     """Evaluate a Nix expression, without a store, a daemon or a network.
 
     Raises:
-        subprocess.CalledProcessError: it has none; ``stderr`` says why.
+        ValueError: it has none; the message is Nix's.
         OSError: there is no Nix.
     """
     tool = shutil.which("nix-instantiate") or "nix-instantiate"
     done = subprocess.run(
         [tool, "--store", "dummy://", "--eval", "--strict", "--json", "--expr", expression],
-        check=True,
+        check=False,
         capture_output=True,
         text=True,
         timeout=60,
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
     )
+    if done.returncode != 0:
+        raise ValueError(done.stderr)
     return json.loads(done.stdout)
 
 
@@ -82,6 +84,6 @@ def evaluate_hosts(hosts: Iterable[str], nixpkgs: Nixpkgs | None = None) -> list
     """Evaluate hosts, each given as what stands between the brackets of its list of modules."""
     given = nixpkgs.expression() if nixpkgs else ""
     calls = " ".join(
-        f"(import {HERE}/evaluate.nix {{ modules = [ {modules} ]; {given} }})" for modules in hosts
+        f"(import {EVALUATE} {{ modules = [ {modules} ]; {given} }})" for modules in hosts
     )
     return [Host(**found) for found in evaluate(f"[ {calls} ]")]

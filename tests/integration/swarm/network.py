@@ -168,14 +168,16 @@ class Network:
         thread.join(PATIENCE)
 
     @contextlib.contextmanager
-    def load(self, url: str, *, host: str | None = None, pause: float = 0.02) -> Generator["Load"]:
-        """Ask again and again, and count what happens."""
+    def load(
+        self, url: str, *, address: str = "", host: str | None = None, pause: float = 0.02
+    ) -> Generator["Load"]:
+        """Ask again and again, and count what happens; ``pause`` in seconds."""
         load = Load()
         ended = threading.Event()
 
         def ask() -> None:
             while not ended.wait(pause):
-                load.count(self.get(url, host=host, timeout=1.0))
+                load.count(self.get(url, address=address, host=host, timeout=1.0))
 
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()

@@ -39,10 +39,6 @@ let
     _type = "if";
     inherit condition content;
   };
-  mkMerge = contents: {
-    _type = "merge";
-    inherit contents;
-  };
   mkOverride = priority: content: {
     _type = "override";
     inherit priority content;
@@ -54,7 +50,6 @@ let
     value:
     {
       "if" = concatMap (set: [ (mapAttrs (_: mkIf value.condition) set) ]) (push value.content);
-      merge = concatMap push value.contents;
       override = map (mapAttrs (_: mkOverride value.priority)) (push value.content);
     }
     .${kind_of value} or [ value ];
@@ -64,7 +59,6 @@ let
     value:
     {
       "if" = if value.condition then decide value.content else [ ];
-      merge = concatMap decide value.contents;
       override = map (it: it // { inherit (value) priority; }) (decide value.content);
     }
     .${kind_of value} or [
@@ -165,7 +159,8 @@ let
       name = "absolute path";
       check =
         value:
-        (isString value || builtins.isPath value || value ? outPath) && substring 0 1 (toString value) == "/";
+        (isString value || builtins.isPath value || value ? outPath)
+        && substring 0 1 (toString value) == "/";
     };
     package = make {
       name = "package";
@@ -195,6 +190,7 @@ let
       }
       // {
         inner = type;
+        step = ".*";
       };
     attrsOf =
       type:
@@ -206,6 +202,7 @@ let
       // {
         is_deep = true;
         inner = type;
+        step = ".NAME";
       };
     submodule = module: {
       _type = "option-type";
@@ -253,7 +250,9 @@ let
         in
         whole (if isFunction content then content given else content);
       # Of a module that several import, once.
-      key_of = parent: number: module: if builtins.isPath module then toString module else "${parent}/${toString number}";
+      key_of =
+        parent: number: module:
+        if builtins.isPath module then toString module else "${parent}/${toString number}";
       entries =
         parent: list:
         builtins.genList (number: {
@@ -317,7 +316,6 @@ let
     inherit
       evalModules
       mkIf
-      mkMerge
       mkOverride
       types
       ;

@@ -1,7 +1,7 @@
 # Evaluates modules of a host: its units as text, its files in /etc, who starts what, and what the
 # configuration is refused for. With NixOS where there is a checkout, else with the stand-in.
 #
-#   import ./evaluate.nix { modules = [ … ]; nixpkgs = { lib = "/…/nixpkgs.lib"; tree = "/…/nixpkgs"; }; }
+#   import ./. { modules = [ … ]; nixpkgs = { lib = "/…/nixpkgs.lib"; tree = "/…/nixpkgs"; }; }
 {
   modules,
   nixpkgs ? null,
@@ -18,8 +18,12 @@ let
     mapAttrs
     ;
 
-  lib = if nixpkgs == null then import ./standin/lib.nix else import "${nixpkgs.lib}/lib";
-  nixos = if nixpkgs == null then ./standin/nixos.nix else import ./nixos.nix { inherit (nixpkgs) tree; };
+  lib = if nixpkgs == null then import ./standin-lib.nix else import "${nixpkgs.lib}/lib";
+  nixos =
+    if nixpkgs == null then
+      ./standin-nixos.nix
+    else
+      import ./nixos.nix { inherit (nixpkgs) tree; };
 
   # A package that is nowhere built: in the golden units all are where Debian has them.
   at = outPath: {
@@ -37,15 +41,22 @@ let
     gitMinimal = at "/usr";
     callPackage = _: _: at "/opt/warm-reconcile";
     # No store is there: a name that changes with the content, as in a store.
-    writeText = name: text: at "/nix/store/${builtins.substring 0 32 (builtins.hashString "sha256" text)}-${name}";
+    writeText =
+      name: text:
+      at "/nix/store/${builtins.substring 0 32 (builtins.hashString "sha256" text)}-${name}";
     formats.json = _: {
-      generate = name: value: at "/nix/store/00000000000000000000000000000000-${name}" // { json = value; };
+      generate =
+        name: value: at "/nix/store/00000000000000000000000000000000-${name}" // { json = value; };
     };
   };
 
   inherit
     (lib.evalModules {
-      modules = [ nixos ] ++ (if nixpkgs == null then [ ] else [ { _module.args = { inherit pkgs; }; } ]) ++ modules;
+      modules = [
+        nixos
+      ]
+      ++ (if nixpkgs == null then [ ] else [ { _module.args = { inherit pkgs; }; } ])
+      ++ modules;
       ${if nixpkgs == null then "args" else null} = {
         inherit pkgs;
       };
@@ -71,9 +82,11 @@ let
 in
 {
   inherit (config.test) units;
-  etc = mapAttrs (_: file: if file.text != null then file.text else file.source.json) config.environment.etc;
+  etc = mapAttrs (
+    _: file: if file.text != null then file.text else file.source.json
+  ) config.environment.etc;
   wants = installed "wantedBy";
   requires = installed "requiredBy";
-  aliases = (import ../../../nix/lib/host.nix config.systemd).aliases;
+  aliases = (import ../lib/host.nix config.systemd).aliases;
   refused = map (it: it.message) (filter (it: !it.assertion) config.assertions);
 }

@@ -22,6 +22,7 @@ in
   imports = [ "${tree}/nixos/modules/misc/assertions.nix" ];
 
   options = {
+    environment.systemPackages = option (lib.types.listOf lib.types.package) [ ];
     environment.etc = option (lib.types.attrsOf (
       lib.types.submodule {
         options = {

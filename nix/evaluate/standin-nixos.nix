@@ -79,7 +79,10 @@ let
     values:
     concatStringsSep "" (
       concatMap (
-        name: map (value: "${name}=${text value}\n") (if isList values.${name} then values.${name} else [ values.${name} ])
+        name:
+        map (value: "${name}=${text value}\n") (
+          if isList values.${name} then values.${name} else [ values.${name} ]
+        )
       ) (attrNames values)
     );
 
@@ -91,6 +94,8 @@ let
         name:
         if unit.${name} == [ ] then
           [ ]
+        else if unit.unitConfig ? ${directives.${name}} then
+          throw "The option `systemd.….unitConfig.${directives.${name}}' has conflicting definition values."
         else
           [
             {
@@ -141,7 +146,9 @@ let
     render unit (
       "[Service]\n"
       + concatStringsSep "" (
-        map (name: "Environment=${builtins.toJSON "${name}=${environment.${name}}"}\n") (attrNames environment)
+        map (name: "Environment=${builtins.toJSON "${name}=${environment.${name}}"}\n") (
+          attrNames environment
+        )
       )
       + lines unit.serviceConfig
     );
@@ -158,6 +165,7 @@ in
 {
   options = {
     assertions = option (types.listOf types.raw) [ ];
+    environment.systemPackages = option (types.listOf types.package) [ ];
     environment.etc = option (types.attrsOf (
       types.submodule {
         options = {

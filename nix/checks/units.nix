@@ -1,0 +1,26 @@
+# A whole host with the control plane: NixOS' assertions hold, and the program itself takes its
+# configs and proves its gates on the units that NixOS built, those of packages included.
+{
+  pkgs,
+  nixpkgs,
+  modules,
+}:
+let
+  host = nixpkgs.lib.nixosSystem {
+    inherit (pkgs.stdenv.hostPlatform) system;
+    modules = [
+      modules.control-plane
+      {
+        virtualisation.docker.enable = true;
+        boot.isContainer = true; # neither a kernel nor a boot loader: only /etc is looked at
+        system.stateVersion = "25.05";
+      }
+    ];
+  };
+  inherit (host.config.system.build) etc;
+  program = host.config.services.warm-reconcile.package;
+in
+pkgs.runCommand "warm-reconcile-units" { nativeBuildInputs = [ pkgs.systemd ]; } ''
+  ${program}/bin/warm-reconcile check \
+    --units ${etc}/etc/systemd/system --config-dir ${etc}/etc/warm-reconcile | tee $out
+''

@@ -1,0 +1,154 @@
+"""The claims of M2 that nspawn can show: the running server is unaffected, and survives."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from lab.boots import every_unit
+from lab.claims import ROLLED_BACK
+from lab.furnishing import PROXY
+from lab.judging import Check, Claim, Records, equals, is_state
+from lab.machine import UnitState
+from lab.server import BAD_IN_TRIAL, BAD_LATER, FIRST, NEXT, is_bad
+from lab.stage import Record
+
+POWER: Final = ("power-1", "power-2")
+ENOUGH: Final = 20
+
+
+def _from_scratch(records: Records) -> Sequence[Check]:
+    it = records["settled"]
+    return [
+        equals("the system", it.facts["system"], "running"),
+        *_jobs(it.units),
+        equals("last-good", it.facts["first"]["last_good"], FIRST),
+        equals("the dashboard's page", it.facts["page"], 200),
+    ]
+
+
+def _second_run(records: Records) -> Sequence[Check]:
+    it = records["settled"]
+    before, after = it.facts["first"], it.facts["again"]
+    return [
+        *_jobs(it.later["every job started again"]),
+        _same("containers", before["containers"], after["containers"]),
+        _same("versions of the services' specs", before["services"], after["services"]),
+        equals("requests that failed meanwhile", it.facts["second run: failed"], 0),
+    ]
+
+
+def _warm_reboot(records: Records) -> Sequence[Check]:
+    it = records["settled"]
+    return [
+        *_jobs(it.later["a warm reboot"]),
+        equals("last-good", it.facts["rebooted"]["last_good"], FIRST),
+        equals("what is live", it.facts["rebooted"]["live"], FIRST),
+        equals("the dashboard's page", it.facts["page after the reboot"], 200),
+    ]
+
+
+def _upgrade(records: Records) -> Sequence[Check]:
+    return _after(records["settled"], "upgrade", NEXT, 0)
+
+
+def _trial(records: Records) -> Sequence[Check]:
+    it = records["settled"]
+    key = "bad in its trial"
+    before, after = it.facts["upgrade"], it.facts[key]
+    return [
+        *_after(it, key, NEXT, ROLLED_BACK),
+        _same("containers", before["containers"], after["containers"]),
+        equals("requests that failed meanwhile", it.facts[f"{key}: failed"], 0),
+    ]
+
+
+def _bad_later(records: Records) -> Sequence[Check]:
+    return _after(records["settled"], "bad later", NEXT, ROLLED_BACK)
+
+
+def _power(records: Records) -> Sequence[Check]:
+    cuts = [cut for name in POWER for cut in records[name].facts["cuts"]]
+    amid = [cut for cut in cuts if cut["amid"]]
+    proven = {label for name in POWER for label in records[name].facts["proven"]}
+    gated = {label for name in POWER for label in records[name].facts["gated"]}
+
+    def all_of(what: str, bad: Sequence[object]) -> Check:
+        seen = f"{len(cuts) - len(bad)} of {len(cuts)}{f'; not {bad[0]}' if bad else ''}"
+        return Check(what, seen, holds=not bad)
+
+    return [
+        Check("cuts in the middle of a run", f"{len(amid)}", holds=len(amid) >= ENOUGH),
+        all_of("the journal can be read", [c for c in cuts if not c["readable"]]),
+        all_of("the next boot's job is active", [c for c in cuts if c["unit"] != "active"]),
+        all_of(
+            "it ended with 0, or rolled back",
+            [c for c in cuts if c["exit"] not in {0, ROLLED_BACK}],
+        ),
+        all_of("last-good is live", [c for c in cuts if c["live"] != c["last_good"]]),
+        all_of("Traefik answers", [c for c in cuts if c["ping"] != 200]),
+        equals("broken releases among the proven", sorted(filter(is_bad, proven)), []),
+        equals("proven releases without a verdict", sorted(proven - gated), []),
+    ]
+
+
+def _after(it: Record, key: str, serving: str, status: int) -> list[Check]:
+    seen = it.facts[key]
+    failed, asked = it.facts[f"{key}: failed"], it.facts[f"{key}: asked"]
+    return [
+        equals(f"`{PROXY}`", seen["state"], "active"),
+        equals("exit status of the job", seen["exit"], status),
+        equals("last-good", seen["last_good"], serving),
+        equals("what is live", seen["live"], serving),
+        equals("the dashboard's page, afterwards", it.facts[f"page after {key}"], 200),
+        Check("requests that failed meanwhile", f"{failed} of {asked}", holds=failed < asked),
+    ]
+
+
+def _jobs(units: dict[str, UnitState]) -> list[Check]:
+    jobs = [name for name in every_unit() if name.endswith(".service")]
+    return [is_state(units[name], "active") for name in jobs if name != "nightly-sweep.service"]
+
+
+def _same(what: str, before: object, after: object) -> Check:
+    same = before == after
+    return Check(f"{what} are the very same", "yes" if same else f"{before}, then {after}", same)
+
+
+SERVER: Final = (
+    Claim(
+        "from-scratch",
+        "The whole control plane converges on a boot from scratch.",
+        ("settled",),
+        _from_scratch,
+    ),
+    Claim(
+        "second-run",
+        "A second run of every job on the settled server changes nothing: the same containers, no"
+        " write to the swarm, no request lost.",
+        ("settled",),
+        _second_run,
+    ),
+    Claim("warm-reboot", "A warm reboot comes up on last-good.", ("settled",), _warm_reboot),
+    Claim("upgrade", "An upgrade on the running server commits.", ("settled",), _upgrade),
+    Claim(
+        "bad-in-trial",
+        f"A broken upgrade ({BAD_IN_TRIAL}) that its trial in isolation can see never touches what"
+        " serves: no request is lost.",
+        ("settled",),
+        _trial,
+    ),
+    Claim(
+        "bad-later",
+        f"A broken upgrade ({BAD_LATER}) that shows only in service is rolled back; the requests"
+        " lost under a steady load are counted.",
+        ("settled",),
+        _bad_later,
+    ),
+    Claim(
+        "power-loss",
+        "After the machine was killed at random moments of deployments and rollbacks,"
+        f" {ENOUGH} times or more, every next boot ends on a proven release, nothing was"
+        " committed without a verdict, and the journal can be read.",
+        POWER,
+        _power,
+    ),
+)

@@ -1,0 +1,70 @@
+"""Hosts, evaluated once for all tests: it takes a second, and every test asks of the same."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from nix.evaluation import HOST, Host, Nixpkgs, evaluate_hosts, find_nixpkgs
+from nix.faults import Found, evaluate_faults, judge, lay_out
+from runner.reconcile.unitgraph import SYSTEMD
+
+
+@pytest.fixture(scope="session")
+def nixpkgs() -> Nixpkgs:
+    """Skip without a checkout of nixpkgs, also in CI: it can't be downloaded there.
+
+    The one exception from the rule that CI skips nothing. What it holds against NixOS is the
+    stand-in of nix/evaluate; what the stand-in gives is held against the golden files everywhere.
+    """
+    found = find_nixpkgs()
+    if found is None:
+        pytest.skip("NIXPKGS_LIB and NIXOS_TREE name no checkout of nixpkgs")
+    return found
+
+
+@pytest.fixture(scope="session")
+def nix(need: Callable[[str], str]) -> None:
+    """End a test where there is no Nix."""
+    need("nix-instantiate")
+
+
+@pytest.fixture(scope="session")
+def host(nix: None) -> Host:
+    """The host of nix/golden."""
+    del nix
+    (found,) = evaluate_hosts([str(HOST)])
+    return found
+
+
+@pytest.fixture(scope="session")
+def systemd_loader(missing: Callable[[str], NoReturn]) -> None:
+    """End a test where there is no systemd to read units."""
+    if not any(path.exists() for path in SYSTEMD):
+        missing("systemd is not installed")
+
+
+@pytest.fixture(scope="session")
+def faulty(nix: None) -> dict[str, Host]:
+    """Every host with a fault, and as "" the one without."""
+    del nix
+    return evaluate_faults()
+
+
+@pytest.fixture(scope="session")
+def found(
+    faulty: dict[str, Host], systemd_loader: None, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Found]:
+    """What each level says of each of them."""
+    del systemd_loader
+    return {
+        name: judge(host, tmp_path_factory.mktemp("host") / "root") for name, host in faulty.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def units(host: Host, systemd_loader: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The units of the host as a directory that systemd reads, links included."""
+    del systemd_loader
+    return lay_out(host, tmp_path_factory.mktemp("golden"))[0]

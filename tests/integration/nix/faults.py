@@ -1,0 +1,211 @@
+"""Configurations that must be refused, and what each level says of them.
+
+Each is the control plane with one mistake, written as an operator would make it: a module.
+"""
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+from nix.evaluation import HOST, Host, evaluate_hosts
+from runner.console.cli import main
+from runner.reconcile.errors import ExitCode
+
+PROXY: Final = "deploy-proxy.service"
+DASHBOARD: Final = "deploy-dashboard.service"
+URL: Final = "https://ci.commoninternet.net/"
+CONFIGS: Final = "warm-reconcile"
+
+
+def asks(unit: str, url: str = URL) -> str:
+    """Write the old gate: Traefik is asked for what another unit serves."""
+    return f"""
+        services.warm-reconcile.apps.traefik.probes = [
+          {{
+            kind = "http";
+            name = "old-gate";
+            targetUnit = "{unit}";
+            url = "{url}";
+            address = "127.0.0.1:443";
+          }}
+        ];"""
+
+
+PAGES: Final = asks("pages.service", "https://pages.ci.commoninternet.net/")
+"""What another unit of the host serves."""
+WORK: Final = 'serviceConfig.ExecStart = "/bin/true";'
+
+
+@frozen
+class Fault:
+    """One mistake."""
+
+    name: str
+    module: str
+    """What stands in the module that makes it."""
+    chain: tuple[str, ...] = ()
+    """From the target to the caller, as every level has to find it; of none if it is about none."""
+    words: str = ""
+    """What Nix says of it, where there is no chain to tell."""
+    check: ExitCode = ExitCode.ORDERING_REFUSED
+    """How ``warm-reconcile check --units`` ends; OK is what it can't see, and ``why`` says why."""
+    why: str = ""
+
+
+FAULTS: Final = (
+    Fault(
+        "the old gate: the dashboard's URL in the proxy's gate",
+        asks(DASHBOARD),
+        (DASHBOARD, PROXY),
+    ),
+    Fault(
+        "through an alias of the dashboard",
+        f'systemd.services.deploy-dashboard.aliases = [ "dash.service" ];{asks("dash.service")}',
+        (DASHBOARD, PROXY),
+    ),
+    Fault(
+        "through a target",
+        f"""
+        systemd.targets.proxied.wants = [ "{PROXY}" ];
+        systemd.services.pages = {{ after = [ "proxied.target" ]; {WORK} }};{PAGES}""",
+        ("pages.service", "proxied.target", PROXY),
+    ),
+    Fault(
+        "through a chain of three",
+        f"""
+        systemd.services.middle = {{ after = [ "{DASHBOARD}" ]; {WORK} }};
+        systemd.services.pages = {{ after = [ "middle.service" ]; {WORK} }};{PAGES}""",
+        ("pages.service", "middle.service", DASHBOARD, PROXY),
+    ),
+    Fault(
+        "through a timer",
+        f"""
+        systemd.timers.pages = {{ after = [ "{PROXY}" ]; timerConfig.OnCalendar = "daily"; }};
+        systemd.services.pages = {{ {WORK} }};{PAGES}""",
+        ("pages.service", "pages.timer", PROXY),
+    ),
+    Fault(
+        "Before= in the proxy's unit instead of After= in the other",
+        f"""
+        systemd.services.deploy-proxy.before = [ "pages.service" ];
+        systemd.services.pages = {{ {WORK} }};{PAGES}""",
+        ("pages.service", PROXY),
+    ),
+    Fault(
+        "After= in unitConfig, past the option",
+        f"""
+        systemd.services.pages = {{ unitConfig.After = "{PROXY}"; {WORK} }};{PAGES}""",
+        ("pages.service", PROXY),
+    ),
+    Fault(
+        "a targetUnit that is nowhere",
+        asks("dashboard.service"),
+        words="the target dashboard.service is not known, or can't be started",
+    ),
+    Fault(
+        "a targetUnit that lies: the proxy itself",
+        asks(PROXY),
+        words=f"{URL} is routed by Traefik to whoever serves ci.commoninternet.net: "
+        "that is not Traefik itself",
+        check=ExitCode.OK,
+        why="unit files don't say who serves a name; a run asks Traefik's own table",
+    ),
+    Fault(
+        "a targetUnit that lies: another unit",
+        f"systemd.services.pages = {{ {WORK} }};{asks('pages.service')}",
+        words=f"ci.commoninternet.net is served by {DASHBOARD}, says apps.dashboard, probe routed; "
+        "by pages.service, says apps.traefik, probe old-gate: one of them is wrong",
+        check=ExitCode.OK,
+        why="unit files don't say who serves a name; a run asks Traefik's own table",
+    ),
+    Fault(
+        "the old gate as a command of its own in the proxy's unit",
+        f"""
+        systemd.services.deploy-proxy.serviceConfig.ExecStartPost =
+          "/bin/sh -c 'until curl --fail {URL}; do sleep 1; done'";""",
+        words=f"{PROXY} has commands of somebody else (ExecStartPost=)",
+        check=ExitCode.OK,
+        why="what a command waits for is in no unit file",
+    ),
+    Fault(
+        "a budget over 900 s",
+        "services.warm-reconcile.apps.traefik.gate.deadline = lib.mkForce 240;",
+        words=f"{PROXY} may take 900 s to start (TimeoutStartSec=), the longest run takes "
+        "fetch 120 + verify 45 + (deploy 60 + gate 240) x 3 + margin 60 = 1125 s",
+        check=ExitCode.CONFIG,
+    ),
+    Fault(
+        "a TimeoutStartSec= of the unit below its budget",
+        "systemd.services.deploy-proxy.serviceConfig.TimeoutStartSec = lib.mkForce 600;",
+        words=f"{PROXY} has TimeoutStartSec=600, not timeoutStart = 900",
+        check=ExitCode.OK,
+        why="it reads the order of unit files, not their times; a run asks the live unit",
+    ),
+)
+
+
+@frozen
+class Found:
+    """What the levels say of one configuration. Empty: nothing."""
+
+    nix: tuple[str, ...]
+    check: str
+    """What ``warm-reconcile check --units`` prints if it refuses."""
+    code: ExitCode
+
+
+def evaluate_faults() -> dict[str, Host]:
+    """Evaluate all of them at once, and under the name "" the host without any."""
+    modules = {"": "", **{fault.name: fault.module for fault in FAULTS}}
+    texts = [f"{HOST} ({{ lib, ... }}: {{ {text} }})" for text in modules.values()]
+    return dict(zip(modules, evaluate_hosts(texts), strict=True))
+
+
+def lay_out(host: Host, into: Path) -> tuple[Path, Path]:
+    """Write a host's units and configs as they are in /etc; return both directories."""
+    units = into / "units"
+    for name, text in host.files().items():
+        place = into / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    links = [(f"{by}.wants", name) for by, names in host.wants.items() for name in names]
+    links += [(f"{by}.requires", name) for by, names in host.requires.items() for name in names]
+    for folder, name in links:
+        (units / folder).mkdir(exist_ok=True)
+        (units / folder / name).symlink_to(f"../{name}")
+    for alias, name in host.aliases.items():
+        (units / alias).symlink_to(name)
+    return units, into / "etc" / CONFIGS
+
+
+def check(host: Host, place: Path) -> tuple[ExitCode, str]:
+    """Have ``warm-reconcile check`` judge it offline; return its end, and all that it printed."""
+    units, configs = lay_out(host, place)
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        code = main(["check", "--units", str(units), "--config-dir", str(configs)])
+    return ExitCode(code), output.getvalue()
+
+
+def judge(host: Host, place: Path) -> Found:
+    """Ask every level that needs no running host."""
+    code, printed = check(host, place)
+    return Found(tuple(host.refused), printed if code else "", code)
+
+
+def tabulate(found: dict[str, Found]) -> str:
+    """Draw the table of levels and faults, in Markdown."""
+    rows = [
+        f"| {fault.name} | {'refused' if found[fault.name].nix else 'not seen'} "
+        f"| {_end(found[fault.name].code, fault.why)} |"
+        for fault in FAULTS
+    ]
+    head = "| fault | at Nix evaluation | `check --units` |\n|---|---|---|"
+    return "\n".join([head, *rows])
+
+
+def _end(code: ExitCode, why: str) -> str:
+    return f"refused, exit {int(code)}" if code else f"not seen: {why}"

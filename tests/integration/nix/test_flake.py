@@ -1,0 +1,66 @@
+"""The flake and the package, as far as they can be evaluated without nixpkgs."""
+
+import ast
+import re
+import tomllib
+
+import pytest
+
+from nix.evaluation import ROOT, evaluate
+
+pytestmark = pytest.mark.usefixtures("nix")
+
+
+def test_every_module_is_in_the_flake() -> None:
+    """By its file's name; whoever says no name gets all of them."""
+    names = evaluate(
+        f"""
+        builtins.attrNames
+          ((import {ROOT}/flake.nix).outputs {{ self = {{ }}; nixpkgs = {{ }}; }}).nixosModules
+        """
+    )
+    files = {file.stem for file in (ROOT / "nix/modules").glob("*.nix")}
+    assert set(names) == {*files, "default"}
+
+
+def test_the_package_needs_what_the_project_says() -> None:
+    """Neither more nor less, by the names that both have."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = [
+        re.split(r"[<>=!~;\[ ]", requirement)[0]
+        for requirement in project["project"]["dependencies"]
+    ]
+    built = [
+        re.split(r"[<>=!~;\[ ]", requirement)[0]
+        for requirement in project["build-system"]["requires"]
+    ]
+    named = " ".join(f'"{name}" = "{name}";' for name in (*wanted, *built))
+    package = evaluate(
+        f"""
+        import {ROOT}/nix/package.nix {{
+          lib = {{
+            fileset = {{ toSource = source: source.fileset; unions = map toString; }};
+            licenses.gpl3Plus = "";
+            platforms.linux = [ ];
+          }};
+          python3Packages = {{ buildPythonApplication = package: package; {named} }};
+        }}
+        """
+    )
+    assert package["dependencies"] == wanted
+    assert package["build-system"] == built
+    assert package["version"] == project["project"]["version"]
+    assert f"{ROOT}/runner" in package["src"]
+
+
+def test_the_script_of_the_cold_boot_is_python() -> None:
+    """It has been run by nobody here: there is no KVM, and no nixpkgs to build a machine of."""
+    script = evaluate(
+        f"""
+        (import {ROOT}/nix/checks/cold-boot.nix {{ modules = {{ }}; }} {{
+          pkgs = {{ }};
+          lib = {{ }};
+        }}).testScript
+        """
+    )
+    ast.parse(script)

@@ -1,0 +1,71 @@
+"""nix/golden is what the modules render, and what NixOS itself makes of them."""
+
+import re
+import subprocess
+from importlib import metadata
+
+import pytest
+
+from nix.evaluation import HOST, ROOT, Host, Nixpkgs, evaluate_hosts
+from nix.generate import OPTIONS, module_options, read_golden
+from runner.reconcile import config
+
+
+def test_the_golden_files_are_fresh(host: Host) -> None:
+    """Else: ``PYTHONPATH=tests/integration python -m nix.generate``."""
+    assert host.files() == read_golden()
+
+
+def test_nixos_renders_the_same_bytes(nixpkgs: Nixpkgs) -> None:
+    """NixOS' own module system, types and unit texts instead of the stand-in."""
+    (host,) = evaluate_hosts([str(HOST)], nixpkgs)
+    assert host.files() == read_golden()
+
+
+@pytest.mark.usefixtures("nix")
+def test_the_options_are_documented_fresh() -> None:
+    """Else: ``PYTHONPATH=tests/integration python -m nix.generate``."""
+    assert module_options() == OPTIONS.read_text()
+
+
+def test_the_program_takes_every_config(host: Host) -> None:
+    """Also what only shows between keys: times that don't fit, kinds without a binding probe."""
+    apps = [ROOT / "nix/golden/etc" / name for name in host.etc if "assertions" not in name]
+    assert len(apps) == len(host.units) - 3  # but for converge and the two of the sweep
+    for path in apps:
+        assert config.load(path).caller in host.units
+
+
+def test_the_proxy_is_gated_as_in_the_example() -> None:
+    """examples/swarm.toml is what the docs tell, and the module is what the host runs."""
+    module = config.load(ROOT / "nix/golden/etc/warm-reconcile/traefik.json")
+    example = config.load(ROOT / "examples/swarm.toml")
+    assert {probe.name: probe for probe in module.probes} == {
+        probe.name: probe for probe in example.probes
+    }
+    assert module.gate == example.gate
+
+
+@pytest.mark.parametrize(
+    "file",
+    [ROOT / "flake.nix", *sorted((ROOT / "nix").rglob("*.nix"))],
+    ids=lambda file: str(file.relative_to(ROOT)),
+)
+def test_it_parses(nix: None, file: object) -> None:
+    """Also those that need nixpkgs to be evaluated: the flake, the package, the test of a boot."""
+    del nix
+    done = subprocess.run(
+        ["nix-instantiate", "--parse", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_programs_that_units_call_are_in_the_package(host: Host) -> None:
+    """``ExecStart=`` names files that an installation has."""
+    entries = metadata.distribution("warm-reconcile").entry_points
+    called = re.findall(r"^ExecStart=/opt/warm-reconcile/bin/(\S+)", all_text(host), re.MULTILINE)
+    assert set(called) == {entry.name for entry in entries}
+
+
+def all_text(host: Host) -> str:
+    return "".join(host.units.values())

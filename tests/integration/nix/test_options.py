@@ -1,0 +1,217 @@
+"""What an operator writes, and what becomes of it."""
+
+from pathlib import Path
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nix.evaluation import ROOT, Host, as_jq_has_it, evaluate, evaluate_hosts
+from runner.reconcile import config
+from runner.reconcile.budget import Budget, explain, worst_case
+from runner.reconcile.config import AppConfig, SwarmWorldConfig
+from runner.reconcile.gate import GatePolicy
+from runner.reconcile.questions import Question
+from runner.releases.environment import read_env_file
+
+MODULE = f"{ROOT}/nix/modules/warm-reconcile.nix"
+APP = """
+  source = { kind = "directory"; path = "/srv/releases"; };
+  world.stack = "x";
+  probes = [ { kind = "task"; targetUnit = "deploy-x.service"; port = 80; } ];
+"""
+
+
+def app(settings: str = "", *, given: str = APP) -> Host:
+    """Evaluate a host with one app."""
+    (host,) = evaluate_hosts([app_module(settings, given)])
+    return host
+
+
+def app_module(settings: str = "", given: str = APP) -> str:
+    parts = f"{MODULE} {{ services.warm-reconcile.apps.x = {{ {given} }}; }}"
+    return f"{parts} ({{ lib, ... }}: {{ services.warm-reconcile.apps.x = {{ {settings} }}; }})"
+
+
+pytestmark = pytest.mark.usefixtures("nix")
+
+
+def test_the_defaults_are_the_programs(tmp_path: Path) -> None:
+    """What the options say by default is what a config without the key means."""
+    file = tmp_path / "x.json"
+    file.write_text(as_jq_has_it(app().etc["warm-reconcile/x.json"]))
+    loaded = config.load(file)
+    assert loaded == AppConfig(
+        state_dir="/var/lib/warm-reconcile",
+        caller="deploy-x.service",
+        source=loaded.source,
+        probes=loaded.probes,
+        world=SwarmWorldConfig(stack="x"),
+    )
+
+
+def test_each_kind_of_probe_has_the_keys_that_the_program_knows() -> None:
+    """What Nix refuses as misplaced is what the program would."""
+    allowed = evaluate(f"(import {ROOT}/nix/lib/config.nix).allowed.probe")
+    kinds = {
+        attrs.fields_dict(cls)["kind"].default: {
+            field.name for field in attrs.fields(cls) if field.name != "kind"
+        }
+        for cls in Question.__args__
+    }
+    camel = {kind: {_camel(name) for name in names} for kind, names in kinds.items()}
+    assert {kind: set(names) for kind, names in allowed.items()} == camel
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+QUARTERS = st.integers(4, 4000).map(lambda number: number / 4)
+"""Seconds, as people write them: Nix prints six digits, as Python does in a message."""
+BUDGETS = st.builds(Budget, fetch=QUARTERS, deploy=QUARTERS, margin=QUARTERS)
+GATES = st.builds(GatePolicy, deadline=QUARTERS, verify_deadline=QUARTERS)
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(BUDGETS, GATES, st.integers(0, 5)), min_size=1, max_size=30))
+def test_the_longest_run_is_the_programs(cases: list[tuple[Budget, GatePolicy, int]]) -> None:
+    """The same sum, in the same words."""
+    data = [
+        {"budget": attrs.asdict(b), "gate": attrs.asdict(g), "fallback_depth": depth}
+        for b, g, depth in cases
+    ]
+    text = as_jq_has_it(data).replace("''", "'''").replace("${", "''${")
+    found = evaluate(
+        f"map (import {ROOT}/nix/lib/budget.nix) (builtins.fromJSON ''{text}'')",
+    )
+    assert found == [{"worst": worst_case(*case), "explained": explain(*case)} for case in cases]
+
+
+def test_secrets_come_as_a_credential() -> None:
+    """The unit is handed the file; nothing but its place in /run is in the config."""
+    host = app('world.envFileCredential = "/run/secrets/x.env";')
+    unit = host.units["deploy-x.service"]
+    assert "\nLoadCredential=x.env:/run/secrets/x.env\n" in unit
+    world = host.etc["warm-reconcile/x.json"]["world"]
+    assert world["env_file"] == "/run/credentials/deploy-x.service/x.env"
+    assert "/run/secrets" not in as_jq_has_it(host.etc)
+    assert host.refused == []
+
+
+def test_variables_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """Whatever a value has in it: nothing is expanded."""
+    host = app('world.variables = { B = "a $HOME \\"b\\" # c"; A = ""; };')
+    file = tmp_path / "x.env"
+    file.write_text(host.etc["warm-reconcile/env/x.env"])
+    assert read_env_file(file) == {"A": "", "B": 'a $HOME "b" # c'}
+    world = host.etc["warm-reconcile/x.json"]["world"]
+    assert world["env_file"] == "/etc/warm-reconcile/env/x.env"
+
+
+def test_a_changed_config_restarts_its_unit() -> None:
+    """The file in /etc is no part of the unit: NixOS has to be told."""
+    before, after, other = evaluate_hosts(
+        [app_module(), app_module("gate.rise = 4;"), app_module('description = "d";')]
+    )
+
+    def trigger(host: Host) -> list[str]:
+        unit = host.units["deploy-x.service"]
+        return [line for line in unit.splitlines() if line.startswith("X-Restart-Triggers=")]
+
+    assert len(trigger(before)) == 1
+    assert trigger(before) != trigger(after)
+    assert trigger(before) == trigger(other)
+
+
+def test_a_failure_has_a_hook() -> None:
+    """Of all units, and of one."""
+    (host,) = evaluate_hosts(
+        [
+            app_module('onFailure = [ "own.service" ];')
+            + ' { services.warm-reconcile.onFailure = [ "notify@%n.service" ]; }'
+        ]
+    )
+    assert "\nOnFailure=notify@%n.service own.service\n" in host.units["deploy-x.service"]
+
+
+def test_traefik_without_abra() -> None:
+    """Domain and e-mail are options then, and the recipe's variables."""
+    (host,) = evaluate_hosts(
+        [
+            f"""{ROOT}/nix/modules/control-plane.nix {{
+              services.control-plane = {{ domain = "example.com"; email = "ops@example.com"; }};
+              services.deploy-proxy.source = {{ kind = "git"; url = "/srv/traefik.git"; }};
+            }}"""
+        ]
+    )
+    assert host.refused == []
+    assert host.etc["warm-reconcile/env/traefik.env"] == (
+        "DOMAIN='traefik.example.com'\nLETS_ENCRYPT_EMAIL='ops@example.com'\n"
+    )
+    traefik = host.etc["warm-reconcile/traefik.json"]
+    assert traefik["source"] == {"kind": "git", "url": "/srv/traefik.git"}
+    converge = host.etc["warm-reconcile/assertions/converge.json"]
+    assert converge["probes"][0]["url"] == "https://example.com/"
+    assert "/root/.abra" not in host.units["deploy-proxy.service"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            'world.variables.A = "it\'s";',
+            "apps.x: world.variables.A can't be written: no quote, line break or backslash",
+        ),
+        (
+            'world = { variables.A = "1"; envFileCredential = "/run/secrets/x"; };',
+            "apps.x: world.envFileCredential and world.variables: one of them is the env file",
+        ),
+        (
+            'probes = [ { kind = "tcp"; targetUnit = "deploy-x.service"; status = 200; } ];',
+            "apps.x, probe tcp: of kind tcp, it has no status",
+        ),
+        (
+            'source.url = "/srv/x.git";',
+            "apps.x, source: of kind directory, it has no url",
+        ),
+        (
+            'probes = [ { kind = "unit"; targetUnit = "deploy-x.service"; } ];',
+            "apps.x, probe unit: deploy-x.service is the caller itself",
+        ),
+    ],
+)
+def test_a_mistake_is_refused(settings: str, told: str) -> None:
+    """With the option's place."""
+    assert any(f"services.warm-reconcile: {told}" in it for it in app(settings).refused)
+
+
+def test_a_gate_that_nobody_is_bound_to() -> None:
+    """An old instance could answer for a new one."""
+    given = """
+      source = { kind = "directory"; path = "/srv/releases"; };
+      world.stack = "x";
+      probes = [ { kind = "tcp"; targetUnit = "deploy-x.service"; address = "127.0.0.1:80"; } ];
+    """
+    (message,) = app(given=given).refused
+    assert "apps.x: no probe of kind identity or task: an old instance could answer" in message
+
+
+def test_an_assertion_that_asks_before_others_answer() -> None:
+    """An assertion deploys nothing: also what it asks of its own unit would never answer."""
+    (host,) = evaluate_hosts(
+        [
+            f"""{MODULE} {{
+              services.warm-reconcile.assertions.all = {{
+                probes = [ {{ kind = "tcp"; targetUnit = "all.service"; address = "[::1]:1"; }} ];
+                gate.deadline = 880;
+              }};
+            }}"""
+        ]
+    )
+    itself, late = host.refused
+    assert "assertions.all, probe tcp: all.service is the caller itself" in itself
+    assert "assertions.all: all.service may take 900 s to start (TimeoutStartSec=)" in late
+    assert late.endswith("the longest run takes gate 880 + margin 30 = 910 s")
