@@ -26,7 +26,7 @@ proof: .venv/.ready
 proof-server: .venv/.ready
 	@$(PROOFS) server
 
-# Two machines in QEMU, emulated: some twenty minutes, so no part of CI. See docs/evidence/vm.md.
+# Two machines in QEMU, emulated: some twenty minutes, so no part of CI. See docs/evidence/proof-vm.md.
 proof-vm: .venv/.ready
 	@$(PROOFS) vm
 

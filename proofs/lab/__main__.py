@@ -1,8 +1,8 @@
 """Boot what a set of claims needs, judge them, print a line each, and write the report.
 
 ``python -m lab boot`` is M1, ``python -m lab server`` what nspawn can show of M2,
-``python -m lab vm`` what takes a virtual machine; ``--claim KEY`` checks one alone. What it takes: root, systemd with its nspawn, Docker's engine; see
-``supplies.py``.
+``python -m lab vm`` what takes a virtual machine; ``--claim KEY`` checks one alone. What it takes:
+root, systemd with its nspawn, Docker's engine; see ``supplies.py`` and ``vm/needs.py``.
 """
 
 import argparse
@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen
+from vm import boots as vm_boots
+from vm import claims as vm_claims
+from vm import needs as vm_needs
 
 from lab import boots, claims, report, server, server_claims, supplies
 from lab.boots import Play
@@ -26,9 +29,6 @@ from lab.judging import Claim, Verdict, judge
 from lab.machine import ProofError
 from lab.stage import Record
 from runner.reconcile.errors import ReconcileError
-from vm import boots as vm_boots
-from vm import claims as vm_claims
-from vm import needs as vm_needs
 
 MISSING: Final = 69
 """Exit status where this host lacks something; EX_UNAVAILABLE of sysexits.h."""

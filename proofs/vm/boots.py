@@ -8,9 +8,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from swarm.harness import DEFAULT_TLS, NEW, PROVIDER, WEB, WEB_SECURE, Who
-from swarm.network import Reply
-
 from lab.boots import (
     DEPLOYED_HERE,
     OLD_CONFIG,
@@ -22,12 +19,15 @@ from lab.boots import (
     explain,
     note_status,
 )
-from lab.furnishing import DASHBOARD, PROXY, TRAEFIK, Disk, Setup
-from vm.qemu import Qemu
+from lab.furnishing import PROXY, TRAEFIK, Disk, Setup
 from lab.recipes import Edit
 from lab.stage import PAGE, PING, Record, Stage, perform
 from lab.supplies import INTERPRETER, Supplies
+from swarm.harness import DEFAULT_TLS, NEW, PROVIDER, WEB, WEB_SECURE, Who
+from swarm.network import Reply
+
 from vm.image import fresh_disk, lend, prepare_base, write_image
+from vm.qemu import Qemu
 from vm.slowness import longer_starts, slow_down
 
 LIMIT: Final = 300

@@ -8,6 +8,7 @@ from typing import Final
 from lab.claims import REFUSED, SHIPPED, TIMED_OUT, converged, deadlock
 from lab.furnishing import DASHBOARD, FIRST, PROXY
 from lab.judging import Check, Claim, Records, began_after, contains, equals, is_state
+
 from vm.boots import LIMIT, MESH_PORTS, NEXT, QUESTIONS
 
 OLD: Final = "vm-old"
@@ -39,7 +40,9 @@ def _guard(records: Records) -> Sequence[Check]:
     return [
         equals("exit status of the tool", it.facts["guard: status"], REFUSED),
         equals("services are the very same", it.facts["untouched"], expected=True),
-        contains("it names the chain", it.captures["guard"].text, f"{DASHBOARD} → After= → {PROXY}"),
+        contains(
+            "it names the chain", it.captures["guard"].text, f"{DASHBOARD} → After= → {PROXY}"
+        ),
     ]
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from attrs import frozen
-
 from lab.machine import ProofError
 from lab.roots import PYTHON
 from lab.supplies import PLACE

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from lab.machine import Done, ProofError
 from swarm.network import Load, Network, Reply, clean_environment, wait_for
 from typing_extensions import override
 
-from lab.machine import Done, ProofError
 from vm.agent import Agent
 from vm.image import Base
 
@@ -27,6 +27,7 @@ HARDWARE: Final = (
     *("-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "2048"),
     *("-nodefaults", "-display", "none", "-no-reboot"),
 )
+CABLE: Final = "user,model=virtio-net-pci,restrict=on"
 KERNEL_LINE: Final = (
     "root=/dev/vda rw console=ttyS0 quiet mitigations=off systemd.log_target=journal"
     # Without apparmor_parser, which the engine would ask for, no container starts.
@@ -36,7 +37,7 @@ KERNEL_LINE: Final = (
 
 
 class Outside(Network):
-    """This host's own network, from where a machine's forwarded port is reached."""
+    """The network of this host itself, from where a machine's forwarded port is reached."""
 
     @override
     def _make(self) -> ThreadPoolExecutor:
@@ -75,7 +76,7 @@ class Qemu:
                     *("-kernel", str(self._base.kernel), "-initrd", str(self._base.initrd)),
                     *("-append", KERNEL_LINE),
                     *("-drive", f"file={self._image},format=raw,if=virtio,cache=unsafe"),
-                    *("-nic", f"user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:80"),
+                    *("-nic", f"{CABLE},hostfwd=tcp:127.0.0.1:{self.port}-:80"),
                     *("-device", "virtio-serial-pci"),
                     *("-chardev", f"socket,id=agent,path={self._socket},server=on,wait=off"),
                     *("-device", f"virtserialport,chardev=agent,name={AGENT}"),

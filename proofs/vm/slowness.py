@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lab.furnishing import GOLDEN, Disk
+
 from vm.qemu import SLOWNESS
 
 DEFAULT_TIMEOUT: Final = 2.0
@@ -31,8 +32,8 @@ def slow_down(disk: Disk) -> None:
     for file in place.rglob("*.json"):
         _lengthen(file)
     disk.differs.append(
-        f"in each config, the limits of the gate, the budget, the trial and each probe are {SLOWNESS} times as"
-        " long: the processor is emulated"
+        "in each config, the limits of the gate, the budget, the trial and each probe are"
+        f" {SLOWNESS} times as long: the processor is emulated"
     )
 
 
