@@ -75,14 +75,14 @@ class Stage:
         self.record.facts["system"] = asked.out.strip()
         self.note_units()
 
-    def await_state(self, unit: str, *states: str, patience: float = BOOT_LIMIT) -> UnitState:
-        """Wait until a unit is in one of these states of systemd; ``patience`` in seconds."""
+    def await_state(self, unit: str, *states: str) -> UnitState:
+        """Wait until a unit is in one of these states of systemd."""
 
         def look() -> UnitState | None:
             (now,) = unit_states(self.machine, unit).values()
             return now if now.active in states else None
 
-        return wait_for(look, f"{unit} in {' or '.join(states)}", patience)
+        return wait_for(look, f"{unit} in {' or '.join(states)}", BOOT_LIMIT)
 
     def require_active(self, unit: str) -> None:
         """Go on only if the first boot has brought a unit up: what follows builds on it.

@@ -32,6 +32,8 @@ def _old(records: Records) -> Sequence[Check]:
         equals("the ping of Traefik, meanwhile", it.facts["ping"], 200),
         equals("the page of the dashboard, meanwhile", it.facts["page"], 404),
         began_after(dashboard, proxy),
+        is_state(dashboard, "active"),
+        equals("the page of the dashboard, afterwards", it.facts["page afterwards"], 200),
     ]
 
 
