@@ -9,7 +9,7 @@ CLAIM ?=
 REPORT ?= .proof/report
 PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $(REPORT) --claim "$(CLAIM)"
 
-.PHONY: run test test-all proof proof-server proof-vm coverage bench bench-swarm docs lock clean
+.PHONY: run test test-all proof proof-server proof-vm coverage bench bench-swarm docs golden lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
@@ -44,6 +44,9 @@ bench-swarm: .venv/.ready
 
 docs: .venv/.ready
 	.venv/bin/python docs/generate.py
+
+golden: .venv/.ready
+	PYTHONPATH=tests/integration .venv/bin/python -m nix.generate
 
 lock: $(UV)
 	$(UV) lock --python $(PYTHON)

@@ -27,6 +27,7 @@ from runner.reconcile import config as configs
 from runner.reconcile import guard
 from runner.reconcile.config import AppConfig
 from runner.reconcile.driver import Policy, Run
+from runner.reconcile.errors import UnprovenError
 from runner.reconcile.journal import open_journal
 from runner.reconcile.lock import hold
 from runner.reconcile.ports import Watcher
@@ -61,12 +62,13 @@ def reconcile(app: App, watcher: Watcher, *, forced: bool = False, wait: float =
     """Run once, under the app's lock.
 
     Raises:
-        OrderingError: the gate would wait for its own caller; nothing was touched.
+        OrderingError: the gate would wait for its own caller, or declares who doesn't serve what
+            it asks; nothing was touched.
         ReconcileError: the run could not begin, or its journal could not be written.
     """
     began = time.monotonic()
+    questions = guard.clear_app(app.config, lambda said: watcher.warn(UnprovenError(said)))
     guard.check_budget(app.config)
-    questions = guard.clear(app.config.caller, app.config.probes)
     state = open_state(app.state_root, app.name)
     with hold(state.lock, wait=wait), make_world(app.config, state, questions) as wired:
         journal = open_journal(state, app.config.retention, time.time)

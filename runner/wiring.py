@@ -27,6 +27,7 @@ from runner.reconcile.preflight import Preflight
 from runner.reconcile.probes import Prober
 from runner.reconcile.process import ProcessWorld
 from runner.reconcile.questions import Identity
+from runner.reconcile.routes import Routes
 from runner.reconcile.stackgate import StackGate, public
 from runner.reconcile.stacks import Stacks
 from runner.reconcile.statedir import StateDir
@@ -165,6 +166,7 @@ def _make_swarm(
         gate=StackGate(stacks, target.stack, target.unit, world.require),
         preflight=_make_preflight(world, stacks, target, questions),
         listener=listener,
+        routes=Routes(engine),
     )
     return Wired(made, recipes, listener)
 

@@ -47,6 +47,11 @@ def test_only_the_guard_and_the_proof_make_a_question_safe() -> None:
     assert makers("SafeQuestion") == {"guard.py", "ordering.py"}
 
 
+def test_probers_are_made_where_questions_are_cleared_or_passed_on() -> None:
+    """Whoever asks was given what the guard cleared: tests/property/test_guard.py says what."""
+    assert makers("Prober") == {"wiring.py", "converge.py", "stackgate.py"}
+
+
 def test_mistakes_do_not_type_check() -> None:
     """Every line of must_fail.py that says ``# E: code`` is an error of that code, and no other."""
     expected = {

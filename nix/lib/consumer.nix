@@ -72,7 +72,12 @@ in
       inherit unit;
       inherit (cfg) source;
       description = "Deploy the latest ${title} that passes its gate, or last-good";
-      world = if cfg.source.kind == "abra" then { } else { stack = app; };
+      world = {
+        # In isolation it has empty volumes, and nobody of other stacks to talk to: what needs them
+        # to start would be refused although it is good.
+        preflight = lib.mkDefault 0;
+      }
+      // (if cfg.source.kind == "abra" then { } else { stack = app; });
       probes = [
         {
           # Each task of this very deployment: an old one can't answer for it, nor can another app.

@@ -4,6 +4,7 @@
 let
   inherit (lib) mkOption types;
   cfg = config.services.converge;
+  deployed = map (app: app.unit) (builtins.attrValues config.services.warm-reconcile.apps);
 in
 {
   imports = [ ./warm-reconcile.nix ];
@@ -64,10 +65,8 @@ in
       inherit (cfg) deadline;
     };
     # Not Wants=: who asserts starts nothing.
-    after = [
-      "deploy-proxy.service"
-      cfg.targetUnit
-    ];
+    # After whatever is deployed: what it asserts is asked of a host that has settled.
+    after = [ cfg.targetUnit ] ++ builtins.filter (unit: unit != cfg.targetUnit) deployed;
     timeoutStart = cfg.deadline + 60;
   };
 }

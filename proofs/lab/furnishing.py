@@ -1,8 +1,6 @@
 """What is put onto a machine's disk before it boots: the shipped units, and what they work on."""
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ from lab.roots import PYTHON
 from lab.shelves import Shelf
 from lab.supplies import DOMAIN, INTERPRETER, PROJECT, Supplies
 
-GOLDEN: Final = Path(os.environ.get("PROOF_GOLDEN") or PROJECT / "nix" / "golden")
+GOLDEN: Final = PROJECT / "nix" / "golden"
 """What nix/modules render: the units, their configs, and who wants them."""
 GUEST: Final = Path(__file__).parents[1] / "guest"
 SYSTEM_UNITS: Final = Path("/lib/systemd/system")
@@ -69,8 +67,6 @@ class Disk:
         self.supplies = supplies
         self.setup = setup
         self.shelves: dict[str, Shelf] = {}
-        self.hashes: dict[str, str] = {}
-        """SHA-256 of each unit and config on the disk, and whether it is the shipped one."""
         self.differs = _differences(setup)
         self._put_programs()
         self._put_configs()
@@ -163,11 +159,9 @@ class Disk:
         setup, place = self.setup, self.root / "etc/systemd/system"
         wanted: dict[str, list[str]] = json.loads((GOLDEN / "wanted-by.json").read_text())
         for name in setup.units:
-            shipped = (GOLDEN / "units" / name).read_bytes()
-            unit = setup.replaced[name].encode() if name in setup.replaced else shipped
-            (place / name).write_bytes(unit)
-            mark = "as shipped" if unit == shipped else "changed for this boot"
-            self.hashes[name] = f"{hashlib.sha256((place / name).read_bytes()).hexdigest()} {mark}"
+            shutil.copy(GOLDEN / "units" / name, place)
+        for name, changed in setup.replaced.items():
+            (place / name).write_text(changed)
         own = {"proof-swarm.service": (GUEST / "proof-swarm.service").read_text(), **setup.more}
         for name, text in own.items():
             (place / name).write_text(text)

@@ -8,11 +8,13 @@ from typing import Final
 from lab.judging import Verdict
 from lab.machine import UnitState
 from lab.pages import Block, Code, Heading, Picture, Table, Words, write
-from lab.stage import Record
+from lab.stage import EXCERPT, Record
 from lab.timeline import draw
 
-LONGEST: Final = 3000
-"""Characters of a capture that are shown."""
+MOST: Final = 30
+"""Lines of a capture that are shown ..."""
+WIDEST: Final = 220
+"""... and characters of a line."""
 READING: Final = (
     "Every machine is booted from scratch: systemd as PID 1 in systemd-nspawn, with a network,"
     " cgroups and a Docker engine of its own, a real Swarm and a real Traefik as a service of it."
@@ -63,7 +65,7 @@ def compose(
             [
                 (
                     "PASS" if v.holds else "**FAIL**",
-                    f"{v.claim.sentence} ({', '.join(v.claim.boots) or 'all machines'})",
+                    f"{v.claim.sentence} ({_machines(v, records)})",
                     f"`make {target} CLAIM={v.claim.key}`",
                 )
                 for v in verdicts
@@ -79,6 +81,11 @@ def compose(
     for record in records.values():
         blocks += _machine(record)
     return blocks + _appendix(records)
+
+
+def _machines(verdict: Verdict, records: Mapping[str, Record]) -> str:
+    of_all = len(records) > 1 and set(verdict.claim.boots) == set(records)
+    return "all machines" if of_all else ", ".join(verdict.claim.boots)
 
 
 def save(place: Path, name: str, blocks: Sequence[Block]) -> None:
@@ -98,13 +105,20 @@ def _machine(record: Record) -> list[Block]:
     if record.figures:
         blocks.append(Table(("measured", ""), [(k, str(v)) for k, v in record.figures.items()]))
     for capture in record.captures.values():
-        text = capture.text if len(capture.text) <= LONGEST else f"{capture.text[:LONGEST]}\n[…]"
         blocks.append(Words(f"{capture.at:.1f} s: {capture.title}"))
-        blocks.append(Code(f"{capture.command}\n{text}"))
+        blocks.append(Code(f"{capture.command}\n{_cut(capture.text)}"))
     if record.journal:
         blocks.append(Words("Journal of the first boot, of the units above:"))
-        blocks.append(Code(record.journal))
+        blocks.append(Code(_cut(record.journal, EXCERPT + 1)))
     return blocks
+
+
+def _cut(text: str, most: int = MOST) -> str:
+    """Shorten what is too long for a reader; it says so where it does."""
+    lines = [f"{line[:WIDEST]}…" if len(line) > WIDEST else line for line in text.splitlines()]
+    if len(lines) > most:
+        lines = [*lines[:most], f"[… {len(lines) - most} lines …]"]
+    return "\n".join(lines)
 
 
 def _units(title: str, units: Mapping[str, UnitState]) -> Table:

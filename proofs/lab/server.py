@@ -19,6 +19,7 @@ from lab.furnishing import PROXY, TRAEFIK, Setup
 from lab.recipes import FAULTS
 from lab.stage import PAGE, PING, STATE, Record, Stage, stage
 from lab.supplies import Supplies
+from runner.reconcile.errors import JournalError
 from runner.reconcile.history import History, open_history
 from runner.reconcile.statedir import find_state
 from runner.reconcile.steps import Commit
@@ -219,25 +220,40 @@ def _has_begun(on: Stage, before: int) -> bool | None:
 
 def _left(on: Stage) -> tuple[bool, str]:
     """Say whether the journal can be read as it was left, and where its last attempt is."""
-    with _history(on) as past:
-        (newest,) = past.attempts(1)
-        past.story(newest.number)
-        return True, newest.state.name if newest.ended is None else ""
+    try:
+        with _left_history(on) as past:
+            (newest,) = past.attempts(1)
+            past.story(newest.number)
+            return True, newest.state.name if newest.ended is None else ""
+    except JournalError:
+        return False, ""
 
 
 @contextlib.contextmanager
 def _history(on: Stage) -> Generator[History]:
-    """Read a copy of the journal: reading may put in order what the machine has to by itself."""
+    """Read the journal of a machine that is up, beside whoever writes it."""
+    with _opened(on.disk.root / STATE) as history:
+        yield history
+
+
+@contextlib.contextmanager
+def _left_history(on: Stage) -> Generator[History]:
+    """Read a copy: reading may put in order what the machine has to by itself."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch, "state")
-        place = on.disk.root / STATE
-        unwanted = shutil.ignore_patterns("releases", "images", "mirror")
-        shutil.copytree(place, copy, ignore=unwanted, symlinks=True)
+        unwanted = shutil.ignore_patterns("releases", "images", "source.git")
+        shutil.copytree(on.disk.root / STATE, copy, ignore=unwanted, symlinks=True)
         copy.chmod(0o700)
-        history = open_history(find_state(copy, TRAEFIK))
-        assert history is not None
-        with contextlib.closing(history):
+        with _opened(copy) as history:
             yield history
+
+
+@contextlib.contextmanager
+def _opened(state: Path) -> Generator[History]:
+    history = open_history(find_state(state, TRAEFIK))
+    assert history is not None
+    with contextlib.closing(history):
+        yield history
 
 
 def _gated(past: History) -> set[str]:

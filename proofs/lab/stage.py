@@ -1,6 +1,7 @@
 """What happens to one machine, and the record of it that a claim is judged by and a reader sees."""
 
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Generator
@@ -11,7 +12,7 @@ from typing import Any, Final
 from attrs import define, field, frozen
 from swarm.network import PATIENCE, wait_for
 
-from lab.furnishing import DASHBOARD, PROXY, TRAEFIK, Disk, Setup
+from lab.furnishing import DASHBOARD, GOLDEN, PROXY, TRAEFIK, Disk, Setup
 from lab.machine import Done, Machine, ProofError, UnitState, seconds_up, unit_states
 from lab.nspawn import Nspawn
 from lab.roots import fresh_root
@@ -21,7 +22,7 @@ PAGE: Final = f"https://{DOMAIN}/"
 PING: Final = "http://127.0.0.1/ping"
 BOOT_LIMIT: Final = 240.0
 """Seconds for all that a boot starts."""
-EXCERPT: Final = 60
+EXCERPT: Final = 40
 """Lines of the journal that a report shows."""
 STATE: Final = Path("var/lib/warm-reconcile")
 
@@ -120,7 +121,12 @@ class Stage:
     # Noting --------------------------------------------------------------------------------------
 
     def note_units(self, later: str = "") -> dict[str, UnitState]:
-        names = (*self.disk.hashes, "docker.service", "proof-swarm.service", "multi-user.target")
+        names = (
+            *self.disk.setup.units,
+            "docker.service",
+            "proof-swarm.service",
+            "multi-user.target",
+        )
         found = unit_states(self.machine, *dict.fromkeys((PROXY, DASHBOARD, *names)))
         if later:
             self.record.later[later] = found
@@ -179,13 +185,13 @@ class Stage:
 def perform(machine: Machine, disk: Disk, record: Record) -> Generator[Stage]:
     """Boot a machine that is furnished, and in the end cut its power: all is known by then."""
     began = time.monotonic()
-    record.hashes = disk.hashes
     record.differs = disk.differs
     try:
         machine.boot()
         yield Stage(machine, disk, record)
         record.versions = _versions(machine)
-        record.journal = _excerpt(machine, tuple(disk.hashes))
+        record.journal = _excerpt(machine, disk.setup.units)
+        record.hashes = _hashes(machine, disk.setup.units)
     finally:
         machine.cut_power()
         record.seconds = time.monotonic() - began
@@ -201,6 +207,18 @@ def stage(
         machine = Nspawn(f"proof-{name}", root, scratch / f"{name}.console")
         with perform(machine, disk, Record(name, title)) as on:
             yield on
+
+
+def _hashes(machine: Machine, units: tuple[str, ...]) -> dict[str, str]:
+    """Read the SHA-256 of each unit as it is in a machine now, and whether it is as shipped."""
+    paths = (f"/etc/systemd/system/{name}" for name in units)
+    lines = machine.run("sha256sum", *paths).check().splitlines()
+    found: dict[str, str] = {}
+    for name, line in zip(units, lines, strict=True):
+        digest = line.split()[0]
+        shipped = hashlib.sha256((GOLDEN / "units" / name).read_bytes()).hexdigest()
+        found[name] = f"{digest} {'as shipped' if digest == shipped else 'changed for this boot'}"
+    return found
 
 
 def _versions(machine: Machine) -> dict[str, str]:
@@ -221,7 +239,14 @@ def _versions(machine: Machine) -> dict[str, str]:
 def _excerpt(machine: Machine, units: tuple[str, ...]) -> str:
     """Cut out what the units and systemd said of them in the first boot."""
     chosen = [f"--unit={unit}" for unit in units]
-    order = ("journalctl", "--boot=1", "--output=short-monotonic", "--no-hostname", *chosen)
+    order = (
+        "journalctl",
+        "--boot=1",
+        "--output=short-monotonic",
+        "--no-hostname",
+        "--quiet",
+        *chosen,
+    )
     lines = machine.run(*order).check().splitlines()
     if len(lines) > EXCERPT:
         half = EXCERPT // 2

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from lab.claims import REFUSED, SHIPPED, TIMED_OUT, converged, deadlock
+from lab.claims import REFUSED, TIMED_OUT, converged, deadlock, shipped
 from lab.furnishing import DASHBOARD, FIRST, PROXY
 from lab.judging import Check, Claim, Records, began_after, contains, equals, is_state
 
@@ -157,5 +157,5 @@ VM: Final = (
         (NEW,),
         _upgrade,
     ),
-    SHIPPED,
+    shipped((OLD, NEW)),
 )

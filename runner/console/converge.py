@@ -3,7 +3,7 @@
 import argparse
 from typing import Final, assert_never
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 
 from runner.console.arguments import answer
 from runner.console.sentences import tell_result
@@ -40,9 +40,12 @@ class Outcome:
     """Why it doesn't hold, or how it held."""
     evidence: Round
     """The last round."""
+    doubts: tuple[str, ...] = ()
+    """What of it only the config says."""
 
     def to_text(self) -> str:
         lines = [f"{self.name}: {self.outcome}: {self.reason}"]
+        lines += [f"  {doubt}" for doubt in self.doubts]
         lines += [f"  {tell_result(result)}" for result in self.evidence]
         return "\n".join(lines)
 
@@ -72,7 +75,14 @@ def assert_now(assertion: Assertion, clock: Clock) -> Outcome:
     config = assertion.config
     limit = ask_start_timeout(config.caller)
     guard.fit(config.caller, assertion.longest, assertion.explain(), limit)
-    questions = guard.clear(config.caller, config.probes, guard.prove_onlooker)
+    doubts: list[str] = []
+    questions = guard.clear(
+        config.caller,
+        config.probes,
+        guard.prove_onlooker,
+        table=guard.read_table(config.probes),
+        doubt=doubts.append,
+    )
     try:
         prober = Prober(questions)
     except OSError as error:
@@ -87,7 +97,7 @@ def assert_now(assertion: Assertion, clock: Clock) -> Outcome:
         )
     finally:
         prober.close()
-    return _outcome(assertion.name, verdict)
+    return evolve(_outcome(assertion.name, verdict), doubts=tuple(doubts))
 
 
 def _outcome(name: str, verdict: Verdict) -> Outcome:

@@ -4,9 +4,9 @@ Mermaid is for a README, DOT for Graphviz; both from one picture.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from runner.reconcile.ordering import Edge, Says, UnitGraph, find_chain
 from runner.reconcile.questions import Question, UnitActive
@@ -60,8 +60,22 @@ class Picture:
         return "\n".join([*lines, "}"])
 
 
-def picture(graph: UnitGraph, caller: str, questions: Iterable[Question]) -> Picture:
-    """See what a gate asks, and every order among the units that are concerned."""
+def picture(
+    graph: UnitGraph,
+    caller: str,
+    questions: Iterable[Question],
+    unresolved: Collection[str] = (),
+    refused: Collection[str] = (),
+) -> Picture:
+    """See what a gate asks, and every order among the units that are concerned.
+
+    Args:
+        graph: of the units.
+        caller: the unit that runs the gate.
+        questions: of the gate.
+        unresolved: names of probes of which only the config says who serves them.
+        refused: names of probes that are bad, also for another reason than the order of units.
+    """
     asked = tuple(questions)
     home = graph.resolve(caller)
     chains = [find_chain(graph, q.target_unit, caller) or () for q in asked]
@@ -78,7 +92,15 @@ def picture(graph: UnitGraph, caller: str, questions: Iterable[Question]) -> Pic
     probes = [
         _probe(graph, home, question, chain) for question, chain in zip(asked, chains, strict=True)
     ]
-    return Picture(home, units, (*orders, *probes))
+    marked = [
+        evolve(
+            arrow,
+            text=arrow.text + (" (not resolved)" if question.name in unresolved else ""),
+            is_bad=arrow.is_bad or question.name in refused,
+        )
+        for arrow, question in zip(probes, asked, strict=True)
+    ]
+    return Picture(home, units, (*orders, *marked))
 
 
 def _probe(graph: UnitGraph, home: str, question: Question, chain: tuple[Edge, ...]) -> Arrow:

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import asdict, evolve, frozen
 
 from runner.console.arguments import answer
 from runner.console.drawing import picture
@@ -14,22 +14,36 @@ from runner.console.subjects import Subject, find_subjects, of_app
 from runner.reconcile import guard
 from runner.reconcile.commands import run
 from runner.reconcile.errors import ConfigError, ExitCode, OrderingError, UsageError
-from runner.reconcile.ordering import UnitGraph, prove
+from runner.reconcile.ordering import SafeUnit, Target, UnitGraph, prove
 from runner.reconcile.questions import Question
-from runner.reconcile.unitgraph import ask_start_timeout, load_units, prove_live, read_live
+from runner.reconcile.routing import (
+    Table,
+    Unresolved,
+    Untold,
+    is_of_traefik,
+    is_routed,
+    resolve,
+)
+from runner.reconcile.unitgraph import Loaded, ask_start_timeout, load, prove_live, read_live
 from runner.warm_reconcile import find_app
 
 DRAW_TIMEOUT: Final = 30.0
 """Seconds for Graphviz."""
 
 
+UNIT_FILES: Final = Untold("unit files don't tell what Traefik routes")
+
+
 @frozen
 class Judged:
-    """One probe, and why it is refused; empty if it is safe."""
+    """One probe, and what there is to say of it."""
 
     probe: str
     target_unit: str
-    refused: str
+    refused: str = ""
+    """Why; empty if it is safe."""
+    unresolved: str = ""
+    """Why nobody but the config says who serves it; empty if somebody does."""
 
 
 @frozen
@@ -56,10 +70,7 @@ class Checked:
             "longest": self.subject.longest,
             "limit": self.limit,
             "refused": self.too_long,
-            "probes": [
-                {"probe": j.probe, "target_unit": j.target_unit, "refused": j.refused}
-                for j in self.probes
-            ],
+            "probes": [asdict(judged) for judged in self.probes],
         }
 
     def to_lines(self) -> list[str]:
@@ -72,14 +83,16 @@ class Checked:
         for judged in self.probes:
             mark = "REFUSED" if judged.refused else "ok"
             lines.append(f"  {mark:<8} {judged.probe:<16} {judged.refused or judged.target_unit}")
+            if judged.unresolved:
+                lines.append(f"           {judged.unresolved}")
         return lines
 
 
 def check(arguments: argparse.Namespace) -> int:
     """Check configs, and prove that no gate waits for its caller; touch nothing."""
     subjects = find_subjects(arguments.app, file=arguments.config, config_dir=arguments.config_dir)
-    graph = _load(arguments.units, subjects) if arguments.units else None
-    checked = [_check(subject, graph) for subject in subjects]
+    loaded = _load(arguments.units, subjects) if arguments.units else None
+    checked = [_check(subject, loaded) for subject in subjects]
     text = "\n".join(line for each in checked for line in each.to_lines())
     answer({each.subject.name: each.to_data() for each in checked}, text, as_json=arguments.json)
     return max(each.code for each in checked)
@@ -88,13 +101,17 @@ def check(arguments: argparse.Namespace) -> int:
 def graph(arguments: argparse.Namespace) -> int:
     """Draw the units that a gate asks, their order, and in red what can't work."""
     app = find_app(arguments.app, config=arguments.config, config_dir=arguments.config_dir)
-    caller, questions = app.config.caller, app.config.probes
+    subject = of_app(app)
+    questions = subject.probes
     units = (
-        _load(arguments.units, [of_app(app)])
+        _load(arguments.units, [subject]).units
         if arguments.units
-        else read_live([caller, *(question.target_unit for question in questions)])
+        else read_live([subject.caller, *(question.target_unit for question in questions)])
     )
-    drawn = picture(units, caller, questions)
+    judged = _judge(subject, _prover(subject, units), _table(subject, arguments.units))
+    unresolved = {each.probe for each in judged if each.unresolved}
+    refused = {each.probe for each in judged if each.refused}
+    drawn = picture(units, subject.caller, questions, unresolved, refused)
     form = arguments.format
     text = drawn.to_mermaid() if form == "mermaid" else drawn.to_dot()
     answer(
@@ -105,32 +122,56 @@ def graph(arguments: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
-def _load(directory: Path, subjects: list[Subject]) -> UnitGraph:
+def _load(directory: Path, subjects: list[Subject]) -> Loaded:
     asked = {q.target_unit for subject in subjects for q in subject.probes}
-    return load_units(directory, also=sorted(asked | {subject.caller for subject in subjects}))
+    return load(directory, also=sorted(asked | {subject.caller for subject in subjects}))
 
 
-def _check(subject: Subject, units: UnitGraph | None) -> Checked:
-    limit = ask_start_timeout(subject.caller) if units is None else None
+def _check(subject: Subject, loaded: Loaded | None) -> Checked:
+    caller, units = subject.caller, loaded.units if loaded else None
+    limit = loaded.start_limit(caller) if loaded else ask_start_timeout(caller)
     too_long = ""
     try:
-        guard.fit(subject.caller, subject.longest, subject.explained, limit)
+        guard.fit(caller, subject.longest, subject.explained, limit)
     except ConfigError as error:
         too_long = error.message
-    probes = tuple(_judge(subject, question, units) for question in subject.probes)
-    return Checked(subject, limit, too_long, probes)
+    judged = _judge(subject, _prover(subject, units), _table(subject, units))
+    return Checked(subject, limit, too_long, judged)
 
 
-def _judge(subject: Subject, question: Question, units: UnitGraph | None) -> Judged:
-    target = subject.target(question)
+def _table(subject: Subject, units: object) -> Table | Untold:
+    """Ask who serves what, unless it is about units that are not of this host."""
+    return UNIT_FILES if units else guard.read_table(subject.probes, subject.socket)
+
+
+def _prover(subject: Subject, units: UnitGraph | None) -> guard.Prove:
+    if units is None:
+        return prove_live if subject.is_app else guard.prove_onlooker
+    known = units
+
+    def prove_there(caller: str, target: Target) -> SafeUnit:
+        return prove(known, caller, target if subject.is_app else Target(target.unit))
+
+    return prove_there
+
+
+def _judge(subject: Subject, prover: guard.Prove, table: Table | Untold) -> tuple[Judged, ...]:
+    return tuple(_judge_one(subject, question, prover, table) for question in subject.probes)
+
+
+def _judge_one(
+    subject: Subject, question: Question, prover: guard.Prove, table: Table | Untold
+) -> Judged:
+    judged = Judged(question.name, question.target_unit)
+    of_traefik = is_of_traefik(subject.probes)
     try:
-        if units is None:
-            prove_live(subject.caller, target)
-        else:
-            prove(units, subject.caller, target)
+        guard.prove_declared(subject.caller, question, prover, table, of_traefik=of_traefik)
     except OrderingError as error:
-        return Judged(question.name, question.target_unit, error.message)
-    return Judged(question.name, question.target_unit, "")
+        return evolve(judged, refused=error.message)
+    found = resolve(table, question) if is_routed(question) else None
+    if isinstance(found, Unresolved):
+        return evolve(judged, unresolved=guard.tell_doubt(question, found))
+    return judged
 
 
 def _render(dot: str) -> str:

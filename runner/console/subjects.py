@@ -8,8 +8,9 @@ from attrs import frozen
 
 from runner.reconcile import budget, config
 from runner.reconcile.assertion import DIRECTORY, Assertion, find_assertion
+from runner.reconcile.engine import DEFAULT_SOCKET
 from runner.reconcile.errors import UsageError
-from runner.reconcile.ordering import Target, target_of
+from runner.reconcile.guard import engine_socket
 from runner.reconcile.questions import Question
 from runner.warm_reconcile import App, find_app
 
@@ -25,12 +26,10 @@ class Subject:
     """Seconds that the caller takes at worst."""
     explained: str
     """What they are made of."""
+    socket: str | None
+    """Where the engine listens that may tell who serves a name; None: there is none."""
     is_app: bool = True
     """The caller deploys something, which it may ask."""
-
-    def target(self, question: Question) -> Target:
-        """Say what a question asks."""
-        return target_of(question) if self.is_app else Target(question.target_unit)
 
 
 def of_app(app: App) -> Subject:
@@ -42,6 +41,7 @@ def of_app(app: App) -> Subject:
         probes=settings.probes,
         longest=budget.worst_case(*sum_of),
         explained=budget.explain(*sum_of),
+        socket=engine_socket(settings),
     )
 
 
@@ -52,6 +52,7 @@ def of_assertion(assertion: Assertion) -> Subject:
         probes=assertion.config.probes,
         longest=assertion.longest,
         explained=assertion.explain(),
+        socket=DEFAULT_SOCKET,
         is_app=False,
     )
 

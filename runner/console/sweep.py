@@ -75,12 +75,14 @@ def sweep_app(app: App) -> Swept:
         OrderingError: its gate would wait for its own caller.
         ReconcileError: its state or its journal is refused.
     """
-    questions = guard.clear(app.config.caller, app.config.probes)
+    doubts: list[str] = []
+    questions = guard.clear_app(app.config, doubts.append)
     state = find_state(app.state_root, app.name)
     if not state.journal.exists():
         return Swept(app.name, ExitCode.STRANDED, "it never ran")
     with hold(state.lock), make_world(app.config, state, questions) as wired:
-        return _look(app, state, wired.world)
+        found = _look(app, state, wired.world)
+    return evolve(found, finding="; ".join([found.finding, *doubts]))
 
 
 def _look(app: App, state: StateDir, world: World) -> Swept:

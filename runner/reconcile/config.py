@@ -207,7 +207,7 @@ def _check(config: AppConfig) -> list[Problem]:
     return [
         *_check_world(config),
         *_check_binding(config),
-        *check_probes(config.probes, has_tasks=isinstance(config.world, SwarmWorldConfig)),
+        *check_probes(config.probes),
         *_check_times(config),
     ]
 
@@ -231,22 +231,29 @@ def _check_world(config: AppConfig) -> list[Problem]:
 
 
 def _check_binding(config: AppConfig) -> list[Problem]:
+    """Demand a probe that only the candidate can answer."""
     is_swarm = isinstance(config.world, SwarmWorldConfig)
+    problems = [
+        Problem(f"probes[{number}].kind", probe.kind, "another: only a swarm has tasks")
+        for number, probe in enumerate(config.probes)
+        if isinstance(probe, TaskHttp) and not is_swarm
+    ]
     binding = Identity | TaskHttp if is_swarm else Identity
     if any(isinstance(probe, binding) for probe in config.probes):
-        return []
+        return problems
     kinds = 'kind "identity" or "task"' if is_swarm else 'kind "identity"'
     return [
+        *problems,
         Problem(
             "probes",
             [probe.kind for probe in config.probes],
             f"one of {kinds}: without it an old instance could answer for a new one",
-        )
+        ),
     ]
 
 
-def check_probes(probes: Iterable[Question], *, has_tasks: bool = False) -> list[Problem]:
-    """Find what no gate can do with its probes; only on a swarm there are tasks to ask."""
+def check_probes(probes: Iterable[Question]) -> list[Problem]:
+    """Find what no gate can do with its probes, whatever it is for."""
     probes = tuple(probes)
     problems = [
         Problem("probes", name, "names that differ")
@@ -254,10 +261,6 @@ def check_probes(probes: Iterable[Question], *, has_tasks: bool = False) -> list
         if count > 1
     ]
     for number, probe in enumerate(probes):
-        if isinstance(probe, TaskHttp) and not has_tasks:
-            problems.append(
-                Problem(f"probes[{number}].kind", probe.kind, "another: only a swarm has tasks")
-            )
         if isinstance(probe, TraefikPing | Identity | Http) and not is_numeric_url(probe.url):
             if isinstance(probe, Identity | Http) and probe.address:
                 continue

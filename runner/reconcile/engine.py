@@ -70,6 +70,9 @@ class Engine:
     def services_labelled(self, label: str) -> list[Json]:
         return self._list("/services", {"status": "true"}, label=label)
 
+    def all_services(self) -> list[Json]:
+        return self._list("/services")
+
     def configs_labelled(self, label: str) -> list[Json]:
         return self._list("/configs", label=label)
 

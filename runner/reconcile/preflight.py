@@ -78,6 +78,9 @@ class Preflight:
             self.stacks.remove(name)
         if isinstance(verdict, Inconclusive):
             raise NotPreparedError(f"preflight: {verdict.reason}")
+        if not isinstance(verdict, Healthy) and gate.has_lost:
+            # What the engine took with it is not started again in a trial.
+            raise NotPreparedError(f"preflight: the engine was lost meanwhile; {verdict.reason}")
         if not isinstance(verdict, Healthy) and _is_well(verdict.evidence):
             # It ran out of time while it passed: the host is slow, and the trial adds to its load.
             raise NotPreparedError(f"preflight: {verdict.reason}")

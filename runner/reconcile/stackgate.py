@@ -54,6 +54,8 @@ class StackGate:
     _excused: dict[str, frozenset[str]] = field(factory=dict[str, frozenset[str]])
     """By the token of a deployment, the tasks whose end is not held against it."""
     _seen: frozenset[str] = frozenset()
+    has_lost: bool = field(default=False, init=False)
+    """The engine was out of reach at some time."""
     _is_lost: bool = False
     _node: str = ""
 
@@ -70,7 +72,7 @@ class StackGate:
             snapshot = self.stacks.look(self.stack)
             excused = self._excuse(snapshot, record.deployment.token, is_ours=is_ours)
         except EngineUnreachableError as error:
-            self._is_lost = True
+            self.has_lost = self._is_lost = True
             result = self._result("engine", Answer.INCONCLUSIVE, error.message)
             return Evidence((result,), (), None)
         written = record.written

@@ -27,6 +27,7 @@ from runner.reconcile.preflight import Preflight
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import TaskHttp
 from runner.reconcile.readiness import name_askers, require_externals, require_nodes
+from runner.reconcile.routes import Routes
 from runner.reconcile.stackfile import (
     can_be_isolated,
     inject,
@@ -99,6 +100,7 @@ class SwarmWorld:
     gate: StackGate
     preflight: Preflight | None
     listener: Listener | None
+    routes: Routes
     _deployed: dict[str, Record] = field(factory=dict[str, Record], init=False)
     """By this very run."""
     _seen: Snapshot | None = field(default=None, init=False)
@@ -156,6 +158,7 @@ class SwarmWorld:
             asked = personal(self.questions, evidence.service.published)
             each = self.gate.ask_each(expected, evidence.running, asked, timeout)
             results += [self.gate.sum_up(each)] if each or self._asks_inside else []
+        results += self.routes.confirm(safe.question for safe in self.questions)
         if self.listener is not None and self.listener.is_on:
             results.append(self._listen(self.listener))
         return tuple(results)

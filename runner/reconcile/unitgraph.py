@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from runner.reconcile.answers import printable
 from runner.reconcile.commands import run
@@ -39,6 +39,7 @@ from runner.reconcile.unittext import (
     read_jobs,
     read_show,
     read_span,
+    read_start_limits,
 )
 
 PATIENCE: Final = 30.0
@@ -53,9 +54,31 @@ _NOBODY: Final = 65534
 _PLAIN: Final = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_URLIFY": "0"}
 
 
+@frozen
+class Loaded:
+    """A directory of unit files, as systemd reads it."""
+
+    units: UnitGraph
+    start_limits: Mapping[str, float | None]
+    """By a unit's own name, the seconds that it may take to start; None: nothing ends it."""
+
+    def start_limit(self, unit: str) -> float | None:
+        """Say how long a unit may take to start, in seconds; None also if it is not known."""
+        return self.start_limits.get(self.units.resolve(unit)) if self.units.knows(unit) else None
+
+
 def load_units(
     directory: Path, also: Iterable[str] = (), *, systemd: Sequence[Path] = SYSTEMD
 ) -> UnitGraph:
+    """Load the order of a directory of unit files; all else is as with ``load``.
+
+    Raises:
+        UnprovenError: there is no systemd, or it can't load the directory.
+    """
+    return load(directory, also, systemd=systemd).units
+
+
+def load(directory: Path, also: Iterable[str] = (), *, systemd: Sequence[Path] = SYSTEMD) -> Loaded:
     """Have systemd load a directory of unit files, over the units that it brings along itself.
 
     ``also`` names units that must be loaded because somebody asks for them: instances of templates.
@@ -85,7 +108,7 @@ def load_units(
             f"systemd printed nothing about the units in {directory}",
             hint=f"does `{program} --test --system`, run by an ordinary user, print units?",
         )
-    return _without(units, LOADER)
+    return Loaded(_without(units, LOADER), read_start_limits(text))
 
 
 def _load(program: Path, directory: Path, also: Iterable[str]) -> str:

@@ -30,6 +30,7 @@ _SECONDS: Final = {
 """As systemd.time(7) has them, a month of 30.44 days and a year of 365.25 included."""
 
 _SECTION: Final = re.compile(r"\t-> Unit (\S+):")
+_LIMIT: Final = re.compile(r"\t\tTimeoutStartSec: (.+)")
 _FIELD: Final = re.compile(r"\t\t(Alias|Name|Unit Load State|After|Before): (\S+)(?: \((.*)\))?")
 _JOB: Final = re.compile(r"\d+\s+(\S+)\s+\S+\s+\S+\s*")
 _WAITS: Final = re.compile(r"\W+waiting for job \d+ \((\S+)/[\w-]+\)")
@@ -59,6 +60,18 @@ def read_dump(text: str) -> UnitGraph:
                 case _:
                     pass
     return UnitGraph(frozenset(units), tuple(edges), aliases)
+
+
+def read_start_limits(text: str) -> dict[str, float | None]:
+    """Read from the same dump how long each unit may take to start, in seconds; None: for ever."""
+    limits: dict[str, float | None] = {}
+    unit = ""
+    for line in text.splitlines():
+        if section := _SECTION.fullmatch(line):
+            unit = section[1]
+        elif unit and (found := _LIMIT.fullmatch(line)):
+            limits[unit] = read_span(found[1])
+    return limits
 
 
 def _dumped(unit: str, says: Says, other: str, reasons: str) -> Iterator[Edge]:

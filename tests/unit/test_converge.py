@@ -89,7 +89,7 @@ def http(port: int, *, unit: str = DASHBOARD, deadline: float = 10) -> str:
     return (
         f'caller = "{ASKER}"\n{GATE.format(deadline)}'
         f'[[probes]]\nkind = "http"\nname = "page"\ntarget_unit = "{unit}"\n'
-        f'url = "http://127.0.0.1:{port}/"\n'
+        f'url = "http://127.0.0.1:{port}/"\ntimeout = 20\n'
     )
 
 
@@ -99,7 +99,7 @@ def test_what_never_comes_is_told_with_its_reason(
     """A code of its own: somebody reads it at 3 a.m."""
     systemd(ORDERED)
     port = page(1000).port
-    code, out, err = converge(http(port, deadline=5).replace("window = 0", "window = 4.8"))
+    code, out, err = converge(http(port, deadline=25).replace("window = 0", "window = 24.8"))
     assert (code, err) == (ExitCode.UNHEALTHY, "")
     assert out.startswith("site: not converged: page: status 404, expected 200")
     assert "  page: FAILED: status 404, expected 200" in out
@@ -188,7 +188,7 @@ def test_a_machine_reads_the_same(
 ) -> None:
     """Outcome, code, reason, and every answer of the last round."""
     systemd(ORDERED)
-    config = http(page(1000).port, deadline=5).replace("window = 0", "window = 4.8")
+    config = http(page(1000).port, deadline=25).replace("window = 0", "window = 24.8")
     code, out, _ = converge(config, "--json")
     data = json.loads(out)
     assert code == data["exit"] == 22

@@ -7,8 +7,10 @@ import pytest
 from captured import Systemctl, captured
 
 from runner.reconcile.errors import ConfigError, ExitCode, OrderingError, UnprovenError
-from runner.reconcile.guard import check_budget, clear
+from runner.reconcile.guard import UNASKED, check_budget, clear, read_table
+from runner.reconcile.ordering import Edge, SafeUnit, Target, UnitGraph, prove
 from runner.reconcile.questions import Http, Question, TraefikPing, UnitActive
+from runner.reconcile.routing import Router, Table, Untold
 from runner.reconcile.unittext import read_span
 from runner.warm_reconcile import find_app, main
 
@@ -94,6 +96,108 @@ def test_an_unknown_target_is_not_safe(systemctl_says: Systemctl) -> None:
     systemctl_says(script="echo no bus >&2; exit 1")
     with pytest.raises(UnprovenError, match="probe dashboard"):
         clear(PROXY, (OLD_GATE,))
+
+
+# Who serves a name -------------------------------------------------------------------------------
+
+SITE = "ci.commoninternet.net"
+TABLE = Table(
+    (
+        Router(
+            "dashboard@swarm",
+            f"Host(`{SITE}`)",
+            "dashboard@swarm",
+            29,
+            frozenset({"web-secure"}),
+            has_tls=True,
+        ),
+        Router(
+            "api@file",
+            "Host(`traefik.test`)",
+            "api@internal",
+            29,
+            frozenset({"web-secure"}),
+            has_tls=True,
+        ),
+    ),
+    {"dashboard": frozenset({DASHBOARD})},
+    PROXY,
+)
+NO_TABLE = Untold("no Traefik yet")
+
+
+def page(unit: str, host: str = SITE) -> Http:
+    return Http(name="page", target_unit=unit, url=f"https://{host}/", address="127.0.0.1:443")
+
+
+def safe(caller: str, target: Target) -> SafeUnit:
+    """Prove it on a host where no unit is ordered."""
+    return prove(UnitGraph(frozenset({caller, target.unit}), ()), caller, target)
+
+
+@pytest.mark.parametrize("table", [TABLE, NO_TABLE])
+@pytest.mark.parametrize("host", [SITE, "traefik.test"])
+def test_a_gate_of_traefik_never_asks_a_name_of_its_caller(
+    table: Table | Untold, host: str
+) -> None:
+    """Not where it would be true just now, either: on a cold boot nothing is routed."""
+    with pytest.raises(OrderingError, match=r"behind Traefik|is served by") as caught:
+        clear(PROXY, (OWN, page(PROXY, host)), safe, table=table)
+    assert caught.value.exit_code == ExitCode.ORDERING_REFUSED
+    if table is TABLE and host == SITE:
+        assert f"declares {PROXY}, but {SITE} is served by {DASHBOARD}" in caught.value.message
+
+
+def test_nor_of_another_name_of_its_caller() -> None:
+    """An alias is the same unit, and no way around it."""
+    units = UnitGraph(frozenset({PROXY}), (), {"alias.service": PROXY})
+    with pytest.raises(OrderingError, match="is the caller itself"):
+        clear(
+            PROXY,
+            (OWN, page("alias.service")),
+            lambda caller, target: prove(units, caller, target),
+            table=NO_TABLE,
+        )
+
+
+def test_a_wrong_target_is_refused_with_the_chain_of_the_true_one() -> None:
+    """What it declares would be safe; who serves it is not."""
+    units = UnitGraph(frozenset({PROXY, DASHBOARD, "early.service"}), (Edge(DASHBOARD, PROXY),))
+    with pytest.raises(OrderingError) as caught:
+        clear(
+            PROXY,
+            (page("early.service"),),
+            lambda caller, target: prove(units, caller, target),
+            table=TABLE,
+        )
+    assert f"declares early.service, but {SITE} is served by {DASHBOARD}" in caught.value.message
+    assert f"{DASHBOARD} → After= → {PROXY}" in caught.value.message
+
+
+def test_a_consumer_may_ask_its_own_name() -> None:
+    """Resolved to itself, or not yet: then it is said that only the config says so."""
+    doubts: list[str] = []
+    for table in (TABLE, NO_TABLE):
+        (cleared,) = clear(DASHBOARD, (page(DASHBOARD),), safe, table=table, doubt=doubts.append)
+        assert cleared.question == page(DASHBOARD)
+    assert doubts == [
+        f"not resolved: probe page: no Traefik yet; only the config says that {DASHBOARD} serves it"
+    ]
+    with pytest.raises(OrderingError, match=f"served by {DASHBOARD}"):
+        clear("drone.service", (page("drone.service"),), safe, table=TABLE)
+
+
+def test_an_engine_that_is_not_there_tells_nothing(tmp_path: Path) -> None:
+    """It is asked only if a name is to be resolved."""
+    nowhere = str(tmp_path / "docker.sock")
+    assert read_table((OWN,), nowhere) == UNASKED
+    table = read_table((page(DASHBOARD),), nowhere)
+    assert isinstance(table, Untold)
+    assert nowhere in table.reason
+    assert isinstance(read_table((page(DASHBOARD),), None), Untold)
+
+
+# The budget --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,60 @@ def test_check_finds_the_old_gate_offline(
     assert not (place / "state").exists()
 
 
+@pytest.mark.parametrize(
+    ("service", "said"),
+    [
+        ("TimeoutStartSec=9min 10s", f"{PROXY} may take 550 s to start (TimeoutStartSec=)"),
+        ("TimeoutStartSec=9min 11s", ""),
+        ("TimeoutStartSec=infinity", ""),
+        ("TimeoutSec=90", f"{PROXY} may take 90 s to start (TimeoutStartSec=)"),
+        ("", ""),  # a oneshot's default: nothing ends it
+    ],
+)
+def test_check_reads_the_time_of_a_start_from_unit_files(
+    command: Callable[..., tuple[int, str]],
+    place: Path,
+    need: Callable[[str], str],
+    service: str,
+    said: str,
+) -> None:
+    """As systemd reads it, drop-ins included: whatever the config says of it."""
+    need("systemd-analyze")
+    drop_in = place / "units" / f"{PROXY}.d"
+    drop_in.mkdir()
+    (drop_in / "time.conf").write_text(f"[Service]\n{service}\n")
+    code, out = command("check", "good", "--units", str(place / "units"))
+    if said:
+        assert code == ExitCode.CONFIG
+        assert f"  REFUSED  {said}, the longest run takes fetch 120 + " in out
+    else:
+        assert code == ExitCode.OK
+
+
+def test_check_of_a_name_says_what_is_believed(
+    command: Callable[..., tuple[int, str]], place: Path, need: Callable[[str], str]
+) -> None:
+    """A gate of Traefik that asks a name of its caller is refused without any table."""
+    need("systemd-analyze")
+    for name, target in (("good", DASHBOARD), ("old", PROXY)):
+        with (place / f"{name}.toml").open("a") as file:
+            file.write(
+                f'[[probes]]\nkind = "http"\nname = "site"\ntarget_unit = "{target}"\n'
+                'url = "https://ci.commoninternet.net/"\naddress = "127.0.0.1:443"\n'
+            )
+    (place / "units" / DASHBOARD).write_text("[Service]\nExecStart=/bin/true\n")
+    code, out = command("check", "--units", str(place / "units"))
+    assert code == ExitCode.ORDERING_REFUSED
+    assert f"  ok       site             {DASHBOARD}\n" in out
+    doubt = "not resolved: probe site: unit files don't tell what Traefik routes; only the config"
+    assert f"           {doubt} says that {DASHBOARD} serves it" in out
+    refused = f"a name is served by whoever is behind Traefik: {PROXY} is the caller itself"
+    assert f"  REFUSED  site             {refused}" in out
+    units = ("--units", str(place / "units"))
+    assert '"probe site (not resolved)"' in command("graph", "good", *units)[1]
+    assert "linkStyle" in command("graph", "old", *units)[1]
+
+
 def test_check_of_a_good_app_is_silent_about_others(
     command: Callable[..., tuple[int, str]], systemctl_says: Systemctl
 ) -> None:
@@ -69,7 +123,7 @@ def test_check_of_a_good_app_is_silent_about_others(
     systemctl_says(script="exit 1")
     code, said = command("check", "good", "--json")
     assert code == ExitCode.OK
-    safe = {"probe": "identity", "target_unit": PROXY, "refused": ""}
+    safe = {"probe": "identity", "target_unit": PROXY, "refused": "", "unresolved": ""}
     assert json.loads(said)["good"]["probes"] == [safe]
 
 

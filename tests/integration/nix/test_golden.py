@@ -9,6 +9,7 @@ import pytest
 from nix.evaluation import HOST, ROOT, Host, Nixpkgs, evaluate_hosts
 from nix.generate import OPTIONS, module_options, read_golden
 from runner.reconcile import config
+from runner.reconcile.assertion import find_assertion
 
 
 def test_the_golden_files_are_fresh(host: Host) -> None:
@@ -34,6 +35,9 @@ def test_the_program_takes_every_config(host: Host) -> None:
     assert len(apps) == len(host.units) - 3  # but for converge and the two of the sweep
     for path in apps:
         assert config.load(path).caller in host.units
+    etc = ROOT / "nix/golden/etc/warm-reconcile"
+    converge = find_assertion("converge", config=None, config_dir=etc)
+    assert converge.config.caller in host.units
 
 
 def test_the_proxy_is_gated_as_in_the_example() -> None:

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from nix.evaluation import ROOT, Host, as_jq_has_it, evaluate, evaluate_hosts
 from runner.reconcile import config
+from runner.reconcile.assertion import Assertion, AssertionConfig
 from runner.reconcile.budget import Budget, explain, worst_case
 from runner.reconcile.config import AppConfig, SwarmWorldConfig
 from runner.reconcile.gate import GatePolicy
-from runner.reconcile.questions import Question
+from runner.reconcile.questions import Question, Tcp
 from runner.releases.environment import read_env_file
 
 MODULE = f"{ROOT}/nix/modules/warm-reconcile.nix"
@@ -214,4 +215,6 @@ def test_an_assertion_that_asks_before_others_answer() -> None:
     itself, late = host.refused
     assert "assertions.all, probe tcp: all.service is the caller itself" in itself
     assert "assertions.all: all.service may take 900 s to start (TimeoutStartSec=)" in late
-    assert late.endswith("the longest run takes gate 880 + margin 30 = 910 s")
+    asked = Tcp(name="tcp", target_unit="all.service", address="[::1]:1")
+    same = AssertionConfig(caller="all.service", probes=(asked,), gate=GatePolicy(deadline=880))
+    assert late.endswith(f"the longest run takes {Assertion('all', same).explain()}")

@@ -24,7 +24,7 @@ HOST = {"docker.service", "network-online.target"}
 EDGES = {
     PROXY: HOST,
     **{consumer: {PROXY, *HOST} for consumer in CONSUMERS},
-    "converge.service": {PROXY, "deploy-dashboard.service"},
+    "converge.service": {PROXY, *CONSUMERS},
     "nightly-sweep.service": {PROXY, *CONSUMERS},
     "nightly-sweep.timer": set[str](),
 }

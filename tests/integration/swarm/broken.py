@@ -354,7 +354,7 @@ PROCESS: Final = (
     Broken(
         "stops when it has passed twice",
         scripted(f"{GATE_HAS_PASSED}kill -STOP $!; wait $!", LOGGED),
-        r"ping(@\w+)?: no whole answer within .*\(it had passed and failed again, 1x\)$",
+        r"(@\w+)?: no whole answer within .*\(it had passed and failed again, 1x\)$",
         cold=True,
     ),
     Broken("starts too late", scripted("sleep 60; exec traefik"), STARTING, cold=True),

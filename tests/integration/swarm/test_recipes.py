@@ -30,6 +30,8 @@ BESIDE = (
     "/.warm-reconcile/identity/../../api/rawdata",
     "/.warm-reconcile/provider/api/rawdata",
     "/.warm-reconcile/",
+    "/.warm-reconcile/api/http/routers",
+    "/.warm-reconcile/api/tcp/routers",
 )
 
 

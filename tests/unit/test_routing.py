@@ -1,0 +1,187 @@
+"""From Traefik's own table to the unit that serves a name; what can't be told stays open."""
+
+import json
+from typing import Any
+
+import pytest
+from attrs import evolve
+from captured import captured
+
+from runner.reconcile.questions import Http, Identity, Tcp, TraefikPing
+from runner.reconcile.routing import (
+    Resolution,
+    Resolved,
+    Router,
+    Table,
+    Unresolved,
+    Untold,
+    contradict,
+    is_of_traefik,
+    is_routed,
+    read_owners,
+    read_routers,
+    resolve,
+)
+from runner.reconcile.tasks import read_service
+
+PROXY = "deploy-proxy.service"
+DASHBOARD = "deploy-dashboard.service"
+SITE = "ci.commoninternet.net"
+SERVICES = [read_service(data) for data in json.loads(captured("services.json"))]
+REAL = Table(
+    read_routers(
+        json.loads(captured("http-routers.json")), json.loads(captured("tcp-routers.json"))
+    ),
+    read_owners(SERVICES),
+    PROXY,
+)
+
+
+def http(url: str, unit: str = DASHBOARD) -> Http:
+    return Http(name="page", target_unit=unit, url=url, address="127.0.0.1:443")
+
+
+def find(url: str, *more: Router) -> Resolution:
+    """Resolve in the real table, with some routers more."""
+    return resolve(evolve(REAL, routers=(*REAL.routers, *more)), http(url))
+
+
+def router(rule: str, service: str = "other@swarm", **changes: Any) -> Router:  # noqa: ANN401
+    made = Router("other@file", rule, service, 10, frozenset({"web-secure"}), has_tls=True)
+    return evolve(made, **changes)
+
+
+def test_a_name_of_another_unit_is_that_units() -> None:
+    """The lie of the old gate: the page of the dashboard, declared as the proxy's own."""
+    found = find(f"https://{SITE}/")
+    assert found == Resolved(DASHBOARD, "dashboard@swarm")
+    assert contradict(http(f"https://{SITE}/", PROXY), found) == (
+        f"it declares {PROXY}, but {SITE} is served by {DASHBOARD}:"
+        " so says Traefik's router dashboard@swarm"
+    )
+    assert contradict(http(f"https://{SITE}/"), found) == ""
+
+
+def test_what_traefik_serves_itself_is_of_the_unit_that_deploys_it() -> None:
+    """Its redirect, its API, its ping."""
+    assert find(f"http://{SITE}/any") == Resolved(PROXY, "web-to-443@internal")
+    everywhere = frozenset({"web", "web-secure"})
+    rule = f"Host(`{SITE}`) && PathPrefix(`/api`)"
+    api = router(rule, "api@internal", priority=99, entrypoints=everywhere)
+    assert find(f"https://{SITE}/api/x", api) == Resolved(PROXY, "other@file")
+    assert find(f"https://{SITE}/x", api) == Resolved(DASHBOARD, "dashboard@swarm")
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (router("HostRegexp(`.*`)", priority=99), "other@swarm, which is not there"),
+        (router("HostRegexp(`.*`)", "api@internal", priority=99), "may be served by any of"),
+        (router("HostRegexp(`.*`)", "api@internal", priority=29), "may be served by any of"),
+        (router("never heard of", "api@internal", priority=99), "may be served by any of"),
+        (router(f"Host(`{SITE}`)", "x@file", priority=99), "x@file, which no unit deploys"),
+        (router(f"HostSNI(`{SITE}`)", "api@internal", is_tcp=True), "may be served by any of"),
+        (router("HostSNI(`*`)", "api@internal", is_tcp=True, priority=-1), "may be served by any"),
+        (
+            router("HostRegexp(`.*`)", "api@internal", entrypoints=frozenset({"more"})),
+            "may be served by any of",
+        ),
+    ],
+)
+def test_several_that_could_serve_it_must_agree(more: Router, reason: str) -> None:
+    """Where one of them can't be read, or leads elsewhere, nobody can tell."""
+    found = find(f"https://{SITE}/", more)
+    assert isinstance(found, Unresolved)
+    assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        router("HostRegexp(`.*`)", "api@internal", priority=28),
+        router("Host(`other.test`)", "api@internal", priority=99),
+        router(f"Host(`{SITE}`)", "api@internal", priority=99, has_tls=False),
+        router("HostRegexp(`.*`)", "Dashboard@swarm", priority=99),
+        router("HostSNI(`git.test`)", "api@internal", is_tcp=True),
+    ],
+)
+def test_what_is_below_or_elsewhere_changes_nothing(more: Router) -> None:
+    """A catch-all page of lower priority, another name, no TLS, the same service twice."""
+    found = find(f"https://{SITE}/", more)
+    assert isinstance(found, Resolved)
+    assert found.unit == DASHBOARD
+
+
+def test_bytes_that_are_passed_on_are_no_page() -> None:
+    """An entrypoint for ssh takes every name, but not that of an http URL."""
+    assert find(f"http://{SITE}/") == Resolved(PROXY, "web-to-443@internal")
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("https://nobody.test/", "no router of Traefik is for nobody.test"),
+        ("https://git.test/", "router pass@file leads to ssh@file, which no unit deploys"),
+    ],
+)
+def test_what_the_table_does_not_tell_stays_open(url: str, reason: str) -> None:
+    """It is said, and never taken for an answer."""
+    found = find(url)
+    assert found == Unresolved(reason)
+    assert contradict(http(url), found) == ""
+
+
+def test_without_a_table_everything_stays_open() -> None:
+    """The reason is passed on."""
+    assert resolve(Untold("no engine"), http(f"https://{SITE}/")) == Unresolved("no engine")
+
+
+@pytest.mark.parametrize("label", ["", None])
+def test_another_hands_service_tells_no_unit(label: str | None) -> None:
+    """Neither without our label nor with an empty one; nor beside one that has it."""
+    (site,) = [service for service in SERVICES if service.name == "site_app"]
+    labels = {k: v for k, v in site.labels.items() if k != "warm-reconcile.unit"}
+    other = evolve(site, labels=labels if label is None else {**labels, "warm-reconcile.unit": ""})
+    for services in ([other], [site, other]):
+        found = resolve(evolve(REAL, owners=read_owners(services)), http(f"https://{SITE}/"))
+        assert isinstance(found, Unresolved)
+        assert found.reason.endswith("which was deployed by another hand")
+    by_hand = resolve(evolve(REAL, unit=""), http(f"http://{SITE}/"))
+    assert isinstance(by_hand, Unresolved)
+
+
+def test_a_service_without_labels_of_its_own_gets_its_name_from_swarm() -> None:
+    """As Traefik does: everything but letters and digits is a hyphen."""
+    (site,) = [service for service in SERVICES if service.name == "site_app"]
+    named = evolve(site, name="my_stack.app", labels={"warm-reconcile.unit": DASHBOARD})
+    assert read_owners([named]) == {"my-stack-app": frozenset({DASHBOARD})}
+
+
+def test_a_router_that_is_broken_serves_nothing() -> None:
+    """Traefik lists it, as disabled."""
+    broken = json.loads(captured("http-routers.json"))[0]
+    assert read_routers([{**broken, "status": "disabled"}], []) == ()
+
+
+@pytest.mark.parametrize("lists", [[{}], [1], {"a": 1}, 1, [{"status": "enabled"}]])
+def test_what_is_no_table_is_no_table(lists: Any) -> None:  # noqa: ANN401 - anything can be sent
+    """Whatever answers there."""
+    with pytest.raises(ValueError, match="no list of routers"):
+        read_routers(lists, [])
+    with pytest.raises(ValueError, match="no list of routers"):
+        read_routers([], lists)
+
+
+def test_only_a_name_is_routed() -> None:
+    """An address leads to who listens there; so does every other kind of question."""
+    identity = Identity(target_unit=PROXY, url="https://warm-reconcile.invalid/")
+    tcp = Tcp(name="t", target_unit=PROXY, address="127.0.0.1:1")
+    ping = TraefikPing(target_unit=PROXY, url="http://127.0.0.1/ping")
+    numeric = http("http://127.0.0.1/"), http("https://[::1]/")
+    assert [q for q in (identity, tcp, ping, *numeric, http("http://a/")) if is_routed(q)] == [
+        http("http://a/")
+    ]
+    assert [is_of_traefik(q) for q in ((tcp, identity), (ping,), (tcp,), ())] == [
+        *(True, True),
+        *(False, False),
+    ]
