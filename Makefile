@@ -9,7 +9,7 @@ CLAIM ?=
 REPORT ?= .proof/report
 PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $(REPORT) --claim "$(CLAIM)"
 
-.PHONY: run test test-all proof proof-server coverage bench bench-swarm docs golden lock clean
+.PHONY: run test test-all proof proof-server proof-vm coverage bench bench-swarm docs golden lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
@@ -25,6 +25,10 @@ proof: .venv/.ready
 
 proof-server: .venv/.ready
 	@$(PROOFS) server
+
+# Two machines in QEMU, emulated: some twenty minutes, so no part of CI. See docs/evidence/proof-vm.md.
+proof-vm: .venv/.ready
+	@$(PROOFS) vm
 
 coverage: .venv/.ready
 	.venv/bin/coverage erase

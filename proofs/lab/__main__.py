@@ -1,8 +1,8 @@
 """Boot what a set of claims needs, judge them, print a line each, and write the report.
 
-``python -m lab boot`` is M1, ``python -m lab server`` what nspawn can show of M2; ``--claim KEY``
-checks one alone. What it takes: root, systemd with its nspawn, Docker's engine; see
-``supplies.py``.
+``python -m lab boot`` is M1, ``python -m lab server`` what nspawn can show of M2,
+``python -m lab vm`` what takes a virtual machine; ``--claim KEY`` checks one alone. What it takes:
+root, systemd with its nspawn, Docker's engine; see ``supplies.py`` and ``vm/needs.py``.
 """
 
 import argparse
@@ -13,12 +13,15 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from attrs import frozen
+from vm import boots as vm_boots
+from vm import claims as vm_claims
+from vm import needs as vm_needs
 
 from lab import boots, claims, report, server, server_claims, supplies
 from lab.boots import Play
@@ -27,8 +30,6 @@ from lab.machine import ProofError
 from lab.stage import Record
 from runner.reconcile.errors import ReconcileError
 
-AT_ONCE: Final = 2
-"""Machines at a time."""
 MISSING: Final = 69
 """Exit status where this host lacks something; EX_UNAVAILABLE of sysexits.h."""
 
@@ -41,6 +42,11 @@ class Suite:
     target: str
     claims: tuple[Claim, ...]
     plays: Mapping[str, Play]
+    words: tuple[str, ...] = (report.READING, report.STAND_INS)
+    """How its machines are to be read, and what stands in for what."""
+    missing: Callable[[], list[str]] = supplies.missing
+    at_once: int = 2
+    """Machines at a time."""
 
 
 SUITES: Final = {
@@ -55,6 +61,15 @@ SUITES: Final = {
         "proof-server",
         (*server_claims.SERVER, claims.shipped(server.PLAYS)),
         server.PLAYS,
+    ),
+    "vm": Suite(
+        "The same with a kernel of its own, and the routing mesh",
+        "proof-vm",
+        vm_claims.VM,
+        vm_boots.PLAYS,
+        vm_needs.WORDS,
+        vm_needs.missing,
+        at_once=1,  # each takes two processors
     ),
 }
 
@@ -77,7 +92,7 @@ class Proof:
         scratch = Path(tempfile.mkdtemp(prefix="wr-proof-", dir="/tmp"))
         try:
             stores = supplies.prepare(scratch)
-            with ThreadPoolExecutor(AT_ONCE) as pool:
+            with ThreadPoolExecutor(self._suite.at_once) as pool:
                 for name in order:
                     played = pool.submit(self._suite.plays[name], stores, scratch)
                     played.add_done_callback(functools.partial(self._note, name))
@@ -127,7 +142,7 @@ def main() -> int:
     chosen = tuple(c for c in suite.claims if arguments.claim in {"", c.key})
     if not chosen:
         parser.error(f"no such claim; there are {', '.join(c.key for c in suite.claims)}")
-    if lacks := supplies.missing():
+    if lacks := suite.missing():
         say("\n".join(["the proof can't be made on this host:", *(f"  {line}" for line in lacks)]))
         return MISSING
     began = time.monotonic()
@@ -141,7 +156,7 @@ def main() -> int:
     failed = sum(not verdict.holds for verdict in verdicts)
     if not arguments.claim:
         records = {n: proof.records[n] for n in suite.plays if n in proof.records}
-        blocks = report.compose(suite.title, suite.target, verdicts, records)
+        blocks = report.compose(suite.title, suite.target, suite.words, verdicts, records)
         report.save(arguments.report, suite.target, blocks)
         say(f"the report: {arguments.report / suite.target}.html, and .md")
     say(f"{len(verdicts)} claims, {failed} failed, {time.monotonic() - began:.0f} s")

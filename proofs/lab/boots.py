@@ -87,7 +87,7 @@ def old_after(supplies: Supplies, scratch: Path) -> Record:
     with stage("old-after", title, setup, supplies, scratch) as on:
         on.await_answer(PING)
         on.await_answer(PAGE, 404)
-        _capture_the_wait(on)
+        capture_the_wait(on)
         _try_the_guard(on)
         on.await_boot()
         on.await_answer(PAGE)
@@ -95,7 +95,7 @@ def old_after(supplies: Supplies, scratch: Path) -> Record:
     return on.record
 
 
-def _capture_the_wait(on: Stage) -> None:
+def capture_the_wait(on: Stage) -> None:
     on.ask("ping", "Traefik while the job hangs", PING)
     on.ask("page", "what the old gate asks, while the job hangs", PAGE)
     on.capture("jobs after", "who waits for whom", "systemctl", "list-jobs", "--after")
@@ -135,7 +135,7 @@ def new_after(supplies: Supplies, scratch: Path) -> Record:
         on.await_boot()
         on.ask("ping", "Traefik", PING)
         on.ask("page", "the dashboard's page", PAGE)
-        _note_status(on)
+        note_status(on)
     return on.record
 
 
@@ -157,7 +157,7 @@ def whole(supplies: Supplies, scratch: Path) -> Record:
         on.await_boot()
         on.ask("ping", "Traefik", PING)
         on.ask("page", "the dashboard's page", PAGE)
-        _note_status(on)
+        note_status(on)
         on.capture("services", "what Swarm runs", "docker", "service", "ls")
         on.capture("why", "what the tool says", *_explain())
     return on.record
@@ -228,8 +228,8 @@ def stranded(number: int, supplies: Supplies, scratch: Path) -> Record:
         name, f"no last-good, and a Traefik that {fault.name}", setup, supplies, scratch
     ) as on:
         on.await_boot()
-        _note_status(on)
-        on.capture("why", "what the tool says", *_explain())
+        note_status(on)
+        on.capture("why", "what the tool says", *explain())
     return on.record
 
 
@@ -250,7 +250,7 @@ def rolled_back(name: str, supplies: Supplies, scratch: Path) -> Record:
                 "exit": state.status,
                 "ping": on.ask(f"ping {fault.key}", f"after one that {fault.name}", PING),
             }
-            on.capture(f"why {fault.key}", f"a Traefik that {fault.name}", *_explain())
+            on.capture(f"why {fault.key}", f"a Traefik that {fault.name}", *explain())
     return on.record
 
 
@@ -272,7 +272,7 @@ def warm(supplies: Supplies, scratch: Path) -> Record:
     return on.record
 
 
-def _note_status(on: Stage) -> None:
+def note_status(on: Stage) -> None:
     on.record.facts["status"] = _status(on)
 
 
@@ -281,7 +281,7 @@ def _status(on: Stage) -> dict[str, Any]:
     return {"last_good": told.get("last_good"), "live": told.get("live")}
 
 
-def _explain() -> tuple[str, ...]:
+def explain() -> tuple[str, ...]:
     return ("/opt/warm-reconcile/bin/warm-reconcile", "explain", TRAEFIK)
 
 

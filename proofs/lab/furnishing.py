@@ -1,6 +1,5 @@
 """What is put onto a machine's disk before it boots: the shipped units, and what they work on."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -83,18 +82,6 @@ class Disk:
         shutil.copy2(GUEST / "old_gate.py" if gate == "old" else shipped, program)
         program.chmod(0o755)
 
-    def hashes(self) -> dict[str, str]:
-        """Read the SHA-256 of each unit as it is on the disk now, and whether it is as shipped."""
-        found: dict[str, str] = {}
-        for name in self.setup.units:
-            digest, shipped = (
-                hashlib.sha256((place / name).read_bytes()).hexdigest()
-                for place in (self.root / "etc/systemd/system", GOLDEN / "units")
-            )
-            mark = "as shipped" if digest == shipped else "changed for this boot"
-            found[name] = f"{digest} {mark}"
-        return found
-
     def drop_in(self, unit: str, text: str) -> None:
         """Add to a unit what it does not say itself."""
         place = self.root / "etc/systemd/system" / f"{unit}.d" / "10-proof.conf"
@@ -152,7 +139,7 @@ class Disk:
         """Tell the old job what to deploy: the same release, with the same overlay."""
         place = self.root / "opt/proofs/old-gate"
         pair = self.supplies.certificate
-        release = traefik_release(place, self.setup.offered, pair)
+        release = traefik_release(place, self.setup.offered, pair, self.setup.edits)
         for name in OVERLAY:
             shutil.copy(RECIPE / name, release)
         shelf = self.shelves[TRAEFIK]

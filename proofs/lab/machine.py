@@ -1,9 +1,10 @@
 """A machine that can be booted from scratch, and what is asked of it: the same for every kind."""
 
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from attrs import frozen
-from swarm.network import Reply
+from swarm.network import Load, Reply
 
 PROPERTIES: Final = (
     "Id",
@@ -69,6 +70,12 @@ class Machine(Protocol):
         """Ask its loopback once, from inside; None if nobody answers."""
         ...
 
+    def load(
+        self, url: str, *, host: str | None = None, pause: float = ...
+    ) -> AbstractContextManager[Load]:
+        """Ask again and again, and count what happens; ``pause`` in seconds."""
+        ...
+
     def power_off(self) -> None:
         """Shut it down in good order."""
         ...
@@ -118,6 +125,12 @@ def manager_start(machine: Machine) -> float:
     """Read when this boot's systemd began, in seconds of the monotonic clock."""
     shown = machine.run("systemctl", "show", "--property=UserspaceTimestampMonotonic").check()
     return int(shown.partition("=")[2]) / MICROSECONDS
+
+
+def seconds_up(machine: Machine) -> float:
+    """Read how long ago this boot's systemd began."""
+    uptime = machine.run("cat", "/proc/uptime").check()
+    return float(uptime.split()[0]) - manager_start(machine)
 
 
 def unit_states(machine: Machine, *names: str) -> dict[str, UnitState]:

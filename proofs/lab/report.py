@@ -34,13 +34,18 @@ STAND_INS: Final = (
 
 
 def compose(
-    title: str, target: str, verdicts: Sequence[Verdict], records: Mapping[str, Record]
+    title: str,
+    target: str,
+    words: Sequence[str],
+    verdicts: Sequence[Verdict],
+    records: Mapping[str, Record],
 ) -> list[Block]:
     """Write the whole report.
 
     Args:
         title: of it.
         target: of make, which checks it all again.
+        words: how the machines are to be read, and what stands in for what.
         verdicts: in the order of the claims.
         records: of the machines that were booted.
     """
@@ -53,8 +58,7 @@ def compose(
             f" {now:%Y-%m-%d %H:%M} UTC. Check all again with `make {target}`, or one line with the"
             " command beside it."
         ),
-        Words(READING),
-        Words(STAND_INS),
+        *map(Words, words),
         Heading(2, "Claims"),
         Table(
             ("", "claim", "check it"),

@@ -1,6 +1,7 @@
 """What happens to one machine, and the record of it that a claim is judged by and a reader sees."""
 
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Generator
@@ -11,8 +12,8 @@ from typing import Any, Final
 from attrs import define, field, frozen
 from swarm.network import PATIENCE, wait_for
 
-from lab.furnishing import DASHBOARD, PROXY, TRAEFIK, Disk, Setup
-from lab.machine import Done, Machine, ProofError, UnitState, manager_start, unit_states
+from lab.furnishing import DASHBOARD, GOLDEN, PROXY, TRAEFIK, Disk, Setup
+from lab.machine import Done, Machine, ProofError, UnitState, seconds_up, unit_states
 from lab.nspawn import Nspawn
 from lab.roots import fresh_root
 from lab.supplies import DOMAIN, INTERPRETER, Supplies
@@ -62,7 +63,7 @@ class Record:
 class Stage:
     """A machine that is up, its disk, and its record."""
 
-    def __init__(self, machine: Nspawn, disk: Disk, record: Record) -> None:
+    def __init__(self, machine: Machine, disk: Disk, record: Record) -> None:
         self.machine = machine
         self.disk = disk
         self.record = record
@@ -95,14 +96,16 @@ class Stage:
             said = self.machine.run("journalctl", "--unit", unit, "--output=cat", "--lines=5").out
             raise ProofError(f"{unit} is {state} after the first boot: {' '.join(said.split())}")
 
-    def await_answer(self, url: str, status: int = HTTPStatus.OK) -> None:
-        """Wait until a URL answers with this status."""
+    def await_answer(
+        self, url: str, status: int = HTTPStatus.OK, patience: float = PATIENCE
+    ) -> None:
+        """Wait until a URL answers with this status; ``patience`` in seconds."""
 
         def look() -> bool | None:
             reply = self.machine.get(url)
             return True if reply is not None and reply.status == status else None
 
-        wait_for(look, f"{status} from {url}", PATIENCE)
+        wait_for(look, f"{status} from {url}", patience)
 
     # Doing ---------------------------------------------------------------------------------------
 
@@ -149,7 +152,7 @@ class Stage:
         return status
 
     def _keep(self, key: str, title: str, command: str, text: str) -> None:
-        at = time.monotonic() - manager_start(self.machine)
+        at = seconds_up(self.machine)
         self.record.captures[key] = Capture(title, at, command, text)
 
     def status(self) -> dict[str, Any]:
@@ -179,29 +182,43 @@ class Stage:
 
 
 @contextlib.contextmanager
+def perform(machine: Machine, disk: Disk, record: Record) -> Generator[Stage]:
+    """Boot a machine that is furnished, and in the end cut its power: all is known by then."""
+    began = time.monotonic()
+    record.differs = disk.differs
+    try:
+        machine.boot()
+        yield Stage(machine, disk, record)
+        record.versions = _versions(machine)
+        record.journal = _excerpt(machine, disk.setup.units)
+        record.hashes = _hashes(machine, disk.setup.units)
+    finally:
+        machine.cut_power()
+        record.seconds = time.monotonic() - began
+
+
+@contextlib.contextmanager
 def stage(
     name: str, title: str, setup: Setup, supplies: Supplies, scratch: Path
 ) -> Generator[Stage]:
-    """Boot a machine from scratch; whatever happens, nothing of it is left.
-
-    In the end its power is cut: what is to be known of it is known by then.
-    """
-    record = Record(name, title)
-    began = time.monotonic()
+    """Boot a machine from scratch; whatever happens, nothing of it is left."""
     with fresh_root(scratch / name, INTERPRETER) as root:
         disk = Disk(root, supplies, setup)
-        record.differs = disk.differs
         machine = Nspawn(f"proof-{name}", root, scratch / f"{name}.console")
-        try:
-            machine.boot()
-            on = Stage(machine, disk, record)
+        with perform(machine, disk, Record(name, title)) as on:
             yield on
-            record.versions = _versions(machine)
-            record.journal = _excerpt(machine, setup.units)
-            record.hashes = disk.hashes()
-        finally:
-            machine.cut_power()
-            record.seconds = time.monotonic() - began
+
+
+def _hashes(machine: Machine, units: tuple[str, ...]) -> dict[str, str]:
+    """Read the SHA-256 of each unit as it is in a machine now, and whether it is as shipped."""
+    paths = (f"/etc/systemd/system/{name}" for name in units)
+    lines = machine.run("sha256sum", *paths).check().splitlines()
+    found: dict[str, str] = {}
+    for name, line in zip(units, lines, strict=True):
+        digest = line.split()[0]
+        shipped = hashlib.sha256((GOLDEN / "units" / name).read_bytes()).hexdigest()
+        found[name] = f"{digest} {'as shipped' if digest == shipped else 'changed for this boot'}"
+    return found
 
 
 def _versions(machine: Machine) -> dict[str, str]:
