@@ -1,5 +1,6 @@
 """What a swarm must have before a stack is written to it, and what its tasks must be told of it."""
 
+import time
 from typing import Final
 
 from runner.reconcile.compose import (
@@ -16,6 +17,10 @@ from runner.reconcile.tasks import Json, part
 
 GATEWAY: Final = "docker_gwbridge"
 """The bridge between tasks and their host: a local client is seen as its gateway."""
+GATEWAY_PATIENCE: Final = 10.0
+"""Seconds for the bridge to appear. The engine makes it in its own time: 0.3 to 0.6 s after it has
+answered `swarm init`, which on a boot from scratch is after we may want to deploy."""
+_PAUSE: Final = 0.05
 INGRESS: Final = "ingress"
 """The network of the routing mesh: through it every client is seen as one of its addresses."""
 CREATE: Final = {
@@ -70,12 +75,20 @@ def name_askers(engine: Engine, service: Document) -> str:
     It is this host, as tasks see it, and the other nodes.
     """
     ranges = [data.get("Status", {}).get("Addr") for data in engine.nodes()]
-    bridge = engine.network(GATEWAY)
+    bridge = _await_gateway(engine)
     ranges += [pool.get("Gateway") for pool in _pools(bridge)]
     if not host_ports(service):
         ranges += [pool.get("Subnet") for pool in _pools(engine.network(INGRESS))]
     known = sorted({each for each in ranges if each and each != "0.0.0.0"})  # noqa: S104
     return " || ".join([ASK_FROM_INSIDE, *(f"ClientIP(`{each}`)" for each in known)])
+
+
+def _await_gateway(engine: Engine) -> Json | None:
+    """Wait for the bridge: a rule without its gateway would turn the host's own questions away."""
+    deadline = time.monotonic() + GATEWAY_PATIENCE
+    while (bridge := engine.network(GATEWAY)) is None and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+    return bridge
 
 
 def _pools(network: Json | None) -> list[Json]:
