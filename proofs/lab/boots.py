@@ -159,7 +159,7 @@ def whole(supplies: Supplies, scratch: Path) -> Record:
         on.ask("page", "the dashboard's page", PAGE)
         note_status(on)
         on.capture("services", "what Swarm runs", "docker", "service", "ls")
-        on.capture("why", "what the tool says", *_explain())
+        on.capture("why", "what the tool says", *explain())
     return on.record
 
 
