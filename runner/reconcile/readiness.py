@@ -10,6 +10,7 @@ from runner.reconcile.compose import (
     external_secrets,
     host_ports,
 )
+from runner.reconcile.docker import Docker, RefusedError
 from runner.reconcile.engine import Engine
 from runner.reconcile.errors import DeployError, NotPreparedError
 from runner.reconcile.stackfile import ASK_FROM_INSIDE
@@ -17,10 +18,17 @@ from runner.reconcile.tasks import Json, part
 
 GATEWAY: Final = "docker_gwbridge"
 """The bridge between tasks and their host: a local client is seen as its gateway."""
-GATEWAY_PATIENCE: Final = 10.0
-"""Seconds for the bridge to appear. The engine makes it in its own time: 0.3 to 0.6 s after it has
-answered `swarm init`, which on a boot from scratch is after we may want to deploy."""
-_PAUSE: Final = 0.05
+GATEWAY_PATIENCE: Final = 5.0
+"""Seconds that a young swarm may take to make it: 0.3 to 0.6 after `swarm init` has returned."""
+GATEWAY_OPTIONS: Final = (
+    f"com.docker.network.bridge.name={GATEWAY}",
+    "com.docker.network.bridge.enable_icc=false",
+    "com.docker.network.bridge.enable_ip_masquerade=true",
+)
+"""Those that the engine itself makes it with."""
+CREATE_TIMEOUT: Final = 10.0
+"""Seconds."""
+PAUSE: Final = 0.1
 INGRESS: Final = "ingress"
 """The network of the routing mesh: through it every client is seen as one of its addresses."""
 CREATE: Final = {
@@ -69,26 +77,44 @@ def require_nodes(engine: Engine, document: Document) -> None:
             )
 
 
+def require_gateway(engine: Engine, docker: Docker) -> None:
+    """Make sure that the address is known by which tasks see their host.
+
+    The engine makes the bridge soon after a swarm begins, at the latest for its first task. A task
+    that was started before could not be told who may ask it, and would answer nobody.
+
+    Raises:
+        NotPreparedError: it can't be made.
+        EngineUnreachableError: the engine can't be asked.
+    """
+    deadline = time.monotonic() + GATEWAY_PATIENCE
+    while not _pools(engine.network(GATEWAY)):
+        if time.monotonic() < deadline:
+            time.sleep(PAUSE)
+            continue
+        options = [f"--opt={option}" for option in GATEWAY_OPTIONS]
+        try:
+            docker.run(
+                *("network", "create", "--driver=bridge", *options, GATEWAY),
+                timeout=CREATE_TIMEOUT,
+            )
+        except RefusedError as error:
+            if not _pools(engine.network(GATEWAY)):  # else the engine was faster
+                raise NotPreparedError(f"the network {GATEWAY}: {error.message}") from error
+
+
 def name_askers(engine: Engine, service: Document) -> str:
     """Write the rule, in Traefik's language, for who may ask for the identity.
 
     It is this host, as tasks see it, and the other nodes.
     """
     ranges = [data.get("Status", {}).get("Addr") for data in engine.nodes()]
-    bridge = _await_gateway(engine)
+    bridge = engine.network(GATEWAY)
     ranges += [pool.get("Gateway") for pool in _pools(bridge)]
     if not host_ports(service):
         ranges += [pool.get("Subnet") for pool in _pools(engine.network(INGRESS))]
     known = sorted({each for each in ranges if each and each != "0.0.0.0"})  # noqa: S104
     return " || ".join([ASK_FROM_INSIDE, *(f"ClientIP(`{each}`)" for each in known)])
-
-
-def _await_gateway(engine: Engine) -> Json | None:
-    """Wait for the bridge: a rule without its gateway would turn the host's own questions away."""
-    deadline = time.monotonic() + GATEWAY_PATIENCE
-    while (bridge := engine.network(GATEWAY)) is None and time.monotonic() < deadline:
-        time.sleep(_PAUSE)
-    return bridge
 
 
 def _pools(network: Json | None) -> list[Json]:

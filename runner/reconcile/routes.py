@@ -76,6 +76,8 @@ class Routes:
             try:
                 http, tcp = run_inside(task.pid, functools.partial(_ask, port))
                 routers = read_routers(http, tcp)
+            except PermissionError:
+                return Untold(f"this unit may not enter the network of {traefik.name}")
             except (_SilentError, OSError, ValueError) as error:
                 reasons.append(f"{port}: {error}")
                 continue

@@ -26,7 +26,12 @@ from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.preflight import Preflight
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import TaskHttp
-from runner.reconcile.readiness import name_askers, require_externals, require_nodes
+from runner.reconcile.readiness import (
+    name_askers,
+    require_externals,
+    require_gateway,
+    require_nodes,
+)
 from runner.reconcile.routes import Routes
 from runner.reconcile.stackfile import (
     can_be_isolated,
@@ -204,6 +209,7 @@ class SwarmWorld:
             )
         require_externals(self.stacks.engine, document)
         require_nodes(self.stacks.engine, document)
+        require_gateway(self.stacks.engine, self.stacks.docker)
         chosen = {pinned: self.images.usable(pinned)[0] for pinned in images(document)}
         return locate(use_images(document, chosen), self.store.files(release.digest))
 

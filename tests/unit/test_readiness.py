@@ -9,8 +9,9 @@ import pytest
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
+from runner.reconcile.docker import Docker
 from runner.reconcile.engine import Engine
-from runner.reconcile.readiness import name_askers
+from runner.reconcile.readiness import name_askers, require_gateway
 
 LOOKS = 3
 BRIDGE = {"IPAM": {"Config": [{"Subnet": "172.18.0.0/16", "Gateway": "172.18.0.1"}]}}
@@ -51,5 +52,6 @@ def young(tmp_path: Path) -> Generator[YoungSwarm]:
 def test_the_host_may_ask_although_its_bridge_comes_late(young: YoungSwarm, tmp_path: Path) -> None:
     """Else a good release is stranded on a boot from scratch: its gate gets 404 for ever."""
     engine = Engine(str(tmp_path / "docker.sock"), 20.0)
-    assert "ClientIP(`172.18.0.1`)" in name_askers(engine, SERVICE)
+    require_gateway(engine, Docker(engine.url))
     assert young.looks == LOOKS + 1
+    assert "ClientIP(`172.18.0.1`)" in name_askers(engine, SERVICE)

@@ -6,6 +6,7 @@ from typing import Any, Final
 import pytest
 from attrs import frozen
 
+from runner.reconcile.readiness import GATEWAY
 from swarm.broken import Write, compose, deploying, dynamic, scripted, service
 from swarm.harness import NEW, OLD, PROVIDER, UPSTREAM, WEB, WEB_SECURE, Host
 from swarm.healthy import LAST_GOOD, assert_serving, make_last_good, prepare, proven, quarantined
@@ -108,6 +109,19 @@ def test_a_first_release_is_committed_without_any_certificate(host: Host, versio
     label = f"1.0.0+v{version}"
     make_last_good(host, label)
     assert proven(host) == [label]
+
+
+@pytest.mark.slow
+def test_a_first_release_is_committed_although_the_swarm_is_younger_than_its_bridge(
+    host: Host,
+) -> None:
+    """`swarm init` returns before the engine has made the bridge by which tasks see their host."""
+    (bridge,) = host.engine.inspect("network", GATEWAY)
+    for end in bridge["Containers"].values():
+        host.engine.docker("network", "disconnect", "--force", GATEWAY, end["Name"])
+    host.engine.docker("network", "rm", GATEWAY)
+    prepare(host)
+    make_last_good(host)
 
 
 @pytest.mark.slow
