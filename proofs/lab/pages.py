@@ -1,5 +1,6 @@
 """The report: one list of blocks, written as Markdown and as HTML."""
 
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -16,6 +17,7 @@ pre { background: #f6f6f6; padding: .7em; overflow-x: auto; font-size: 12px }
 code { background: #f6f6f6 }
 svg { max-width: 100%; height: auto }
 """
+PICTURE: Final = re.compile(r"^!\[.*\]\(([^/)]+\.svg)\)$", re.MULTILINE)
 
 
 @frozen
@@ -53,19 +55,21 @@ Block: TypeAlias = Heading | Words | Table | Code | Picture
 def write(place: Path, name: str, blocks: Sequence[Block]) -> None:
     """Write NAME.md, NAME.html, and a file for each picture that the first one shows."""
     place.mkdir(parents=True, exist_ok=True)
-    for old in place.glob(f"{name}-*.svg"):
-        old.unlink()
+    page = place / f"{name}.md"
+    # By what the last one shows: the names of other reports may begin like this one's.
+    for old in PICTURE.findall(page.read_text() if page.exists() else ""):
+        (place / old).unlink(missing_ok=True)
     for block in blocks:
         if isinstance(block, Picture):
             (place / f"{name}-{block.name}.svg").write_text(block.svg)
     texts = [_markdown(block, name) for block in blocks]
-    (place / f"{name}.md").write_text("\n\n".join(texts) + "\n")
+    page.write_text("\n\n".join(texts) + "\n")
     title = next(block.text for block in blocks if isinstance(block, Heading))
     body = "\n".join(_html(block) for block in blocks)
-    page = (
+    head = (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{escape(title)}</title>'
     )
-    (place / f"{name}.html").write_text(f"{page}\n<style>\n{STYLE}</style>\n{body}\n</html>\n")
+    (place / f"{name}.html").write_text(f"{head}\n<style>\n{STYLE}</style>\n{body}\n</html>\n")
 
 
 def _markdown(block: Block, name: str) -> str:

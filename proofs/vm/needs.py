@@ -26,7 +26,8 @@ MESH: Final = (
     "Traefik is published in mode ingress: the recipe says so here, has no volume, asks for no"
     " update order, and lets its health check take longer; nothing else of it is changed. A"
     " neighbour is whoever comes by the machine's network card: QEMU hands on what this host's"
-    " loopback is asked."
+    " loopback is asked. Behind the mesh Traefik sees every client at an address of the mesh, so"
+    " the neighbour may ask, too, who Traefik is: only in mode host can it be told from the host."
 )
 STAND_INS: Final = (
     "What stands for something else: the images of the consumers (a busybox web server that answers"
