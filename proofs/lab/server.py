@@ -200,6 +200,8 @@ def _cut(on: Stage, kind: str, number: int, seconds: float) -> Cut:
     state = on.await_state(PROXY, "active", "failed")
     told = on.status()
     reply = on.machine.get(PING)
+    if state.state != "active":
+        _look_closer(on, number)
     return Cut(
         kind=kind,
         seconds=seconds,
@@ -211,6 +213,26 @@ def _cut(on: Stage, kind: str, number: int, seconds: float) -> Cut:
         last_good=told["last_good"],
         ping=reply.status if reply is not None else 0,
     )
+
+
+def _look_closer(on: Stage, number: int) -> None:
+    """Keep what tells why a boot after a cut did not come up."""
+    names = on.machine.run("docker", "service", "ls", "--format={{.Name}}").check().split()
+    tasks = (
+        "docker",
+        "service",
+        "ps",
+        "--no-trunc",
+        "--format={{.ID}} {{.CurrentState}} {{.Error}}",
+    )
+    for key, command in (
+        ("why", _tool("explain")),
+        ("tasks", (*tasks, *names)),
+        ("containers", ("docker", "ps", "--all")),
+        ("listeners", ("ss", "-ltnp")),
+        ("engine", ("journalctl", "--boot", "--unit=docker", "--output=cat", "--lines=60")),
+    ):
+        on.capture(f"{key} {number}", f"{key}, after cut {number + 1}", *command)
 
 
 def _has_begun(on: Stage, before: int) -> bool | None:

@@ -9,6 +9,8 @@ from lab.furnishing import GOLDEN, Disk
 
 from vm.qemu import SLOWNESS
 
+HEARTBEAT: Final = 5
+"""Seconds: how often a node of Swarm has to be heard of, or its tasks are given up."""
 DEFAULT_TIMEOUT: Final = 2.0
 """Seconds, of a probe whose config doesn't say: see docs/configuration.md."""
 PREFLIGHT: Final = 20.0
@@ -27,10 +29,13 @@ def longer_starts(units: tuple[str, ...]) -> dict[str, str]:
 
 
 def slow_down(disk: Disk) -> None:
-    """Give the gates of every config that is on a disk so much longer."""
+    """Give the gates of every config that is on a disk so much longer, and nodes to be heard of."""
     place = disk.root / "etc/warm-reconcile"
     for file in place.rglob("*.json"):
         _lengthen(file)
+    with (disk.root / "opt/proofs/swarm.sh").open("a") as script:
+        script.write(f"docker swarm update --dispatcher-heartbeat {HEARTBEAT * SLOWNESS}s\n")
+    disk.differs.append(f"the heartbeat of Swarm is {SLOWNESS} times as slow")
     disk.differs.append(
         "in each config, the limits of the gate, the budget, the trial and each probe are"
         f" {SLOWNESS} times as long: the processor is emulated"
