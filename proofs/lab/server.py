@@ -130,6 +130,9 @@ class Cut:
     """The state in which the journal was left; empty if the run had ended."""
     readable: bool
     """The journal, as the cut left it."""
+    leaked: str
+    """How the next boot's job ended where the engine held the ports for nobody; else empty. What
+    follows is then so after the engine was started again."""
     unit: str
     exit: int
     live: str | None
@@ -160,9 +163,13 @@ def power(name: str, seed: int, supplies: Supplies, scratch: Path) -> Record:
         for number, cut in enumerate(cuts):
             on.record.figures[f"cut {number + 1}"] = (
                 f"{cut.kind}, {cut.seconds:.1f} s into the attempt, {cut.amid or 'ended'}:"
-                f" next boot {cut.unit} with exit {cut.exit}, {cut.live} is live"
+                f" next boot {_leak(cut)}{cut.unit} with exit {cut.exit}, {cut.live} is live"
             )
     return on.record
+
+
+def _leak(cut: Cut) -> str:
+    return f"{cut.leaked}; after `systemctl restart docker` " if cut.leaked else ""
 
 
 def is_bad(label: str) -> bool:
@@ -198,21 +205,40 @@ def _cut(on: Stage, kind: str, number: int, seconds: float) -> Cut:
     readable, amid = _left(on)
     on.machine.boot()
     state = on.await_state(PROXY, "active", "failed")
-    told = on.status()
-    reply = on.machine.get(PING)
+    leaked = ""
     if state.state != "active":
         _look_closer(on, number)
+        if _is_leaked(on):
+            leaked = f"{state.state}, exit {state.status}"
+            on.machine.run("systemctl", "restart", "docker.service", timeout=90).check()
+            on.run_job()
+            state = on.await_state(PROXY, "active", "failed")
+    told = on.status()
+    reply = on.machine.get(PING)
     return Cut(
         kind=kind,
         seconds=seconds,
         amid=amid,
         readable=readable,
+        leaked=leaked,
         unit=state.state,
         exit=state.status,
         live=told["live"],
         last_good=told["last_good"],
         ping=reply.status if reply is not None else 0,
     )
+
+
+def _is_leaked(on: Stage) -> bool:
+    """Say whether the engine holds a port of Traefik for no container at all.
+
+    Docker 20.10 restores from its own files what a container had that is no more: it starts
+    docker-proxy for it, and every task then fails with "port is already allocated".
+    """
+    held = on.machine.run("ss", "-ltnp", "sport = :443").check()
+    running = on.machine.run("docker", "ps", "--quiet").check().split()
+    said = on.machine.run("journalctl", "--boot", "--unit=docker", "--output=cat").check()
+    return "docker-proxy" in held and not running and "port is already allocated" in said
 
 
 def _look_closer(on: Stage, number: int) -> None:

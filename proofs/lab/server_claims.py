@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lab.boots import every_unit
-from lab.claims import ROLLED_BACK
+from lab.claims import ROLLED_BACK, STRANDED
 from lab.furnishing import PROXY
 from lab.judging import Check, Claim, Records, equals, is_state
 from lab.machine import UnitState
@@ -13,6 +13,7 @@ from lab.stage import Record
 
 POWER: Final = ("power-1", "power-2")
 ENOUGH: Final = 20
+HONEST: Final = f"failed/exit-code, exit {STRANDED}"
 
 
 def _from_scratch(records: Records) -> Sequence[Check]:
@@ -68,6 +69,7 @@ def _bad_later(records: Records) -> Sequence[Check]:
 def _power(records: Records) -> Sequence[Check]:
     cuts = [cut for name in POWER for cut in records[name].facts["cuts"]]
     amid = [cut for cut in cuts if cut["amid"]]
+    leaked = [cut["leaked"] for cut in cuts if cut["leaked"]]
     proven = {label for name in POWER for label in records[name].facts["proven"]}
     gated = {label for name in POWER for label in records[name].facts["gated"]}
 
@@ -78,7 +80,12 @@ def _power(records: Records) -> Sequence[Check]:
     return [
         Check("cuts in the middle of a run", f"{len(amid)}", holds=len(amid) >= ENOUGH),
         all_of("the journal can be read", [c for c in cuts if not c["readable"]]),
-        all_of("the next boot's job is active", [c for c in cuts if c["unit"] != "active"]),
+        Check(
+            "the next boot failed, as the engine held the ports for no container",
+            f"{len(leaked)} of {len(cuts)}{f': {leaked[0]}' if leaked else ''}",
+            holds=all(told == HONEST for told in leaked),
+        ),
+        all_of("the job is active, in the end", [c for c in cuts if c["unit"] != "active"]),
         all_of(
             "it ended with 0, or rolled back",
             [c for c in cuts if c["exit"] not in {0, ROLLED_BACK}],
@@ -147,7 +154,9 @@ SERVER: Final = (
         "power-loss",
         "After the machine was killed at random moments of deployments and rollbacks,"
         f" {ENOUGH} times or more, every next boot ends on a proven release, nothing was"
-        " committed without a verdict, and the journal can be read.",
+        " committed without a verdict, and the journal can be read. Where the engine then holds the"
+        " ports for a container that is no more, the job fails as stranded, and after `systemctl"
+        " restart docker` it ends on a proven release, too.",
         POWER,
         _power,
     ),
