@@ -29,6 +29,7 @@ MEANS: dict[ExitCode, str] = {
     ExitCode.STRANDED: "No proven release is left that passes its gate now.",
     ExitCode.UNDECIDED: "The engine is out of reach or the gate could not ask. Nothing committed.",
     ExitCode.UNHEALTHY: "`converge`: not converged. `sweep`: last-good isn't live and healthy.",
+    ExitCode.ENGINE_STUCK: "As 21, and the engine can start nothing until it is started again.",
     ExitCode.USAGE: "Wrong command line, or unknown app.",
     ExitCode.INTERNAL: "A defect of this program; it comes with a traceback.",
     ExitCode.STATE: "The state directory or the journal is refused, or can't be written.",

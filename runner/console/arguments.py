@@ -26,6 +26,7 @@ exit codes:
   20  stranded: no release that passed its gate is serving
   21  undecided: the engine is out of reach, the next run takes it up
   22  converge: it does not hold; sweep: last-good is not live and healthy
+  23  undecided: the engine can start nothing until it is started again itself
   64  wrong command line           75  another run holds the app
   70  a defect of this program     77  refused: a probe would wait for its caller
   74  state or journal refused     78  bad config

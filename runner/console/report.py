@@ -9,7 +9,7 @@ from runner.console.sentences import name_attempt
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.errors import ExitCode
 from runner.reconcile.machine import State
-from runner.reconcile.vocabulary import Release
+from runner.reconcile.vocabulary import Inconclusive, Release
 
 EXIT: Final = {
     State.UNCHANGED: ExitCode.OK,
@@ -29,6 +29,12 @@ _MEANS: Final = {
     State.STRANDED: "no release that passed its gate is serving",
     State.UNDECIDED: "nothing could be decided; nothing was committed; the next run takes it up",
 }
+
+
+def _is_stuck(attempt: Attempt) -> bool:
+    """Say whether the gate could not ask for a reason that waiting doesn't heal."""
+    verdict = attempt.verdict
+    return isinstance(verdict, Inconclusive) and any(r.terminal for r in verdict.evidence)
 
 
 @frozen
@@ -60,11 +66,14 @@ class Report:
         downtime: float | None,
     ) -> "Report":
         target = attempt.deployment.release.label if attempt.deployment else None
-        is_serving = EXIT[final] < ExitCode.STRANDED
+        code = EXIT[final]
+        if final is State.UNDECIDED and _is_stuck(attempt):
+            code = ExitCode.ENGINE_STUCK
+        is_serving = code < ExitCode.STRANDED
         return cls(
             app=app,
             outcome=final.value,
-            exit=EXIT[final],
+            exit=code,
             candidate=name_attempt(attempt),
             serving=target if is_serving else None,
             last_good=proven[0].label if proven else None,

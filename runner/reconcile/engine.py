@@ -97,6 +97,17 @@ class Engine:
     def container(self, identity: str) -> Json | None:
         return self._find(f"/containers/{identity}/json")
 
+    def published_ports(self) -> frozenset[int]:
+        """List the TCP ports of this host that running containers have.
+
+        One that could not be started names those that it was to have, too: it is left out.
+        """
+        found: set[int] = set()
+        for container in self._list("/containers/json"):
+            ports: list[Json] = container.get("Ports") or []
+            found |= {port.get("PublicPort", 0) for port in ports if port.get("Type") == "tcp"}
+        return frozenset(found - {0})
+
     def registry_digest(self, reference: str) -> str | None:
         """Ask the registry, through the engine, for the digest of an image; None if it says no."""
         try:

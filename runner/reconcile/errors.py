@@ -36,6 +36,7 @@ class ExitCode(IntEnum):
     STRANDED = 20
     UNDECIDED = 21
     UNHEALTHY = 22
+    ENGINE_STUCK = 23
     USAGE = 64
     INTERNAL = 70
     STATE = 74

@@ -5,6 +5,7 @@ the service's labels or its ``UpdateStatus`` say about a task is no evidence.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from attrs import frozen
@@ -21,6 +22,9 @@ as free by the scheduler up to a second later."""
 LEAVING: Final = 15.0
 """Seconds that a port may be in use: a container gets ten to stop (``stop_grace_period``), and one
 whose service was removed is in no list of tasks any more."""
+_TAKEN: Final = re.compile(r"Bind for \S*:(\d+) failed: port is already allocated")
+"""What the engine's own allocator of ports says. Of a port that somebody else listens on it says
+"address already in use", and of one that another task has, the scheduler says it."""
 
 
 @frozen
@@ -41,6 +45,7 @@ def judge(
     token: str,
     excused: frozenset[str],
     require: Literal["all", "quorum"],
+    denied: Mapping[str, float],
 ) -> list[Finding]:
     """Say what the evidence shows: one finding for the stack, one for the tasks of the gate.
 
@@ -50,6 +55,8 @@ def judge(
         token: the deployment's.
         excused: ids of tasks whose end is nobody's fault: a restart of the engine took them.
         require: how many tasks must run.
+        denied: ids of tasks that the engine denied a port that no container has, and for how many
+            seconds that has been so.
     """
     changes = describe_changes(snapshot, written, token)
     if changes:
@@ -58,7 +65,9 @@ def judge(
     findings = [Finding("stack", Answer.PASS, "the engine holds what was deployed")]
     for name in written.specs:
         is_gated = name == written.gated
-        finding = _judge_service(snapshot, snapshot.services[name], written, excused, require)
+        finding = _judge_service(
+            snapshot, snapshot.services[name], written, excused, require, denied
+        )
         if is_gated or finding[0] is not Answer.PASS:
             answer, reason, terminal, container = finding
             about = "tasks" if is_gated else f"tasks of {name}"
@@ -81,6 +90,12 @@ def describe_changes(snapshot: Snapshot, written: Written, token: str) -> str:
     return f"service {more[0]} was added by another hand" if more else ""
 
 
+def denied_port(task: Task) -> int | None:
+    """Name the port that the engine could not give to a task: its allocator has given it away."""
+    said = _TAKEN.search(task.error) if task.has_ended else None
+    return int(said[1]) if said is not None else None
+
+
 _Judgement = tuple[Answer, str, bool, str]
 
 
@@ -90,12 +105,17 @@ def _judge_service(
     written: Written,
     excused: frozenset[str],
     require: Literal["all", "quorum"],
+    denied: Mapping[str, float],
 ) -> _Judgement:
     is_gated = service.name == written.gated
     if service.is_job:
         answer = Answer.FAIL if is_gated else Answer.PASS
         return answer, "a job: it is meant to end", False, ""
-    hopeless = _find_end(snapshot, service, written, excused)
+    hopeless = (
+        _find_end(snapshot, service, written, excused)
+        or _find_leak(snapshot, service, denied)
+        or _find_pause(service, written)
+    )
     if hopeless is not None:
         return hopeless
     wanted, missing = _wanted(snapshot, service, require)
@@ -119,7 +139,7 @@ def _judge_service(
 def _find_end(
     snapshot: Snapshot, service: Service, written: Written, excused: frozenset[str]
 ) -> _Judgement | None:
-    """Find what waiting can't heal: a task that has ended, an update that Swarm gave up."""
+    """Find a task that has ended."""
     for task in snapshot.current(service):
         # Those of the gated service bear the token; a side service may be what it was before.
         is_gated = service.name == written.gated
@@ -127,6 +147,29 @@ def _find_end(
         is_done = task.state == "complete" and service.may_complete and not is_gated
         if task.state in BROKEN and task.id not in excused and is_of_now and not is_done:
             return Answer.FAIL, _describe_end(task), True, task.container
+    return None
+
+
+def _find_leak(
+    snapshot: Snapshot, service: Service, denied: Mapping[str, float]
+) -> _Judgement | None:
+    """Find out that no release could start: its newest end is that it was denied a port.
+
+    A container that is just ending may be in no list any more while it still has its ports.
+    """
+    ended = [task for task in snapshot.current(service) if task.has_ended]
+    newest = max(ended, key=lambda task: task.since, default=None)
+    if newest is None or newest.id not in denied:
+        return None
+    reason = (
+        f"the engine holds port {denied_port(newest)} for no container, so it can start nothing"
+        " there; `systemctl restart docker.service` frees it"
+    )
+    return Answer.INCONCLUSIVE, reason, denied[newest.id] >= LEAVING, ""
+
+
+def _find_pause(service: Service, written: Written) -> _Judgement | None:
+    """Find an update that Swarm gave up."""
     if "paused" in service.update and service.update_started >= written.at - 1:
         return Answer.FAIL, f"Swarm stopped the update, {service.update}", True, ""
     return None

@@ -106,9 +106,9 @@ class Gate:
                 return Healthy(self._deployment, results, self._rounds, self._held)
         else:
             self._break_streak(answered)
-            terminal = [r for r in results if r.answer is Answer.FAIL and r.terminal]
+            terminal = [r for r in results if r.answer is answer and r.terminal]
             if terminal:
-                return self._unhealthy(_explain(terminal[0]), results)
+                return self._conclude(answer, _explain(terminal[0]), results)
         if self._is_hopeless(answered):
             return self._too_late(answer, results)
         self._before = {(r.probe, r.answer): r for r in results}
@@ -162,8 +162,13 @@ class Gate:
         bad = [r for r in results if r.answer is answer]
         lasting = [self._before[r.probe, answer] for r in bad if (r.probe, answer) in self._before]
         reason = _explain((lasting or bad)[0]) if bad else "no probe was asked"
+        late = f" (and {limit} left no time to hold)" if answer is Answer.FAIL else ""
+        return self._conclude(answer, reason + late, results)
+
+    def _conclude(self, answer: Answer, reason: str, results: Round) -> Verdict:
+        """End with what is not a pass."""
         if answer is Answer.FAIL:
-            return self._unhealthy(f"{reason} (and {limit} left no time to hold)", results)
+            return self._unhealthy(reason, results)
         return Inconclusive(self._deployment, reason, results, self._rounds)
 
     def _unhealthy(self, reason: str, results: Round) -> Unhealthy:

@@ -10,7 +10,7 @@ from attrs import define, evolve, field, frozen
 
 from runner.reconcile.answers import Expected, printable, without_colours
 from runner.reconcile.errors import EngineUnreachableError
-from runner.reconcile.evidence import Finding, judge
+from runner.reconcile.evidence import Finding, denied_port, judge
 from runner.reconcile.inside import run_inside
 from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.probes import Prober
@@ -57,6 +57,8 @@ class StackGate:
     has_lost: bool = field(default=False, init=False)
     """The engine was out of reach at some time."""
     _is_lost: bool = False
+    _leaked: dict[int, float] = field(factory=dict[int, float])
+    """Ports that the engine holds for no container, and since when (Unix time) that was seen."""
     _node: str = ""
 
     def ask_engine(self, record: Record, *, is_ours: bool) -> Evidence:
@@ -70,13 +72,14 @@ class StackGate:
         try:
             self._node = self._node or self.stacks.engine.swarm_node()
             snapshot = self.stacks.look(self.stack)
-            excused = self._excuse(snapshot, record.deployment.token, is_ours=is_ours)
+            denied = self._find_denied(snapshot)
+            excused = self._excuse(snapshot, record, frozenset(denied), is_ours=is_ours)
         except EngineUnreachableError as error:
             self.has_lost = self._is_lost = True
             result = self._result("engine", Answer.INCONCLUSIVE, error.message)
             return Evidence((result,), (), None)
         written = record.written
-        findings = judge(snapshot, written, record.deployment.token, excused, self.require)
+        findings = judge(snapshot, written, record.deployment.token, excused, self.require, denied)
         results = tuple(self._tell(finding) for finding in findings)
         service = snapshot.services.get(written.gated)
         running = tuple(snapshot.running(service)) if service is not None else ()
@@ -132,16 +135,37 @@ class StackGate:
             reason = f"task {task.name} can't be asked from inside: {error.strerror}"
             return (self._result("inside", Answer.INCONCLUSIVE, reason),)
 
-    def _excuse(self, snapshot: Snapshot, token: str, *, is_ours: bool) -> frozenset[str]:
+    def _excuse(
+        self, snapshot: Snapshot, record: Record, denied: frozenset[str], *, is_ours: bool
+    ) -> frozenset[str]:
         """Name the tasks whose end is no evidence: it was the engine's end, not their own."""
         ended = frozenset(task.id for task in snapshot.tasks if task.state in BROKEN)
-        excused = self._excused.get(token, frozenset() if is_ours else ended)
+        token = record.deployment.token
+        excused = self._excused.get(token, frozenset() if is_ours else ended) | denied
         if self._is_lost:
             excused |= self._seen | ended
             self._is_lost = False
         self._excused[token] = excused
         self._seen |= {task.id for task in snapshot.tasks}
         return excused
+
+    def _find_denied(self, snapshot: Snapshot) -> dict[str, float]:
+        """Say which tasks the engine denied a port that no container has, and since how long.
+
+        After a cut of the power it may come back with what a container had that is no more: it
+        removes such an endpoint without giving back its ports, until it is started again
+        (libnetwork's cleanupLocalEndpoints; seen in Docker 20.10).
+        """
+        here = (task for task in snapshot.tasks if task.node == self._node)
+        denied = {task.id: port for task in here if (port := denied_port(task)) is not None}
+        held = self.stacks.engine.published_ports() if denied else frozenset[int]()
+        leaked = set(denied.values()) - held
+        self._leaked = {port: self._leaked.get(port, snapshot.now) for port in leaked}
+        return {
+            task: snapshot.now - self._leaked[port]
+            for task, port in denied.items()
+            if port in leaked
+        }
 
     def _tell(self, finding: Finding) -> ProbeResult:
         """Add what the container says: of its health while it starts, else its last words."""

@@ -63,7 +63,8 @@ class ProbeResult:
     excerpt: str = ""
     """The beginning of what came back, printable, at most a few hundred characters."""
     terminal: bool = False
-    """This failure can't heal by waiting: the process has exited, the task was rejected."""
+    """This can't heal by waiting. A failure: the process has exited, the task was rejected. What is
+    inconclusive: the engine can start nothing until it is started again itself."""
 
 
 Round: TypeAlias = tuple[ProbeResult, ...]

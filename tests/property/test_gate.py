@@ -114,9 +114,16 @@ def test_an_instance_that_always_passes_is_healthy(policy: GatePolicy, takes: fl
     assert ended <= policy.window + rounds * (takes + policy.slowest)
 
 
-@given(policies, st.lists(st.floats(0, 1), min_size=1, max_size=9))
-def test_terminal_evidence_ends_it_at_once(policy: GatePolicy, delays: list[float]) -> None:
-    """What can't heal is not waited for, not even for one more round."""
+@given(
+    policies,
+    st.lists(st.floats(0, 1), min_size=1, max_size=9),
+    st.sampled_from([(Answer.FAIL, Unhealthy), (Answer.INCONCLUSIVE, Inconclusive)]),
+)
+def test_terminal_evidence_ends_it_at_once(
+    policy: GatePolicy, delays: list[float], end: tuple[Answer, type[Verdict]]
+) -> None:
+    """What can't heal is not waited for, not even for one more round; it stays what it is."""
+    answer, ends_as = end
     clock = FakeClock(0.0)
     asked = 0
 
@@ -125,12 +132,13 @@ def test_terminal_evidence_ends_it_at_once(policy: GatePolicy, delays: list[floa
         del deployment, timeout
         asked += 1
         clock.sleep(delays[0])
-        return results(Answer.FAIL, terminal=True)
+        return results(answer, terminal=True)
 
     verdict = judge(policy, DEPLOYMENT, ask, clock, lambda _: None)
-    assert isinstance(verdict, Unhealthy)
+    assert isinstance(verdict, ends_as)
+    assert not isinstance(verdict, Healthy)
     assert asked == 1
-    assert verdict.reason == "ping: it is fail"
+    assert verdict.reason == f"ping: it is {answer.value}"
 
 
 @given(policies)

@@ -5,8 +5,11 @@ what was written, nobody of an older spec beside them, and no end that is not ex
 """
 
 import itertools
-from typing import Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, TypeAlias
 
+import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,6 +29,7 @@ from runner.reconcile.tasks import (
 from runner.reconcile.vocabulary import Answer
 
 Require = Literal["all", "quorum"]
+Scene: TypeAlias = tuple[Snapshot, Written, frozenset[str], Require, Mapping[str, float]]
 
 AT = 1000.0
 """When it was written."""
@@ -36,6 +40,7 @@ STATES = (
 )
 DESIRED = ("ready", "running", "shutdown", "remove")
 STUCK = "no suitable node (host-mode port already in use on 1 node)"
+DENIED = "starting container failed: ... Bind for 0.0.0.0:443 failed: port is already allocated"
 WEB = Service(
     *("web-id", "s_web", 7, "spec", "template", "token", "image", 1),
     is_global=False,
@@ -66,11 +71,12 @@ def findings(
     nodes: tuple[Node, ...] = (UP,),
     excused: frozenset[str] = frozenset(),
     require: Require = "all",
+    denied: Mapping[str, float] = MappingProxyType({}),
 ) -> list[Finding]:
     """Judge, where the engine holds what was written."""
     written = Written(AT, WEB.name, {service.name: service.spec for service in services})
     snapshot = Snapshot({service.name: service for service in services}, tasks, nodes, NOW)
-    return judge(snapshot, written, "token", excused, require)
+    return judge(snapshot, written, "token", excused, require, denied)
 
 
 def passes(found: list[Finding]) -> bool:
@@ -106,7 +112,7 @@ tasks_of_both = st.lists(
         state=st.sampled_from((*STATES, *["running"] * 14)),
         desired=st.sampled_from((*DESIRED, *["running"] * 8)),
         since=st.sampled_from([AT - 500, AT - 5, AT + 5, NOW - SETTLING - 1, NOW - 1, NOW + 5]),
-        error=st.sampled_from(["", "", STUCK, "task: non-zero exit (1)"]),
+        error=st.sampled_from(["", "", STUCK, "task: non-zero exit (1)", DENIED]),
         template=st.sampled_from([WEB.template, WEB.template, WEB.template, "older"]),
     ),
     max_size=6,
@@ -117,7 +123,7 @@ nodes_up_or_not = st.lists(st.booleans(), min_size=1, max_size=3).map(
 
 
 @st.composite
-def scenes(draw: st.DrawFn) -> tuple[Snapshot, Written, frozenset[str], Require]:
+def scenes(draw: st.DrawFn) -> Scene:
     there = [draw(services_of(WEB))] if draw(st.integers(0, 9)) else []
     if draw(st.booleans()):
         there.append(evolve(draw(services_of(SIDE)), is_job=draw(st.booleans())))
@@ -126,7 +132,10 @@ def scenes(draw: st.DrawFn) -> tuple[Snapshot, Written, frozenset[str], Require]
     snapshot = Snapshot({s.name: s for s in there}, tasks, draw(nodes_up_or_not), NOW)
     written = draw(st.sampled_from([WRITTEN, BOTH]))
     require: Require = draw(st.sampled_from(["all", "quorum"]))
-    return snapshot, written, excused or frozenset(), require
+    denied = {t.id: draw(st.sampled_from([0.0, LEAVING])) for t in tasks if t.error == DENIED}
+    if not draw(st.booleans()):
+        denied = {}
+    return snapshot, written, (excused or frozenset()) | frozenset(denied), require, denied
 
 
 def needed(snapshot: Snapshot, service: Service, require: Require) -> int:
@@ -140,11 +149,11 @@ def needed(snapshot: Snapshot, service: Service, require: Require) -> int:
 
 @given(scenes())
 def test_a_pass_rests_on_enough_tasks_of_exactly_what_was_written(
-    scene: tuple[Snapshot, Written, frozenset[str], Require],
+    scene: Scene,
 ) -> None:
     """None of an older spec is left, none has ended unexcused, and no service is another's."""
-    snapshot, written, excused, require = scene
-    found = judge(snapshot, written, "token", excused, require)
+    snapshot, written, excused, require, denied = scene
+    found = judge(snapshot, written, "token", excused, require, denied)
     if not passes(found):
         return
     held = {name: service.spec for name, service in snapshot.services.items()}
@@ -164,12 +173,15 @@ def test_a_pass_rests_on_enough_tasks_of_exactly_what_was_written(
 
 @given(scenes())
 def test_terminal_is_only_what_cannot_heal(
-    scene: tuple[Snapshot, Written, frozenset[str], Require],
+    scene: Scene,
 ) -> None:
     """An end since it was written, an update that stopped since, or a task that has no place."""
-    snapshot, written, excused, require = scene
-    for finding in judge(snapshot, written, "token", excused, require):
+    snapshot, written, excused, require, denied = scene
+    for finding in judge(snapshot, written, "token", excused, require, denied):
         if not finding.terminal:
+            continue
+        if finding.answer is Answer.INCONCLUSIVE:
+            assert LEAVING in denied.values()
             continue
         assert finding.answer is Answer.FAIL
         name = finding.about.removeprefix("tasks of ") if "of" in finding.about else WEB.name
@@ -187,30 +199,57 @@ def test_terminal_is_only_what_cannot_heal(
 
 @given(scenes())
 def test_what_another_hand_changed_is_no_evidence(
-    scene: tuple[Snapshot, Written, frozenset[str], Require],
+    scene: Scene,
 ) -> None:
     """Neither for the release nor against it: another's task that fails is another's."""
-    snapshot, written, excused, require = scene
-    found = judge(snapshot, written, "token", excused, require)
+    snapshot, written, excused, require, denied = scene
+    found = judge(snapshot, written, "token", excused, require, denied)
     if found[0].answer is not Answer.INCONCLUSIVE:
         return
+    assert len(found) == 1
     assert Answer.FAIL not in {finding.answer for finding in found}
 
 
 @given(scenes())
 def test_all_pass_only_if_the_gated_tasks_were_looked_at(
-    scene: tuple[Snapshot, Written, frozenset[str], Require],
+    scene: Scene,
 ) -> None:
     """A round that passes has a finding about the tasks of the gate, and one about the stack."""
-    found = judge(*scene[:2], "token", *scene[2:])
+    snapshot, written, excused, require, denied = scene
+    found = judge(snapshot, written, "token", excused, require, denied)
     if passes(found):
         assert [finding.about for finding in found] == ["stack", "tasks"]
+
+
+@pytest.mark.parametrize(("seconds", "is_final"), [(0.0, False), (LEAVING, True)])
+def test_who_is_denied_a_port_of_nobodys_tells_nothing_about_its_release(
+    *, seconds: float, is_final: bool
+) -> None:
+    """It is waited for as long as a container may still be ending; an end of its own counts."""
+    earlier = task("earlier", state="failed", error=DENIED)
+    last = task("last", state="failed", since=AT + 9, error=DENIED)
+    denied = {earlier.id: seconds, last.id: seconds}
+    for others in ((), (task("next", state="starting", since=AT + 10),)):
+        (_, found) = findings(
+            (WEB,), (earlier, last, *others), excused=frozenset(denied), denied=denied
+        )
+        assert (found.answer, found.terminal) == (Answer.INCONCLUSIVE, is_final)
+        assert "holds port 443 for no container" in found.reason
+    crashed = task("crashed", state="failed", error="task: non-zero exit (1)", exit_code=1)
+    (_, found) = findings((WEB,), (crashed, last), excused=frozenset(denied), denied=denied)
+    assert (found.answer, found.terminal) == (Answer.FAIL, True)
+
+
+def test_who_is_denied_a_port_of_somebodys_has_failed() -> None:
+    """It is the release that asks for it, or the host that gave it away: waiting heals neither."""
+    (_, found) = findings((WEB,), (task("last", state="failed", error=DENIED),))
+    assert (found.answer, found.terminal) == (Answer.FAIL, True)
 
 
 def test_a_record_that_does_not_name_the_gated_service_proves_nothing() -> None:
     """Without it there would be no finding but the stack's."""
     empty = Written(AT, WEB.name, {})
-    assert not passes(judge(Snapshot({}, (), (UP,), NOW), empty, "token", frozenset(), "all"))
+    assert not passes(judge(Snapshot({}, (), (UP,), NOW), empty, "token", frozenset(), "all", {}))
 
 
 def test_a_gated_job_proves_nothing() -> None:

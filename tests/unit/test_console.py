@@ -358,6 +358,26 @@ def test_an_outcome_has_a_text_and_a_code(
     } == json.loads(report.to_json())
 
 
+@pytest.mark.parametrize(
+    ("terminal", "final", "code"),
+    [
+        (True, State.UNDECIDED, 23),
+        (False, State.UNDECIDED, 21),
+        (True, State.ROLLED_BACK, 12),
+    ],
+)
+def test_an_engine_that_is_stuck_has_a_code_of_its_own(
+    final: State, code: int, *, terminal: bool
+) -> None:
+    """Only where nothing was decided: whoever starts the engine again goes by it."""
+    deployment = Deployment(OLD, "t-2")
+    stuck = ProbeResult("tasks", Answer.INCONCLUSIVE, "port", "a.service", terminal=terminal)
+    verdict = Inconclusive(deployment, "tasks: port", (GOOD, stuck), 3)
+    attempt = attrs.evolve(ENDED, verdict=verdict)
+    report = Report.of("traefik", final, attempt, (OLD,), 12.3456, None)
+    assert (report.exit, report.exit_code(detailed=False)) == (code, code)
+
+
 def test_every_final_state_has_its_own_code() -> None:
     """The path that was taken is known from the code."""
     assert set(EXIT) == FINAL

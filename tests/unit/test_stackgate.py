@@ -6,6 +6,7 @@ import json
 import socketserver
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from proofs import proven
 from runner.reconcile.answers import Expected
 from runner.reconcile.docker import Docker
 from runner.reconcile.engine import Engine
+from runner.reconcile.evidence import LEAVING
 from runner.reconcile.questions import (
     Http,
     Identity,
@@ -238,6 +240,75 @@ def test_each_deployment_has_its_own_excuses(engine: Playback, gate: StackGate) 
     engine.says["/services"] = [service()]
     engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
     assert ask(gate, is_ours=False)["tasks"] == PASS
+
+
+# Ports that nobody has ---------------------------------------------------------------------------
+
+HELD = [{"State": "running", "Ports": [{"PublicPort": 443, "PrivatePort": 443, "Type": "tcp"}]}]
+DENIED = "starting container failed: ... Bind for 0.0.0.0:443 failed: port is already allocated"
+
+
+def denied(name: str, *, node: str = NODE) -> Json:
+    """Make a task that the engine denied its port."""
+    made = task(name, "failed")
+    return {**made, "NodeID": node, "Status": {**made["Status"], "Err": DENIED}}
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+@pytest.mark.parametrize(
+    "containers",
+    [[], [{"Ports": None}], [{"Ports": [{"PrivatePort": 443, "Type": "tcp"}]}], [{}]],
+    ids=["none", "without ports", "not published", "nothing said"],
+)
+def test_a_port_that_no_container_has_is_no_evidence(
+    engine: Playback, gate: StackGate, containers: list[Json], *, is_ours: bool
+) -> None:
+    """Not against the release; and once a container has it, nothing of it is held against it."""
+    engine.says["/tasks"] = [denied("t1")]
+    engine.says["/containers/json"] = containers
+    assert ask(gate, is_ours=is_ours)["tasks"] == (Answer.INCONCLUSIVE, False)
+    engine.says["/tasks"] = [denied("t1"), task("t2")]
+    engine.says["/containers/json"] = HELD
+    assert ask(gate, is_ours=is_ours)["tasks"] == PASS
+
+
+def test_a_port_that_no_container_has_for_long_is_a_stuck_engine(
+    engine: Playback, gate: StackGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No container takes so long to end."""
+    engine.says["/tasks"] = [denied("t1")]
+    engine.says["/containers/json"] = []
+    now = time.time()
+    for later, is_final in ((0.0, False), (LEAVING - 1, False), (LEAVING, True)):
+        monkeypatch.setattr(time, "time", lambda later=later: now + later)
+        assert ask(gate)["tasks"] == (Answer.INCONCLUSIVE, is_final)
+
+
+def test_a_port_that_a_container_has_was_denied_with_reason(
+    engine: Playback, gate: StackGate
+) -> None:
+    """Somebody published it by hand, say."""
+    engine.says["/tasks"] = [denied("t1")]
+    engine.says["/containers/json"] = HELD
+    assert ask(gate)["tasks"] == ENDED
+
+
+def test_who_has_the_ports_of_another_node_is_not_known_here(
+    engine: Playback, gate: StackGate
+) -> None:
+    """An engine lists its own containers alone."""
+    engine.says["/tasks"] = [denied("t1", node="n2")]
+    engine.says["/containers/json"] = []
+    assert ask(gate)["tasks"] == ENDED
+
+
+def test_an_engine_that_is_lost_while_it_is_asked_for_ports_is_lost(
+    engine: Playback, gate: StackGate
+) -> None:
+    """Half an answer is none."""
+    engine.says["/tasks"] = [denied("t1")]
+    engine.says["/containers/json"] = None
+    assert ask(gate) == LOST
 
 
 # Questions to each task --------------------------------------------------------------------------

@@ -278,7 +278,7 @@ class Scene:
         there = {service.name: service for service in self.services}
         written = Written(MOMENT, WEB.name, {name: s.spec for name, s in there.items()})
         snapshot = Snapshot(there, self.tasks, (N1,), NOW)
-        return {f.about: f for f in judge(snapshot, written, "t1", self.excused, "all")}
+        return {f.about: f for f in judge(snapshot, written, "t1", self.excused, "all", {})}
 
     def tasks_finding(self) -> Finding:
         return self.judge()["tasks"]
@@ -389,7 +389,7 @@ def test_what_another_hand_did_is_named(services: tuple[Service, ...], said: str
     """The first difference from what was written is the reason."""
     snapshot = Snapshot({service.name: service for service in services}, (RUNS,), (N1,), NOW)
     assert describe_changes(snapshot, WRITTEN, "t1") == said
-    found = judge(snapshot, WRITTEN, "t1", frozenset(), "all")[0]
+    found = judge(snapshot, WRITTEN, "t1", frozenset(), "all", {})[0]
     assert found == Finding("stack", Answer.INCONCLUSIVE, f"since it was deployed, {said}")
 
 

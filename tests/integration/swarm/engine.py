@@ -215,8 +215,10 @@ class Engine:
             self.start()
         for stack in self.listed("stack", "ls", "--format={{.Name}}"):
             self.docker("stack", "rm", stack)
-        if running := self.listed("ps", "--quiet"):
-            self._command("rm", "--force", *running)  # nobody waits for their last requests
+        if left := self.listed("ps", "--all", "--quiet"):
+            # Nobody waits for their last requests; and one that an engine made and could not start
+            # is no business of the next engine's.
+            self._command("rm", "--force", *left)
 
         def is_bare() -> bool | None:
             if self.listed("service", "ls", "--quiet") or self.listed("ps", "--all", "--quiet"):
