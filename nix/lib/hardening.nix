@@ -35,6 +35,17 @@ let
     # Not PrivateNetwork= nor IPAddressDeny=: what is asked are the host's own listeners, and
     # releases and images come from the network.
   };
+
+  # Units that only ask over HTTP, and systemd.
+  onlooker = common // {
+    CapabilityBoundingSet = "";
+    RestrictNamespaces = true;
+    SystemCallFilter = [
+      "@system-service"
+      "~@privileged @resources"
+    ];
+    ProtectHome = true;
+  };
 in
 {
   # Units that ask the engine, and the containers from inside.
@@ -55,15 +66,14 @@ in
     ];
   };
 
-  # Units that only ask over HTTP, and systemd.
-  onlooker = common // {
-    CapabilityBoundingSet = "";
-    RestrictNamespaces = true;
-    SystemCallFilter = [
-      "@system-service"
-      "~@privileged @resources"
-    ];
-    ProtectHome = true;
+  inherit onlooker;
+
+  # The unit that may start the engine again: it asks the engine and systemd, over their sockets, and
+  # looks at the engine's processes.
+  restarter = onlooker // {
+    PrivateNetwork = true;
+    ProtectProc = "default";
+    RestrictAddressFamilies = "AF_UNIX";
   };
 
   # abra keeps its files in the home of root: they may be read, and nothing else there is seen.

@@ -29,6 +29,7 @@ let
       [ "/root/.abra" ]
     else
       [ app.source.directory ];
+  free_ports_unit = "free-ports.service";
   distinct = builtins.foldl' (found: it: if builtins.elem it found then found else found ++ [ it ]) [ ];
 in
 {
@@ -49,6 +50,7 @@ in
       path,
       stateDirectory,
       onFailure,
+      freesPorts,
     }:
     let
       credential = app.world.envFileCredential;
@@ -59,6 +61,8 @@ in
     }
     // {
       inherit path;
+      # By then the engine has been started again, if it has to be.
+      after = app.after ++ (if freesPorts then [ free_ports_unit ] else [ ]);
       serviceConfig =
         hardening.engine
         // hardening.home (abra_of app)
@@ -93,6 +97,23 @@ in
         RemainAfterExit = true;
         ExecStart = "${package}/bin/warm-reconcile converge ${name}";
         TimeoutStartSec = assertion.timeoutStart;
+      };
+    };
+
+  # Whenever the engine has come up, before anything is deployed: what it holds for no container
+  # would keep every release from starting. Whoever is wanted by the engine is no part of it: the
+  # restart neither ends nor repeats this.
+  free_ports =
+    { package, onFailure }:
+    {
+      inherit onFailure;
+      description = "Start the Docker engine again if it holds ports for no container";
+      after = [ "docker.service" ];
+      wantedBy = [ "docker.service" ];
+      serviceConfig = hardening.restarter // {
+        Type = "oneshot";
+        ExecStart = "${package}/bin/warm-reconcile free-ports";
+        TimeoutStartSec = 240;
       };
     };
 

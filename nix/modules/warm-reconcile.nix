@@ -346,6 +346,16 @@ in
       example = [ "notify@%n.service" ];
       description = "Units to start when any of the units here fails.";
     };
+    freePorts = mkOption {
+      type = types.bool;
+      default = true;
+      description = ''
+        Whether `docker.service` is started again if it came up with ports that it holds for no
+        container, as it may after a cut of the power. Nothing could be deployed on them otherwise.
+        `free-ports.service` looks whenever the engine has come up, and every app's unit starts
+        after it.
+      '';
+    };
     apps = mkOption {
       type = types.attrsOf (types.submodule app);
       default = { };
@@ -425,9 +435,18 @@ in
           app = app.options;
           inherit (app) config;
           inherit (cfg) package stateDirectory onFailure;
+          freesPorts = cfg.freePorts;
           path = tools;
         };
       }) configs_of.apps
+      // (
+        if cfg.freePorts && cfg.apps != { } then
+          {
+            free-ports = units.free_ports { inherit (cfg) package onFailure; };
+          }
+        else
+          { }
+      )
       // named (name: assertion: {
         name = units.key assertion.options.unit;
         value = units.assertion {

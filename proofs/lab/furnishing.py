@@ -25,6 +25,7 @@ ENABLED: Final = {
 """Of Debian's own units."""
 PROXY: Final = "deploy-proxy.service"
 DASHBOARD: Final = "deploy-dashboard.service"
+FREE_PORTS: Final = "free-ports.service"
 TRAEFIK: Final = "traefik"
 APP_RELEASE: Final = "1.0.0+v1.0.0"
 FIRST: Final = f"1.0.0+v{NEW}"
@@ -39,7 +40,7 @@ class Setup:
     """In what a machine differs from the shipped one."""
 
     gate: Gate = "new"
-    units: tuple[str, ...] = (PROXY, DASHBOARD)
+    units: tuple[str, ...] = (FREE_PORTS, PROXY, DASHBOARD)
     """Of the shipped ones, those that are there."""
     drop_ins: Mapping[str, str] = field(factory=dict[str, str])
     """By unit."""
@@ -84,9 +85,16 @@ class Disk:
 
     def drop_in(self, unit: str, text: str) -> None:
         """Add to a unit what it does not say itself."""
-        place = self.root / "etc/systemd/system" / f"{unit}.d" / "10-proof.conf"
+        place = self._drop_in_of(unit)
         place.parent.mkdir(exist_ok=True)
         place.write_text(text)
+
+    def remove_drop_in(self, unit: str) -> None:
+        """Let a unit say again what it says itself."""
+        self._drop_in_of(unit).unlink()
+
+    def _drop_in_of(self, unit: str) -> Path:
+        return self.root / "etc/systemd/system" / f"{unit}.d" / "10-proof.conf"
 
     def write_config(self, path: str, above: Mapping[str, Any]) -> None:
         """Write the config of Traefik with other tables laid over it, to a file of its own."""

@@ -20,6 +20,7 @@ from runner.console.arguments import (
     positive,
 )
 from runner.console.converge import converge
+from runner.console.freeports import add_arguments, free_ports
 from runner.console.survey import survey
 from runner.console.sweep import sweep
 from runner.reconcile.errors import ExitCode
@@ -110,7 +111,7 @@ def make_parser() -> Parser:
             name,
             help=sentence[0].lower() + sentence[1:].rstrip("."),
             description=sentence,
-            epilog=EXIT_CODES if name in {"run", "converge", "sweep"} else None,
+            epilog=EXIT_CODES if name in {"run", "converge", "sweep", "free-ports"} else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.set_defaults(function=function)
@@ -158,6 +159,7 @@ def make_parser() -> Parser:
     asserting.add_argument("name", help="the assertion, such as dashboard")
     add_config_arguments(asserting)
     add("sweep", sweep, any_app=True)
+    add_arguments(declare("free-ports", free_ports))
     return parser
 
 

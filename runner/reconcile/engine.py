@@ -108,6 +108,16 @@ class Engine:
             found |= {port.get("PublicPort", 0) for port in ports if port.get("Type") == "tcp"}
         return frozenset(found - {0})
 
+    def bridge_addresses(self) -> frozenset[str]:
+        """List the addresses of all that is attached to a bridge of this host."""
+        found: set[str] = set()
+        for listed in self._list("/networks", driver="bridge"):
+            network = self.network(listed["Id"]) or {}  # it may be gone by now
+            ends: dict[str, Json] = network.get("Containers") or {}
+            for end in ends.values():
+                found |= {end[key].partition("/")[0] for key in ("IPv4Address", "IPv6Address")}
+        return frozenset(found - {""})
+
     def registry_digest(self, reference: str) -> str | None:
         """Ask the registry, through the engine, for the digest of an image; None if it says no."""
         try:

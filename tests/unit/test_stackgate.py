@@ -1,20 +1,16 @@
 """The gate of a stack, against a server that plays the engine and tasks that are processes here."""
 
 import contextlib
-import http.server
-import json
-import socketserver
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import pytest
 from attrs import evolve
-from typing_extensions import override
+from playback import Playback, playing
 
 from proofs import proven
 from runner.reconcile.answers import Expected
@@ -75,53 +71,16 @@ def task(name: str, state: str = "running", *, of: str = DEPLOYMENT.token, pid: 
     return {**place, "Spec": template(of), "DesiredState": "running" if runs else "shutdown"}
 
 
-class Playback(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """Plays an engine: what it is to say, by path. None is an engine that breaks off."""
-
-    daemon_threads = True
-
-    def __init__(self, path: Path) -> None:
-        self.says: dict[str, object] = {
-            "/info": {"Swarm": MANAGER},
-            "/nodes": [HERE],
-            "/services": [service()],
-            "/tasks": [task("t1")],
-        }
-        super().__init__(str(path), _Player)
-
-    @contextlib.contextmanager
-    def lost(self) -> Generator[None]:
-        """Answer nothing for a while."""
-        says = self.says
-        self.says = {**dict.fromkeys(says)}
-        yield
-        self.says = says
-
-
-class _Player(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        says = cast("Playback", self.server).says
-        path = self.path.partition("?")[0]
-        answer = says.get(path, b"")
-        if answer is None:
-            return
-        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        self.send_response(200 if path in says else 404)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    @override
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def engine(tmp_path: Path) -> Generator[Playback]:
-    with Playback(tmp_path / "docker.sock") as server, ThreadPoolExecutor(1) as thread:
-        thread.submit(server.serve_forever, 0.05)
+    says = {
+        "/info": {"Swarm": MANAGER},
+        "/nodes": [HERE],
+        "/services": [service()],
+        "/tasks": [task("t1")],
+    }
+    with playing(tmp_path / "docker.sock", says) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture

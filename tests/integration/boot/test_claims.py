@@ -1,6 +1,6 @@
 """Claims of the proofs, on one real boot: they hold, and they can fail.
 
-All of them are checked by ``make proof`` and ``make proof-server``, which CI runs.
+All of them are checked by ``make proof``, which CI runs, and ``make proof-server``.
 """
 
 from collections.abc import Callable

@@ -20,17 +20,19 @@ CONSUMERS = (
     "deploy-bridge.service",
     "deploy-backupbot.service",
 )
-HOST = {"docker.service", "network-online.target"}
+FREE = "free-ports.service"
+HOST = {"docker.service", "network-online.target", FREE}
 EDGES = {
+    FREE: {"docker.service"},
     PROXY: HOST,
     **{consumer: {PROXY, *HOST} for consumer in CONSUMERS},
     "converge.service": {PROXY, *CONSUMERS},
     "nightly-sweep.service": {PROXY, *CONSUMERS},
     "nightly-sweep.timer": set[str](),
 }
-"""After=, as the host has it."""
+"""After=, as the host has it; and after the engine's ports are free."""
 
-ENGINE, ONLOOKER = 23, 17
+ENGINE, ONLOOKER, RESTARTER = 23, 17, 12
 """Tenths of systemd's exposure level, out of 100. The bare oneshot has 96.
 
 What is left of it, for units that ask the engine (2.2), and why:
@@ -44,10 +46,11 @@ What is left of it, for units that ask the engine (2.2), and why:
 - other users (PrivateUsers=), 0.2: capabilities in a user namespace enter no namespace of the host;
 - RootDirectory=, ProtectHome=tmpfs, 0.2: the program and abra's files are the host's.
 
-The onlooker has neither capabilities nor namespaces, and no home.
+The onlooker has neither capabilities nor namespaces, and no home. The restarter has no network
+either; it sees the processes of others.
 """
 EXPOSURE = {**dict.fromkeys((PROXY, *CONSUMERS, "nightly-sweep.service"), ENGINE)}
-EXPOSURE["converge.service"] = ONLOOKER
+EXPOSURE |= {"converge.service": ONLOOKER, FREE: RESTARTER}
 
 
 @pytest.fixture(scope="session")
@@ -93,10 +96,11 @@ def test_a_failed_proxy_keeps_no_consumer_down(host: Host) -> None:
 
 
 def test_all_of_them_are_started(host: Host) -> None:
-    """By the boot, or by the timer."""
+    """By the boot, by the engine, or by the timer."""
     started = {unit for units in host.wants.values() for unit in units}
     assert started == host.units.keys() - {"nightly-sweep.service"}
     assert host.wants["timers.target"] == ["nightly-sweep.timer"]
+    assert host.wants["docker.service"] == [FREE]
     assert host.requires == {}
 
 

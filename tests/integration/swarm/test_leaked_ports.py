@@ -5,8 +5,11 @@ Nothing can start then, whatever its release: the run blames nobody and says wha
 
 import pytest
 
+from runner.reconcile.engine import Engine
+from runner.reconcile.leaks import find_leaks
 from swarm.harness import NEW, OLD, Host
 from swarm.healthy import assert_serving, make_last_good, prepare, proven, quarantined
+from swarm.leak import forget_sandboxes
 from swarm.network import wait_for
 
 pytestmark = pytest.mark.swarm
@@ -14,9 +17,6 @@ pytestmark = pytest.mark.swarm
 FIRST = f"1.0.0+v{OLD}"
 SECOND = f"2.0.0+v{NEW}"
 DENIED = "port is already allocated"
-SANDBOXES = b"docker/network/v1.0/sandbox/"
-ELSEWHERE = b"docker/network/v1.0/sandbOx/"
-"""As long, and at the same place in the order of the keys."""
 
 
 @pytest.fixture
@@ -28,12 +28,9 @@ def host(host: Host) -> Host:
 
 
 def leak_ports(host: Host) -> None:
-    """Cut the power where the engine has forgotten a sandbox, and not yet its endpoints."""
+    """Cut the power so that the engine comes back with ports of nobody's, and fails by them."""
     host.engine.cut_power()
-    store = host.engine.home / "data" / "network" / "files" / "local-kv.db"
-    written = store.read_bytes()
-    assert SANDBOXES in written
-    store.write_bytes(written.replace(SANDBOXES, ELSEWHERE))
+    forget_sandboxes(host.engine.home / "data" / "network" / "files" / "local-kv.db")
     host.engine.start()
 
     def is_denied() -> bool | None:
@@ -53,11 +50,20 @@ def assert_stuck(host: Host) -> None:
     assert (proven(host), quarantined(host)) == ([FIRST], {})
 
 
+def held_for_nobody(host: Host) -> frozenset[int]:
+    """Ask as ``free-ports`` does."""
+    pid = int((host.engine.home / "pid").read_text())
+    return find_leaks(Engine(str(host.engine.socket)), pid)
+
+
 def test_last_good_is_no_worse_for_it(host: Host) -> None:
-    """It comes back with the engine."""
+    """It comes back with the engine; and what the engine held for nobody is found, and only that."""
+    assert held_for_nobody(host) == frozenset()
     leak_ports(host)
+    assert held_for_nobody(host) == {80, 443}
     assert_stuck(host)
     host.engine.restart()
+    assert held_for_nobody(host) == frozenset()
     ran = host.run()
     assert (ran.code, ran.serving) == (0, FIRST), ran
     assert_serving(host, FIRST)
