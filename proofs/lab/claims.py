@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from lab.boots import AFTER, DEPLOYED_HERE, LIMIT, every_unit
-from lab.furnishing import DASHBOARD, FIRST, PROXY
+from lab.furnishing import DASHBOARD, FIRST, NOT_UP, PROXY
 from lab.judging import (
     Check,
     Claim,
@@ -159,7 +159,7 @@ def converged(name: str, records: Records) -> Sequence[Check]:
     """Check that all that a machine has came up, in the order of the units."""
     units = records[name].units
     consumers = [u for n, u in units.items() if n in every_unit() and n.endswith(".service")]
-    consumers = [u for u in consumers if u.name not in {PROXY, CONVERGE, "nightly-sweep.service"}]
+    consumers = [u for u in consumers if u.name not in {PROXY, CONVERGE, *NOT_UP}]
     return [
         equals("the system", records[name].facts["system"], "running"),
         is_state(units[PROXY], "active"),

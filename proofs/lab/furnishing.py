@@ -26,6 +26,8 @@ ENABLED: Final = {
 PROXY: Final = "deploy-proxy.service"
 DASHBOARD: Final = "deploy-dashboard.service"
 FREE_PORTS: Final = "free-ports.service"
+NOT_UP: Final = frozenset({"nightly-sweep.service", FREE_PORTS})
+"""Oneshots that end: when they have done their work they are inactive again."""
 TRAEFIK: Final = "traefik"
 APP_RELEASE: Final = "1.0.0+v1.0.0"
 FIRST: Final = f"1.0.0+v{NEW}"

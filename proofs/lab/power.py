@@ -240,6 +240,9 @@ def leaked(supplies: Supplies, scratch: Path) -> Record:
         on.capture("containers", "what runs", "docker", "ps")
         on.capture("stuck", "what it says of the ports", *_free_ports("--dry-run"))
         on.record.facts["quarantined"] = on.status()["quarantine"]
+        on.capture("by hand", "what an operator does then", *_free_ports())
+        on.run_job()
+        on.note_units("freed by hand")
         on.disk.remove_drop_in(FREE_PORTS)
         _leak(on)
         on.note_units("freed")

@@ -49,8 +49,11 @@ What is left of it, for units that ask the engine (2.2), and why:
 The onlooker has neither capabilities nor namespaces, and no home. The restarter has no network
 either; it sees the processes of others.
 """
-EXPOSURE = {**dict.fromkeys((PROXY, *CONSUMERS, "nightly-sweep.service"), ENGINE)}
-EXPOSURE |= {"converge.service": ONLOOKER, FREE: RESTARTER}
+EXPOSURE = {
+    **dict.fromkeys((PROXY, *CONSUMERS, "nightly-sweep.service"), ENGINE),
+    "converge.service": ONLOOKER,
+    FREE: RESTARTER,
+}
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ def held_for_nobody(host: Host) -> frozenset[int]:
 
 
 def test_last_good_is_no_worse_for_it(host: Host) -> None:
-    """It comes back with the engine; and what the engine held for nobody is found, and only that."""
+    """It comes back with the engine; what that held for nobody is found, and nothing else."""
     assert held_for_nobody(host) == frozenset()
     leak_ports(host)
     assert held_for_nobody(host) == {80, 443}
