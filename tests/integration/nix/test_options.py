@@ -52,6 +52,16 @@ def test_the_defaults_are_the_programs(tmp_path: Path) -> None:
     )
 
 
+def test_ports_are_freed_before_anything_is_deployed_unless_told_otherwise() -> None:
+    """Both the unit and its place before the app's go together, and nothing waits for nobody."""
+    freed = app()
+    assert "free-ports.service" in freed.units
+    assert "free-ports.service" in freed.units["deploy-x.service"]
+    (left,) = evaluate_hosts([f"{app_module()} {{ services.warm-reconcile.freePorts = false; }}"])
+    assert left.units.keys() == freed.units.keys() - {"free-ports.service"}
+    assert "free-ports.service" not in left.units["deploy-x.service"]
+
+
 def test_each_kind_of_probe_has_the_keys_that_the_program_knows() -> None:
     """What Nix refuses as misplaced is what the program would."""
     allowed = evaluate(f"(import {ROOT}/nix/lib/config.nix).allowed.probe")
