@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from attrs import frozen
 
@@ -18,6 +18,8 @@ ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected", "remove"
 """Task states that nothing follows (SwarmKit's task model)."""
 BROKEN: Final = frozenset({"failed", "rejected", "complete", "orphaned"})
 """Of these, the ends that nobody asked for: a Traefik that ends with status 0 has ended, too."""
+_POINTER: Final = "Init"
+"""The one truth value of a spec that may be absent: false overrides the engine's configuration."""
 
 
 @frozen
@@ -209,8 +211,23 @@ def read_node(data: Json) -> Node:
 
 
 def _hash(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(_essence(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _essence(value: object) -> object:
+    """Leave out what says nothing: each null, and each false.
+
+    A newer engine shows, in what an older one was told, fields that the older one did not know:
+    Docker 26 has ``"NoNewPrivileges": false`` where 20.10 has nothing.
+    """
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value).items()
+        told = ((k, v) for k, v in members if v is not None and (v is not False or k == _POINTER))
+        return {key: _essence(member) for key, member in told}
+    if isinstance(value, list):
+        return [_essence(item) for item in cast("list[object]", value)]
+    return value
 
 
 def _hash_template(template: Json) -> str:

@@ -199,6 +199,40 @@ def test_any_change_of_the_spec_changes_its_hash() -> None:
     assert (after.spec, after.template) == (before.spec, before.template)
 
 
+def test_a_newer_engine_shows_the_same_spec() -> None:
+    """Docker 26.1.5 said this of a service that 20.10.24 had been told: nobody changed it."""
+    template = changed(TEMPLATE, "ContainerSpec", "Privileges", "NoNewPrivileges", to=False)
+    newer = changed(SERVICE, "Spec", "TaskTemplate", to={**template, "Runtime": "container"})
+    before, after = read_service(SERVICE), read_service(newer)
+    assert (after.spec, after.template) == (before.spec, before.template)
+    assert read_task({**TASK, "Spec": template}).template == before.template
+
+
+@pytest.mark.parametrize(
+    ("path", "other"),
+    [
+        (("Privileges", "NoNewPrivileges"), True),
+        (("Init",), False),
+        (("Mounts",), [{"Type": "volume", "Target": "/a", "ReadOnly": True}]),
+        (("StopGracePeriod",), 0),
+        (("Env",), []),
+    ],
+)
+def test_what_says_something_is_never_left_out(path: tuple[str, ...], other: object) -> None:
+    """One thing that another hand may have written, and that the task would follow."""
+    held = changed(SERVICE, "Spec", "TaskTemplate", "ContainerSpec", *path, to=other)
+    before, after = read_service(SERVICE), read_service(held)
+    assert after.spec != before.spec
+    assert after.template != before.template
+
+
+def test_no_two_modes_are_the_same() -> None:
+    """Some are empty objects: what is empty is still said."""
+    modes = ("Global", "GlobalJob", "Replicated", "ReplicatedJob")
+    specs = {read_service(changed(SERVICE, "Spec", "Mode", to={m: {}})).spec for m in modes}
+    assert len(specs) == len(modes)
+
+
 @given(st.integers(0, 4_000_000_000), st.integers(0, 999_999_999))
 @example(0, 0)
 @example(1795453162, 100_000_000)
