@@ -20,7 +20,7 @@ from runner.reconcile.errors import (
 )
 from runner.reconcile.gate import GatePolicy, Progress
 from runner.reconcile.machine import State
-from runner.reconcile.ports import Journal, Journaled
+from runner.reconcile.ports import Journal, Journaled, Watcher
 from runner.reconcile.records import LOOKS
 from runner.reconcile.steps import Effect, Event
 from runner.reconcile.vocabulary import (
@@ -37,13 +37,18 @@ from runner.reconcile.vocabulary import (
 T = TypeVar("T")
 
 DEADLINE = 10.0
-ONE_ROUND = GatePolicy(rise=1, window=0.0, deadline=DEADLINE, verify_deadline=DEADLINE)
+VERIFY_DEADLINE = 3.0
+ONE_ROUND = GatePolicy(rise=1, window=0.0, deadline=DEADLINE, verify_deadline=VERIFY_DEADLINE)
 """The gate has tests of its own; here one round decides."""
 
 
-def release(name: str) -> Release:
-    """Make a release whose digest is its name."""
-    return Release(name, name, name)
+FOREIGN = "made by someone else"
+"""The token of every deployment that no run of ours has made."""
+
+
+def release(name: str, digest: str = "") -> Release:
+    """Make a release whose digest is its name, unless another one is given."""
+    return Release(name, name, digest or name)
 
 
 class PowerCut(BaseException):
@@ -73,7 +78,7 @@ class FakeClock:
 
 
 class Silent:
-    """A watcher that does not."""
+    """A watcher that ignores everything, also chores that failed."""
 
     def entered(self, state: State, attempt: Attempt, event: Event) -> None:
         del state, attempt, event
@@ -82,7 +87,7 @@ class Silent:
         del progress
 
     def warn(self, error: ReconcileError) -> None:
-        raise AssertionError(error)
+        del error
 
 
 @frozen
@@ -105,6 +110,8 @@ class MemoryJournal:
     disk: Disk = Disk()
     draft: Disk = Disk()
     """The open transaction."""
+    kept: int = 4
+    """Proven releases kept deployable: ``Retention.proven``."""
 
     def begin(self) -> Attempt:
         self.draft = self.disk
@@ -142,13 +149,14 @@ class MemoryJournal:
         self._draft(proven=(good, *older), quarantine=self.draft.quarantine - {good.digest})
 
     def proven(self) -> tuple[Release, ...]:
-        return tuple(r for r in self.draft.proven if r.digest not in self.draft.quarantine)
+        newest = self.draft.proven[: self.kept]
+        return tuple(r for r in newest if r.digest not in self.draft.quarantine)
 
     def quarantined(self) -> frozenset[str]:
         return self.draft.quarantine
 
     def needed(self) -> frozenset[str]:
-        return frozenset(r.digest for r in self.draft.proven)
+        return frozenset(r.digest for r in self.draft.proven[: self.kept])
 
     def _remember(self, entry: Entry) -> None:
         assert self.draft.memory is not None
@@ -179,6 +187,7 @@ DEPLOYS = (
     "cut, but it runs",
 )
 ANSWERS = ("pass", "fail", "inconclusive", "cut")
+CHORES = ("done", "failed", "unreachable")
 
 
 @define
@@ -193,12 +202,20 @@ class ModelWorld:
     """Every deployment that was begun in this run, in order."""
     passed: set[str] = field(factory=set[str])
     """Tokens of the deployments that answered well while they were live."""
+    failed: set[Release] = field(factory=set[Release])
+    """Releases that there was evidence against: a failed deployment or a failed answer."""
+    others: tuple[Release, ...] = ()
+    """What someone else may deploy, whenever this run asks or writes."""
+    sealed: list[Release] = field(factory=list[Release])
+    kept: list[frozenset[str]] = field(factory=list[frozenset[str]])
+    """What each ``prune`` was to keep."""
     on_deploy: Callable[[Deployment], None] = field(default=lambda _: None)
 
     def latest(self) -> Release | LatestUnknown:
         return self.choose("latest", self.offers)
 
     def live(self) -> Deployment | NotLive:
+        self._let_someone_else_deploy()
         if self.choose("engine", ("up", "down")) == "down":
             raise EngineUnreachableError("the engine is down")
         return self.live_now or NotLive()
@@ -206,6 +223,7 @@ class ModelWorld:
     def deploy(self, deployment: Deployment) -> None:
         self.deployed.append(deployment)
         self.on_deploy(deployment)
+        self._let_someone_else_deploy()
         outcome = self.choose("deploy", DEPLOYS)
         if outcome.endswith(("runs", "done")):
             self.live_now = deployment
@@ -218,9 +236,11 @@ class ModelWorld:
         if outcome.startswith("unreachable"):
             raise EngineUnreachableError("the engine is down")
         if outcome != "done":
+            self.failed.add(deployment.release)
             raise DeployError("it can't be deployed")
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
+        self._let_someone_else_deploy()
         is_live = deployment == self.live_now
         outcome = self.choose("answer", ANSWERS if is_live else ANSWERS[1:])
         if outcome == "cut":
@@ -229,20 +249,40 @@ class ModelWorld:
             self.passed.add(deployment.token)
             return (ProbeResult("ping", Answer.PASS, "200", "proxy.service"),)
         if outcome == "fail":
+            self.failed.add(deployment.release)
             return (ProbeResult("ping", Answer.FAIL, "404", "proxy.service", terminal=True),)
         self.clock.sleep(timeout)
         return (ProbeResult("ping", Answer.INCONCLUSIVE, "no socket", "proxy.service"),)
 
     def seal(self, release: Release) -> None:
-        outcome = self.choose("seal", ("whole", "damaged", "unreachable"))
-        if outcome == "damaged":
-            raise DeployError(f"{release.label} is damaged")
-        if outcome == "unreachable":
-            raise EngineUnreachableError("the engine is down")
+        self.sealed.append(release)
+        self._do_chore("seal")
 
     def prune(self, keep: frozenset[str]) -> None:
-        del keep
+        self.kept.append(keep)
+        self._do_chore("prune")
+
+    def _do_chore(self, chore: str) -> None:
+        outcome = self.choose(chore, CHORES)
+        if outcome == "unreachable":
+            raise EngineUnreachableError("the engine is down")
+        if outcome == "failed":
+            raise DeployError("the disk is full")
+
+    def _let_someone_else_deploy(self) -> None:
+        if self.others:
+            theirs = self.choose("someone else deploys", (None, *self.others))
+            if theirs is not None:
+                self.live_now = Deployment(theirs, FOREIGN)
 
 
-def make_run(journal: Journal, world: ModelWorld, *, depth: int = 2, forced: bool = False) -> Run:
-    return Run(journal, world, Policy(ONE_ROUND, depth, forced), world.clock, Silent())
+def make_run(
+    journal: Journal,
+    world: ModelWorld,
+    *,
+    depth: int = 2,
+    forced: bool = False,
+    watcher: Watcher | None = None,
+) -> Run:
+    policy = Policy(ONE_ROUND, depth, forced)
+    return Run(journal, world, policy, world.clock, watcher or Silent())

@@ -21,6 +21,7 @@ from runner.reconcile.errors import (
     LockedError,
     ReconcileError,
 )
+from runner.reconcile.driver import tidy
 from runner.reconcile.gate import judge
 from runner.reconcile.journal import SqliteJournal, open_journal
 from runner.reconcile.lock import hold
@@ -92,7 +93,7 @@ def _look(app: App, state: StateDir, world: World) -> Swept:
             found = _verify(app, journal, world)
         except EngineUnreachableError as error:
             return Swept(app.name, ExitCode.UNDECIDED, error.message)
-        return _prune(found, journal, world)
+        return _tidy(found, journal, world)
 
 
 def _verify(app: App, journal: SqliteJournal, world: World) -> Swept:
@@ -124,13 +125,11 @@ def _name(live: Deployment | NotLive) -> str:
     return live.reason or "nothing is"
 
 
-def _prune(found: Swept, journal: SqliteJournal, world: World) -> Swept:
+def _tidy(found: Swept, journal: SqliteJournal, world: World) -> Swept:
     """Do what a run does at its end; here it is what was asked for, so its failure counts."""
-    try:
-        world.prune(journal.needed())
-    except ReconcileError as error:
+    for error in tidy(journal, world):
         is_lost = isinstance(error, EngineUnreachableError)
         code = ExitCode.UNDECIDED if is_lost else ExitCode.STATE
-        told = f"{found.finding}; what is not needed can't be removed: {error.message}"
-        return evolve(found, exit=max(found.exit, code), finding=told)
+        finding = f"{found.finding}; tidying up failed: {error.message}"
+        found = evolve(found, exit=max(found.exit, code), finding=finding)
     return found

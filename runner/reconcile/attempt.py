@@ -47,7 +47,7 @@ class Attempt:
     deploys: int = 0
     """Deployments begun, so that no token is used twice."""
     verdict: Verdict | None = None
-    """The last one, and only until the next deployment."""
+    """The last one; only until the next deployment, and only in the run that asked."""
     against: str = ""
     """Why the candidate was given up; empty while it may still be committed."""
     guilty: bool = False
@@ -57,9 +57,15 @@ class Attempt:
     has_looked: bool = False
     """Last-good was found live in this rollback; if it failed, it is to be deployed again."""
     crashes: int = 0
-    """Runs that ended without an outcome while this candidate was on trial."""
+    """Runs that ended without an outcome while this candidate was on trial: neither a restoration
+    nor a rollback in between counts against it."""
     note: str = ""
     """The reason that an operator reads first."""
+
+    @property
+    def is_on_trial(self) -> bool:
+        """The candidate is what was to be deployed last, and is not given up."""
+        return self.candidate is not None and self.candidate == self.target and not self.against
 
     @property
     def next_token(self) -> str:
@@ -74,7 +80,7 @@ class Interrupted:
     """The earlier run ended without an outcome: killed, or out of power."""
 
 
-Entry: TypeAlias = Effect | Event | Interrupted
+Entry: TypeAlias = Effect | Event | Interrupted | CommitFailed
 """What the journal holds of an attempt, in order."""
 
 
@@ -82,9 +88,8 @@ def remember(attempt: Attempt, entry: Entry) -> Attempt:  # noqa: C901, PLR0911,
     """Fold one journal entry into the memory."""
     match entry:
         case Interrupted(crashed):
-            return evolve(
-                attempt, fallbacks=(), has_looked=False, crashes=attempt.crashes + crashed
-            )
+            crashes = attempt.crashes + (crashed and attempt.is_on_trial)
+            return evolve(attempt, fallbacks=(), has_looked=False, verdict=None, crashes=crashes)
         case Deploy(deployment):
             return evolve(attempt, deployment=deployment, deploys=attempt.deploys + 1, verdict=None)
         case CandidateFound(release):
@@ -92,9 +97,9 @@ def remember(attempt: Attempt, entry: Entry) -> Attempt:  # noqa: C901, PLR0911,
         case CandidateLive(deployment):
             return evolve(_on_trial(attempt, deployment.release), deployment=deployment)
         case LastGoodLive(deployment, remark):
-            return evolve(attempt, target=deployment.release, deployment=deployment, note=remark)
+            return evolve(_restored(attempt, deployment.release, remark), deployment=deployment)
         case LastGoodAbsent(release, remark):
-            return evolve(attempt, target=release, against="", guilty=False, note=remark)
+            return _restored(attempt, release, remark)
         case RollbackDue(candidate, reason):
             guilty = attempt.guilty if attempt.against else True  # else: it kills its runs
             return evolve(
@@ -138,6 +143,11 @@ def _interrupted(attempt: Attempt, reason: str) -> Attempt:
     if attempt.guilty or attempt.fallbacks:
         return evolve(attempt, note=note)
     return evolve(attempt, note=note, against="")
+
+
+def _restored(attempt: Attempt, last_good: Release, remark: str) -> Attempt:
+    """Turn to last-good: what an earlier run had against its candidate is not pursued."""
+    return evolve(attempt, target=last_good, against="", guilty=False, note=remark)
 
 
 def _on_trial(attempt: Attempt, release: Release) -> Attempt:

@@ -1,5 +1,6 @@
 """The loop: decide, write it down, do it, write down what happened. Knows Protocols only."""
 
+from collections.abc import Iterator
 from typing import assert_never
 
 from attrs import frozen
@@ -20,7 +21,6 @@ from runner.reconcile.steps import (
     Assess,
     ChooseFallback,
     Commit,
-    CommitFailed,
     Committed,
     Deploy,
     Deployed,
@@ -64,7 +64,8 @@ class Run:
         attempt = self.journal.begin()
         while not machine.state.is_final:
             attempt = self.step(machine, attempt)
-        self._prune()
+        for error in tidy(self.journal, self.world):
+            self.watcher.warn(error)
         return machine.state, attempt
 
     def step(self, machine: ReconcileMachine, attempt: Attempt) -> Attempt:
@@ -142,19 +143,26 @@ class Run:
         return Deployed(effect.deployment)
 
     def _commit(self, effect: Commit) -> Event:
-        release = effect.verdict.deployment.release
-        try:
-            self.world.seal(release)
-        except DeployError as error:
-            return CommitFailed(release, error.message)
-        except EngineUnreachableError as error:
-            return Unreachable(error.message)
         self.journal.commit(effect.verdict)
-        return Committed(release)
+        return Committed(effect.verdict.deployment.release)
 
-    def _prune(self) -> None:
-        """Housekeeping can't change how a run ended."""
+
+def tidy(journal: Journal, world: World) -> Iterator[ReconcileError]:
+    """Drop what no rollback needs, then seal last-good; yield what went wrong.
+
+    Neither changes how a run ended, and the next run tries again. Pruning comes first: it may make
+    the room that keeping last-good takes.
+    """
+
+    def prune() -> None:
+        world.prune(journal.needed())
+
+    def seal() -> None:
+        for last_good in journal.proven()[:1]:
+            world.seal(last_good)
+
+    for chore in (prune, seal):
         try:
-            self.world.prune(self.journal.needed())
+            chore()
         except ReconcileError as error:
-            self.watcher.warn(error)
+            yield error

@@ -43,7 +43,6 @@ from runner.reconcile.errors import IllegalStepError
 from runner.reconcile.steps import (
     CandidateFound,
     CandidateLive,
-    CommitFailed,
     Committed,
     Deployed,
     DeployFailed,
@@ -156,8 +155,6 @@ TABLE: Final[tuple[Row, ...]] = (
     Row(Trigger.FAILED,             State.GATING,       State.CHOOSING),
     Row(Trigger.INCONCLUSIVE,       State.GATING,       State.CHOOSING),
     Row(Trigger.RECORDED,           State.COMMITTING,   State.COMMITTED),
-    Row(Trigger.FAILED,             State.COMMITTING,   State.CHOOSING),
-    Row(Trigger.UNREACHABLE,        State.COMMITTING,   State.UNDECIDED),
 
     Row(Trigger.DEPLOYED,           State.RESTORING,    State.CONFIRMING),
     Row(Trigger.FAILED,             State.RESTORING,    State.CHOOSING),
@@ -200,7 +197,7 @@ def trigger_of(event: Event) -> Trigger:  # noqa: C901, PLR0911, PLR0912 - one a
             return Trigger.UNREACHABLE
         case Deployed():
             return Trigger.DEPLOYED
-        case DeployFailed() | CommitFailed():
+        case DeployFailed():
             return Trigger.FAILED
         case Judged(verdict):
             return _trigger_of_verdict(verdict)

@@ -47,10 +47,12 @@ class World(Protocol):
         ...
 
     def seal(self, release: Release) -> None:
-        """Make sure that the release can be deployed again later, offline.
+        """Keep what deploying the proven release again takes, so that it can be done offline.
+
+        Called for last-good at the end of every run; does nothing once it has succeeded.
 
         Raises:
-            DeployError: something that it needs is missing or changed.
+            DeployError: something that it needs is missing, has changed or can't be kept.
             EngineUnreachableError: the engine, which has a part of it, can't be asked.
         """
         ...

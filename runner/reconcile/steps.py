@@ -99,14 +99,6 @@ class Committed:
 
 
 @frozen
-class CommitFailed:
-    """What a later rollback would need is not there: the candidate can't become last-good."""
-
-    release: Release
-    reason: str
-
-
-@frozen
 class FallbackChosen:
     """The next proven release, strictly older than every one tried in this run."""
 
@@ -146,7 +138,6 @@ Event: TypeAlias = (
     | DeployFailed
     | Judged
     | Committed
-    | CommitFailed
     | FallbackChosen
     | FallbackLive
     | NoFallback
@@ -195,3 +186,17 @@ class ChooseFallback:
 
 
 Effect: TypeAlias = Assess | Verify | Deploy | RunGate | Commit | ChooseFallback
+
+# No longer made ----------------------------------------------------------------------------------
+
+
+@frozen
+class CommitFailed:
+    """The candidate passed its gate, but could not be kept, and so was rolled back.
+
+    Journals of version 0.1.0 have it. Today a release is kept before it is deployed, and whether
+    that worked does not change the outcome of its gate.
+    """
+
+    release: Release
+    reason: str

@@ -4,6 +4,7 @@ Swarm starts tasks and restarts them; every judgement is ours. ``docker stack de
 the spec is written, Swarm's own rollback is turned off, and neither is taken for evidence.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -19,7 +20,7 @@ from runner.reconcile.compose import (
 )
 from runner.reconcile.docker import RefusedError
 from runner.reconcile.engine import Engine
-from runner.reconcile.errors import DeployError, NotPreparedError
+from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
 from runner.reconcile.evidence import describe_changes
 from runner.reconcile.listener import Listener
 from runner.reconcile.ordering import SafeQuestion
@@ -63,6 +64,8 @@ class Store(Protocol):
     def check(self, release: Release, *, deep: bool) -> None: ...
 
     def files(self, digest: str) -> Path: ...
+
+    def keep(self, release: Release) -> None: ...
 
     def seal(self, release: Release) -> None: ...
 
@@ -139,6 +142,7 @@ class SwarmWorld:
             unit=self.target.unit,
             askers=name_askers(self.stacks.engine, document["services"][self.target.service]),
         )
+        self._keep(deployment.release)
         self._refuse_lost_update()
         if self.listener is not None:
             self.listener.start()
@@ -212,6 +216,16 @@ class SwarmWorld:
         require_gateway(self.stacks.engine, self.stacks.docker)
         chosen = {pinned: self.images.usable(pinned)[0] for pinned in images(document)}
         return locate(use_images(document, chosen), self.store.files(release.digest))
+
+    def _keep(self, release: Release) -> None:
+        """Archive the images of a new release before anything that serves is touched.
+
+        A failure here is not reported: `seal` tries again at the end of the run, and reports it.
+        A release that serves and passes its gate is healthy, whether or not it could be archived.
+        """
+        if not self.store.is_sealed(release.digest):
+            with contextlib.suppress(DeployError, EngineUnreachableError):
+                self.store.keep(release)
 
     def _read(self, digest: str) -> Document:
         file = self.store.files(digest) / COMPOSE

@@ -60,7 +60,7 @@ class Programs:
         elif not self.binaries.has(key):
             raise DeployError(f"the binary of {manifest.label} is gone from the store")
 
-    def seal(self, manifest: Manifest) -> None:
+    def keep(self, manifest: Manifest) -> None:
         """Do nothing: whatever was obtained is kept as it is."""
 
     def prune(self, kept: Iterable[Manifest]) -> None:

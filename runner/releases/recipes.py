@@ -79,7 +79,7 @@ class Recipes:
         for pinned in manifest.parts:
             self.images.check(pinned, deep=deep)
 
-    def seal(self, manifest: Manifest) -> None:
+    def keep(self, manifest: Manifest) -> None:
         for pinned in manifest.parts:
             self.images.keep(pinned)
 

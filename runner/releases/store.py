@@ -3,7 +3,7 @@
 ::
 
     releases/DIGEST/manifest.json      what the digest is made of
-    releases/DIGEST/sealed             it was proven once
+    releases/DIGEST/sealed             it was proven, and all that it needs was kept
     releases/DIGEST/files/             as the source had them, or what was rendered of that
 """
 
@@ -54,8 +54,8 @@ class Packaging(Protocol):
         """
         ...
 
-    def seal(self, manifest: Manifest) -> None:
-        """Keep the parts so that nobody else can take them away.
+    def keep(self, manifest: Manifest) -> None:
+        """Keep copies of the parts that another program could remove.
 
         Raises:
             DeployError: that failed.
@@ -123,21 +123,31 @@ class Store:
             raise DeployError(f"{release.label} has changed in the store since it was taken in")
         self.packaging.check(manifest, deep=deep)
 
-    def seal(self, release: Release) -> None:
-        """Make sure that the release can be deployed again later, offline.
+    def keep(self, release: Release) -> None:
+        """Keep copies of the parts that another program could remove, such as images.
 
         Raises:
-            DeployError: something that it needs is missing or has changed.
+            DeployError: that failed.
         """
+        self.packaging.keep(self.manifest(release.digest))
+
+    def seal(self, release: Release) -> None:
+        """Make sure, once, that the proven release can be deployed again later, offline.
+
+        Raises:
+            DeployError: something that it needs is missing, has changed or can't be kept.
+        """
+        if self.is_sealed(release.digest):
+            return
         self.check(release, deep=False)
-        self.packaging.seal(self.manifest(release.digest))
+        self.keep(release)
         try:
             self._sealed(release.digest).touch()
         except OSError as error:
             raise DeployError(f"{release.label} can't be sealed: {error.strerror}") from error
 
     def is_sealed(self, digest: str) -> bool:
-        """Say whether the release was ever sealed: it was about to be committed."""
+        """Return true if the release was proven, and all that it needs was kept."""
         return self._sealed(digest).exists()
 
     def _sealed(self, digest: str) -> Path:

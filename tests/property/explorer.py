@@ -1,23 +1,41 @@
 """Exhaustive search over everything that can happen to the reconciler.
 
 The real table, the real decisions, the real fold and the real loop run against ``ModelWorld``. A
-node is a moment between two steps, or a host without power; an edge is one step with one choice of
-everything that the world may do in it. Two nodes are the same if nothing in the future can tell
-them apart, which makes the space finite.
+node is a moment between two steps, or a host on which no run is going on; an edge is one step with
+one choice of everything that the world may do in it.
+
+Each node is replaced by its canonical form before it is compared with those seen before, and the
+search goes on from the canonical form. ``canonical`` keeps every field of a node; ``ABSTRACTIONS``
+lists the few leaf values that it simplifies, with the reason why no decision and no promise can
+tell the difference. A field that is added to ``Attempt``, ``Disk`` or ``Node`` is part of the key
+without further ado. ``test_exhaustive.py`` holds that a node and its canonical form have the same
+successors and break the same promises.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from functools import cache
+from operator import attrgetter
+from typing import Any, Final, TypeAlias, TypeVar
 
+import attrs
 from attrs import define, evolve, field, frozen
-from worlds import Disk, FakeClock, MemoryJournal, ModelWorld, PowerCut, make_run
+from worlds import FOREIGN, Disk, FakeClock, MemoryJournal, ModelWorld, PowerCut, make_run
 
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.machine import TABLE, ReconcileMachine, Row, State
-from runner.reconcile.vocabulary import Deployment, LatestUnknown, Release
+from runner.reconcile.plan import CRASH_LIMIT
+from runner.reconcile.vocabulary import (
+    Answer,
+    Deployment,
+    Healthy,
+    LatestUnknown,
+    Release,
+    Verdict,
+)
 
 T = TypeVar("T")
+TRIAL: Final = frozenset({State.DEPLOYING, State.GATING, State.COMMITTING})
 
 
 @define
@@ -27,14 +45,14 @@ class Script:
     prefix: tuple[int, ...]
     taken: list[int] = field(factory=list[int])
     widths: list[int] = field(factory=list[int])
-    told: list[str] = field(factory=list[str])
+    said: list[tuple[str, object]] = field(factory=list[tuple[str, object]])
 
     def __call__(self, what: str, options: Sequence[T]) -> T:
         place = len(self.taken)
         index = self.prefix[place] if place < len(self.prefix) else 0
         self.taken.append(index)
         self.widths.append(len(options))
-        self.told.append(f"{what}: {options[index]}")
+        self.said.append((what, options[index]))
         return options[index]
 
     def next(self) -> tuple[int, ...] | None:
@@ -45,62 +63,176 @@ class Script:
         return None
 
 
+@frozen
+class Settings:
+    """What the operator chose for one run."""
+
+    depth: int = 2
+    forced: bool = False
+
+
 BLANK = Disk()
 
 
 @frozen
 class Node:
-    """A moment. ``state`` is None while no run is going on."""
+    """A moment. ``state`` is None while no run is going on, and final at the end of one."""
 
     disk: Disk
     live: Deployment | None
+    failed: Release | None = None
+    """The candidate, once there is evidence against it."""
+    deaths: tuple[Release, int] | None = None
+    """The candidate, and how many runs died while it was on trial."""
     state: State | None = None
     attempt: Attempt | None = None
     draft: Disk = BLANK
-    deployed: tuple[Deployment, ...] = ()
-    passed: frozenset[str] = frozenset()
+    deployed: tuple[tuple[State, Release], ...] = ()
+    """What this run has begun to deploy, and in which state."""
     last_good: Release | None = None
     """As the run found it."""
+    settings: Settings | None = None
+    """Once the first decision is made, `forced` only counts where there is a quarantine."""
+    passed: frozenset[str] = frozenset()
+    """Tokens of the deployments that passed in this run. Last, because ``key_of`` keeps only those
+    that another field has."""
 
-    def key(self) -> object:
-        """All that the future can depend on: tokens only count by what they are equal to."""
-        return (
-            self.state,
-            _memory(self.attempt, self.live),
-            self.live.release if self.live else None,
-            _durable(self.disk, self.live),
-            _durable(self.draft, self.live),
-            tuple(d.release for d in self.deployed),
-            self.attempt is not None
-            and self.attempt.deployment is not None
-            and self.attempt.deployment.token in self.passed,
-            self.last_good,
+    @property
+    def is_in_run(self) -> bool:
+        return self.state is not None and not self.state.is_final
+
+
+# The canonical form ------------------------------------------------------------------------------
+
+
+def _proof(verdict: Verdict | None) -> Healthy | None:
+    return verdict if isinstance(verdict, Healthy) else None
+
+
+def _is_there(text: str) -> str:
+    return "some" if text else ""
+
+
+def _as_taken_up(disk: Disk) -> Disk:
+    """Simplify what a run that dies leaves to what the next one reads of it."""
+    memory = disk.memory
+    if memory is None:
+        return disk
+    if memory.fallbacks or memory.has_looked:
+        memory = evolve(memory, fallbacks=(), has_looked=False)
+    return Disk(disk.proven, disk.quarantine, _kind_of_end(disk.open_state), memory)
+
+
+def _kind_of_end(state: State) -> State:
+    """A run asks whether the one before ended undecided; the promises, whether it was a trial."""
+    if state in TRIAL:
+        return State.DEPLOYING
+    return state if state is State.UNDECIDED else State.IDLE
+
+
+def _settings(node: Node) -> Settings | None:
+    if node.settings is None or not node.settings.forced:
+        return node.settings
+    has_effect = node.state is State.IDLE or node.disk.quarantine or node.draft.quarantine
+    return node.settings if has_effect else evolve(node.settings, forced=False)
+
+
+ABSTRACTIONS: Final[dict[tuple[type, str], Callable[[Any], object]]] = {
+    # `Interrupted`, the first thing that the next run remembers, resets the rest.
+    (Node, "disk"): _as_taken_up,
+    # `passed_of` says which of them count.
+    (Node, "passed"): lambda _: frozenset(),
+    # Unguessable and unique. Decisions ask only whether two tokens are equal: `Canonical` renames
+    # them in the order in which they appear.
+    (Attempt, "id"): lambda _: "a",
+    # Only makes the next token; that it makes a new one each time is promise S4, checked on the
+    # node itself.
+    (Attempt, "deploys"): lambda _: 0,
+    (Disk, "attempts"): lambda _: 0,
+    # Compared with the limit alone.
+    (Attempt, "crashes"): lambda crashes: min(crashes, CRASH_LIMIT),
+    # Only a healthy verdict proves something; the report alone reads the others.
+    (Attempt, "verdict"): _proof,
+    # Words for the operator, which no decision reads.
+    (Attempt, "note"): lambda _: "",
+    # Words for the operator, of which a decision asks whether there are any.
+    (Attempt, "against"): _is_there,
+}
+
+
+Key: TypeAlias = tuple[Any, ...]
+"""A node as nested tuples, each object as its class and its fields: quick to compare."""
+
+
+@cache
+def fields_of(kind: type) -> tuple[Callable[[Any], tuple[Any, ...]], tuple[Callable[[Any], object] | None, ...]]:
+    names = [a.name for a in attrs.fields(kind)]
+    return attrgetter(*names), tuple(ABSTRACTIONS.get((kind, name)) for name in names)
+
+
+_LEAVES: Final = frozenset(
+    {str, int, float, bool, type(None), frozenset, State, Release, Settings, Answer}
+)
+_POOL: Final[dict[object, object]] = {}
+"""Makes equal parts the same object, which saves memory."""
+
+
+@define
+class _Walk:
+    """Goes through one node, renaming its tokens in the order in which they appear."""
+
+    names: dict[str, str] = field(factory=lambda: {FOREIGN: FOREIGN})
+
+    def key(self, value: Any) -> Any:  # noqa: ANN401 - any part of a node
+        kind = type(value)
+        if kind is tuple:
+            return tuple(v if type(v) in _LEAVES else self.key(v) for v in value)
+        if kind is Deployment:
+            return (Deployment, value.release, self._name(value.token))
+        get, abstractions = fields_of(kind)
+        made = (
+            kind,
+            *(
+                part if type(part) in _LEAVES else self.key(part)
+                for part in (
+                    whole if abstract is None else abstract(whole)
+                    for whole, abstract in zip(get(value), abstractions, strict=True)
+                )
+            ),
         )
+        return _POOL.setdefault(made, made)
+
+    def _name(self, token: str) -> str:
+        return self.names.setdefault(token, f"#{len(self.names)}")
 
 
-def _memory(attempt: Attempt | None, live: Deployment | None) -> object:
-    if attempt is None:
-        return None
-    deployment = attempt.deployment
-    return (
-        attempt.candidate,
-        attempt.target,
-        deployment.release if deployment else None,
-        deployment is not None and deployment == live,
-        type(attempt.verdict),
-        bool(attempt.against),
-        attempt.guilty,
-        attempt.fallbacks,
-        min(attempt.crashes, 4),
-    )
+def key_of(node: Node) -> Key:
+    """Return what is equal for two nodes if no decision and no promise can tell them apart."""
+    walk = _Walk()
+    rest = walk.key(node)
+    return (*rest[:-2], _settings(node), passed_of(node, walk.names))
 
 
-def _durable(disk: Disk, live: Deployment | None) -> object:
-    return (disk.proven, disk.quarantine, disk.open_state, _memory(disk.memory, live))
+def passed_of(node: Node, names: dict[str, str]) -> frozenset[str]:
+    """Keep the tokens that passed and that another field has, under their new names."""
+    return frozenset(names[token] for token in node.passed if token in names)
 
 
-Check = Callable[[Node, "Edge", Node], str]
-"""Says what an edge violates; empty if nothing."""
+def canonical(node: Node) -> Node:
+    """Return the one representative of all nodes that have the same key."""
+    return node_of(key_of(node))
+
+
+def node_of(key: Any) -> Any:  # noqa: ANN401 - any part of a key
+    """Make the node that a key describes."""
+    if type(key) is not tuple:
+        return key
+    if key and isinstance(key[0], type):
+        return key[0](*map(node_of, key[1:]))
+    return tuple(map(node_of, key))
+
+
+# The search --------------------------------------------------------------------------------------
 
 
 @frozen
@@ -108,116 +240,159 @@ class Edge:
     """One step and the choices that it met."""
 
     what: str
-    choices: tuple[str, ...]
+    choices: tuple[tuple[str, object], ...] = ()
+
+    def __str__(self) -> str:
+        return "; ".join(f"{what}: {choice}" for what, choice in self.choices)
+
+
+Check = Callable[[Node, Edge, Node], str]
+"""Says what an edge violates; empty if nothing."""
 
 
 @frozen
 class Universe:
-    """What may happen, and what is watched."""
+    """What may happen."""
 
     offers: tuple[Release | LatestUnknown, ...]
+    """What the source may say is the latest."""
     start: tuple[Node, ...]
-    depth: int = 2
-    forced: bool = False
+    others: tuple[Release, ...] = ()
+    """What someone else may deploy, during a run and between runs."""
+    settings: tuple[Settings, ...] = (Settings(),)
+    """Each run has one of these."""
+    kept: int = 4
+    """Proven releases that the journal keeps."""
     table: tuple[Row, ...] = TABLE
-    limit: int = 2_000_000
+    limit: int = 3_000_000
+    """Moments after which the search gives up."""
 
 
-@frozen
-class Result:
-    nodes: int
-    edges: int
-    states: frozenset[State]
-    rows: frozenset[tuple[State, State]]
+@define
+class Found:
+    """What a search has seen."""
+
+    universe: Universe
+    parents: dict[Key, tuple[Key, Edge] | None]
+    """Every moment, and from where it was first reached."""
+    edges: int = 0
+    states: set[State] = field(factory=set[State])
+    rows: set[tuple[State, State]] = field(factory=set[tuple[State, State]])
+    runs: list[tuple[Key, Key]] = field(factory=list[tuple[Key, Key]])
+    """The steps within runs."""
+    is_complete: bool = False
     violation: str = ""
     trace: tuple[str, ...] = ()
 
+    def describe(self) -> str:
+        return (
+            f"{len(self.parents):,} moments, {self.edges:,} steps,"
+            f" {len(self.states)} states, {len(self.rows)} pairs of them"
+        )
 
-def explore(universe: Universe, check: Check) -> Result:
+
+def explore(universe: Universe, check: Check) -> Found:
     """Visit everything; stop at the first violation, with the shortest way there."""
-    seen = {node.key() for node in universe.start}
-    parents: dict[object, tuple[object, Edge, Node] | None] = {
-        n.key(): None for n in universe.start
-    }
-    queue = deque(universe.start)
-    edges = 0
-    states: set[State] = set()
-    rows: set[tuple[State, State]] = set()
-    while queue and len(seen) < universe.limit:
-        node = queue.popleft()
+    queue = deque(map(key_of, universe.start))
+    found = Found(universe, dict.fromkeys(queue))
+    while queue:
+        if len(found.parents) > universe.limit:
+            found.violation = f"not exhaustive: there are more than {universe.limit:,} moments"
+            return found
+        key = queue.popleft()
+        node = node_of(key)
         for edge, after, problem in successors(universe, node):
-            edges += 1
-            if node.state is not None and not node.state.is_final and after.state is not None:
-                rows.add((node.state, after.state))
-                states |= {node.state, after.state}
+            found.edges += 1
             violation = problem or check(node, edge, after)
             if violation:
-                trace = (*_trace(parents, node), *_line(edge, after))
-                return Result(
-                    len(seen), edges, frozenset(states), frozenset(rows), violation, trace
-                )
-            if after.key() not in seen:
-                seen.add(after.key())
-                parents[after.key()] = (node.key(), edge, after)
-                queue.append(after)
-    return Result(len(seen), edges, frozenset(states), frozenset(rows))
+                found.violation = violation
+                found.trace = (*_trace(found, key), _line(edge, after))
+                return found
+            if node.is_in_run and after.state is not None:
+                found.rows.add((node.state, after.state))
+                found.states |= {node.state, after.state}
+            next_key = key_of(after if after.is_in_run else at_rest(after))
+            if node.is_in_run:
+                found.runs.append((key, next_key))
+            if next_key not in found.parents:
+                found.parents[next_key] = (key, edge)
+                queue.append(next_key)
+    found.is_complete = True
+    return found
 
 
 def successors(universe: Universe, node: Node) -> Iterator[tuple[Edge, Node, str]]:
     """Yield every step from a node, with what the step itself found to be wrong."""
-    if node.state is None or node.state.is_final:
-        yield from _between_runs(node)
+    if not node.is_in_run:
+        yield from _between_runs(universe, node)
         return
+    assert node.state is not None
     prefix: tuple[int, ...] | None = ()
     while prefix is not None:
         script = Script(prefix)
         after, problem = _step(universe, node, script)
-        yield Edge(node.state.name, tuple(script.told)), after, problem
+        yield Edge(node.state.name, tuple(script.said)), after, problem
         prefix = script.next()
 
 
-def _between_runs(node: Node) -> Iterator[tuple[Edge, Node, str]]:
-    """A run starts; or the host reboots; or a quarantine expires; or a crash loses nothing."""
-    rest = Node(disk=node.disk, live=node.live)
+def _between_runs(universe: Universe, node: Node) -> Iterator[tuple[Edge, Node, str]]:
+    """A run starts; or the host reboots, a quarantine expires, someone else deploys."""
+    rest = node
     if node.live is not None:
-        yield Edge("reboot", ()), evolve(rest, live=None), ""
+        yield Edge("reboot"), evolve(rest, live=None), ""
     if node.disk.quarantine:
         forgetful = evolve(node.disk, quarantine=frozenset())
-        yield Edge("quarantine expires", ()), evolve(rest, disk=forgetful), ""
-    journal = MemoryJournal(Script(()), disk=node.disk)
+        yield Edge("quarantine expires"), evolve(rest, disk=forgetful), ""
+    for theirs in universe.others:
+        choice = (("release", theirs),)
+        yield Edge("someone else deploys", choice), evolve(rest, live=Deployment(theirs, FOREIGN)), ""
+    for settings in universe.settings:
+        yield Edge("run", (("settings", settings),)), begin(universe, rest, settings), ""
+
+
+def at_rest(node: Node) -> Node:
+    """Leave a run that has ended or died: of what it knew, only the journal is left."""
+    memory = node.disk.memory
+    rest = Node(disk=node.disk, live=node.live)
+    if memory is None:
+        return rest
+    # Evidence that was not written down before the power went is lost.
+    return evolve(rest, failed=node.failed if memory.against else None, deaths=node.deaths)
+
+
+def begin(universe: Universe, rest: Node, settings: Settings) -> Node:
+    journal = MemoryJournal(Script(()), disk=rest.disk, kept=universe.kept)
     attempt = journal.begin()
-    proven = journal.proven()
-    yield (
-        Edge("run", ()),
-        evolve(
-            rest,
-            state=State.IDLE,
-            attempt=attempt,
-            draft=journal.draft,
-            last_good=proven[0] if proven else None,
-        ),
-        "",
+    return evolve(
+        rest,
+        state=State.IDLE,
+        attempt=attempt,
+        draft=journal.draft,
+        last_good=next(iter(journal.proven()), None),
+        settings=settings,
     )
 
 
 def _step(universe: Universe, node: Node, script: Script) -> tuple[Node, str]:
     assert node.state is not None
     assert node.attempt is not None
-    journal = MemoryJournal(script, disk=node.disk, draft=node.draft)
+    assert node.settings is not None
+    journal = MemoryJournal(script, disk=node.disk, draft=node.draft, kept=universe.kept)
     world = ModelWorld(
         script,
         FakeClock(),
         universe.offers,
         live_now=node.live,
-        deployed=list(node.deployed),
         passed=set(node.passed),
+        others=universe.others,
     )
-    run = make_run(journal, world, depth=universe.depth, forced=universe.forced)
+    run = make_run(journal, world, depth=node.settings.depth, forced=node.settings.forced)
     machine = machine_in(node.state, universe.table)
     try:
         attempt = run.step(machine, node.attempt)
     except PowerCut:
-        return Node(disk=journal.disk, live=world.live_now), ""
+        deaths = _deaths(node, journal.disk)
+        return at_rest(Node(journal.disk, world.live_now, _failed(node, world), deaths)), ""
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
         return node, f"{type(error).__name__}: {error}"
     after = evolve(
@@ -225,18 +400,34 @@ def _step(universe: Universe, node: Node, script: Script) -> tuple[Node, str]:
         disk=journal.disk,
         draft=journal.draft,
         live=world.live_now,
+        failed=_failed(node, world),
         state=machine.state,
         attempt=attempt,
-        deployed=tuple(world.deployed),
+        deployed=(*node.deployed, *((node.state, d.release) for d in world.deployed)),
         passed=frozenset(world.passed),
     )
     return after, ""
 
 
+def _failed(node: Node, world: ModelWorld) -> Release | None:
+    """Return the release on trial if this step gave evidence against it."""
+    on_trial = node.attempt.candidate if node.attempt and node.state in TRIAL else None
+    return on_trial if on_trial in world.failed else node.failed
+
+
+def _deaths(node: Node, disk: Disk) -> tuple[Release, int] | None:
+    """Count one more dead run if the journal says that a release was on trial in it."""
+    candidate = disk.memory.candidate if disk.memory else None
+    if candidate is None or disk.open_state not in TRIAL:
+        return node.deaths
+    before = node.deaths[1] if node.deaths and node.deaths[0] == candidate else 0
+    return candidate, min(before + 1, CRASH_LIMIT)
+
+
 _machines: dict[int, tuple[tuple[Row, ...], ReconcileMachine]] = {}
 
 
-def machine_in(state: State, table: tuple[Row, ...]) -> ReconcileMachine:
+def machine_in(state: State, table: tuple[Row, ...] = TABLE) -> ReconcileMachine:
     """Put a machine into a state that the search has reached by rows before."""
     found = _machines.get(id(table))
     if found is None or found[0] is not table:
@@ -246,18 +437,41 @@ def machine_in(state: State, table: tuple[Row, ...]) -> ReconcileMachine:
     return machine
 
 
-def _trace(parents: dict[object, tuple[object, Edge, Node] | None], node: Node) -> list[str]:
+def _trace(found: Found, key: Key) -> list[str]:
     lines: list[str] = []
-    entry = parents[node.key()]
+    entry = found.parents[key]
     while entry is not None:
-        before, edge, after = entry
-        lines = [*_line(edge, after), *lines]
-        entry = parents[before]
-    return lines
+        before, edge = entry
+        lines.append(_line(edge, node_of(key)))
+        key, entry = before, found.parents[before]
+    return lines[::-1]
 
 
-def _line(edge: Edge, after: Node) -> list[str]:
-    told = "; ".join(edge.choices)
-    where = after.state.name if after.state else "no power"
-    live = after.live.release.label if after.live else "nothing"
-    return [f"{edge.what:<14} -> {where:<14} live: {live:<8} {told}"]
+def _line(edge: Edge, after: Node) -> str:
+    where = after.state.name if after.state else "no run"
+    live = "nothing"
+    if after.live is not None:
+        live = after.live.release.label + ("*" if after.live.token == FOREIGN else "")
+    return f"{edge.what:<20} -> {where:<14} live: {live:<8} {edge}"
+
+
+def longest_run(found: Found) -> int:
+    """Return the number of steps of the longest run; -1 if a run can go round for ever.
+
+    Works through the moments of runs backwards, from those where a run has ended.
+    """
+    befores: dict[Key, list[Key]] = {}
+    open_steps: dict[Key, int] = {}
+    for before, after in found.runs:
+        befores.setdefault(after, []).append(before)
+        open_steps[before] = open_steps.get(before, 0) + 1
+    length = {after: 0 for _, after in found.runs if after not in open_steps}
+    ready = deque(length)
+    while ready:
+        after = ready.popleft()
+        for before in befores.get(after, ()):
+            length[before] = max(length.get(before, 0), length[after] + 1)
+            open_steps[before] -= 1
+            if open_steps[before] == 0:
+                ready.append(before)
+    return max(length.values(), default=0) if not any(open_steps.values()) else -1

@@ -405,7 +405,7 @@ def test_what_is_archived_is_checked_and_pruned_without_an_engine(
     (kept / "sha256").write_text(hashlib.sha256(b"an image").hexdigest())
     for deep in (False, True):
         recipes.check(manifest, deep=deep)
-    recipes.seal(manifest)
+    recipes.keep(manifest)
     recipes.prune([manifest])
     assert kept.exists()
     recipes.prune([])

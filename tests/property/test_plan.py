@@ -1,0 +1,116 @@
+"""The two decisions that read more than the state, held against their rules one by one."""
+
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+from promises import AGAIN, GOOD, NEW, OLD, OLDER, OLDEST
+
+from runner.reconcile.attempt import Attempt
+from runner.reconcile.plan import Facts, assess, choose_fallback
+from runner.reconcile.steps import (
+    CandidateLive,
+    FallbackChosen,
+    FallbackLive,
+    LastGoodAbsent,
+    LastGoodLive,
+    NoFallback,
+    NothingDecided,
+    NothingDeployable,
+)
+from runner.reconcile.vocabulary import Deployment, LatestUnknown, NotLive, Release
+
+RELEASES = (NEW, GOOD, OLD, OLDER, OLDEST)
+MAYBE = st.none() | st.sampled_from(RELEASES)
+
+
+@st.composite
+def rollbacks(draw: st.DrawFn) -> tuple[Attempt, tuple[Release, ...]]:
+    """Draw where a rollback may stand, and what is proven."""
+    proven = draw(st.lists(st.sampled_from(RELEASES), unique=True, max_size=5))
+    attempt = Attempt(
+        "a",
+        candidate=draw(MAYBE),
+        target=draw(MAYBE),
+        against=draw(st.sampled_from(["", "it failed"])),
+        guilty=draw(st.booleans()),
+        fallbacks=tuple(draw(st.lists(st.sampled_from(RELEASES), unique=True, max_size=3))),
+        has_looked=draw(st.booleans()),
+    )
+    return attempt, tuple(proven)
+
+
+@given(rollbacks(), st.none() | st.sampled_from(RELEASES), st.integers(0, 4))
+def test_a_fallback_is_what_the_rules_allow(
+    rollback: tuple[Attempt, tuple[Release, ...]], live: Release | None, depth: int
+) -> None:
+    """S3: of the proven releases, the newest that is older than each fallback before it and was not
+    tried; none beyond the depth. Last-good that is live is looked at first, once.
+    """
+    attempt, proven = rollback
+    tried = {attempt.candidate, attempt.target, *attempt.fallbacks}
+    deployment = Deployment(live, "t") if live else NotLive()
+    found = choose_fallback(attempt, proven, deployment, depth)
+
+    oldest = max((proven.index(r) for r in attempt.fallbacks if r in proven), default=-1)
+    allowed = [r for place, r in enumerate(proven) if place > oldest and r not in tried]
+    if (
+        proven
+        and live == proven[0]
+        and live not in tried
+        and not attempt.fallbacks
+        and not attempt.has_looked
+    ):
+        assert found == FallbackLive(Deployment(proven[0], "t"))
+    elif allowed and len(attempt.fallbacks) < depth:
+        assert found == FallbackChosen(allowed[0])
+    elif attempt.against and not attempt.guilty and not attempt.fallbacks:
+        assert found == NothingDecided("it failed")
+    else:
+        assert isinstance(found, NoFallback)
+
+
+FACTS = Facts(
+    latest=GOOD,
+    live=Deployment(GOOD, "t"),
+    proven=(GOOD, OLD),
+    quarantined=frozenset(),
+    forced=False,
+    attempt=Attempt("a"),
+)
+
+
+def test_what_a_run_says_of_the_latest_release() -> None:
+    """Last-good is wanted because it is the latest, or because the latest is unknown or in
+    quarantine: the operator is told which, beside what is live instead.
+    """
+    offline = evolve(FACTS, latest=LatestUnknown("no route"))
+    shut_out = evolve(FACTS, latest=NEW, quarantined=frozenset({NEW.digest}))
+    assert assess(FACTS) == LastGoodLive(Deployment(GOOD, "t"), "")
+    assert assess(offline) == LastGoodLive(
+        Deployment(GOOD, "t"), "the latest is unknown: no route"
+    )
+    assert assess(shut_out) == LastGoodLive(
+        Deployment(GOOD, "t"), "the latest, 3-new, is in quarantine"
+    )
+    assert assess(evolve(offline, live=Deployment(OLD, "t"))) == LastGoodAbsent(
+        GOOD, "1-old is live; the latest is unknown: no route"
+    )
+    assert assess(evolve(FACTS, live=NotLive("two are running"))) == LastGoodAbsent(
+        GOOD, "two are running"
+    )
+    assert assess(evolve(FACTS, live=NotLive())) == LastGoodAbsent(GOOD, "")
+    assert assess(evolve(shut_out, proven=())) == NothingDeployable(
+        "no release is proven, and the latest, 3-new, is in quarantine"
+    )
+
+
+def test_only_the_deployment_on_trial_is_gone_on_with() -> None:
+    """Another deployment of the candidate, or of the same label, is not the one on trial."""
+    mine = Deployment(NEW, "a-1")
+    trial = evolve(
+        FACTS, latest=NEW, attempt=Attempt("a", candidate=NEW, target=NEW, deployment=mine)
+    )
+    assert assess(evolve(trial, live=mine)) == CandidateLive(mine)
+    for other in (Deployment(NEW, "a-0"), Deployment(AGAIN, "a-1"), NotLive()):
+        assert not isinstance(assess(evolve(trial, live=other)), CandidateLive)
+    assert not isinstance(assess(evolve(trial, live=mine, forced=True)), CandidateLive)
