@@ -9,7 +9,7 @@ CLAIM ?=
 REPORT ?= .proof/report
 PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $(REPORT) --claim "$(CLAIM)"
 
-.PHONY: run test test-all proof proof-server proof-vm coverage bench bench-swarm docs golden lock clean
+.PHONY: run test test-all proof proof-server proof-vm search coverage bench bench-swarm docs golden lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
@@ -29,6 +29,10 @@ proof-server: .venv/.ready
 # Two machines in QEMU, emulated: some twenty minutes, so no part of CI. See docs/evidence/proof-vm.md.
 proof-vm: .venv/.ready
 	@$(PROOFS) vm
+
+# Every world of tests/property/universes.py; writes docs/evidence/search.md. Some ten minutes.
+search: .venv/.ready
+	PYTHONPATH=.:tests:tests/property .venv/bin/python tests/property/universes.py
 
 coverage: .venv/.ready
 	.venv/bin/coverage erase

@@ -34,7 +34,7 @@ from runner.reconcile.vocabulary import (
 _MARKS: Final = {Answer.PASS: "ok", Answer.FAIL: "FAILED", Answer.INCONCLUSIVE: "could not ask"}
 
 
-def tell(event: Event) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an event
+def tell(event: Event | CommitFailed) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an event
     """Say what happened."""
     match event:
         case CandidateFound(release):

@@ -15,13 +15,13 @@ from runner.console.arguments import answer
 from runner.console.sentences import tell_verdict
 from runner.console.subjects import nothing_in
 from runner.reconcile import config, guard
+from runner.reconcile.driver import tidy
 from runner.reconcile.errors import (
     EngineUnreachableError,
     ExitCode,
     LockedError,
     ReconcileError,
 )
-from runner.reconcile.driver import tidy
 from runner.reconcile.gate import judge
 from runner.reconcile.journal import SqliteJournal, open_journal
 from runner.reconcile.lock import hold

@@ -14,12 +14,12 @@ successors and break the same promises.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 from attrs import define, evolve, field, frozen
+from typing_extensions import override
 from worlds import FOREIGN, Disk, FakeClock, MemoryJournal, ModelWorld, PowerCut, make_run
 
 from runner.reconcile.attempt import Attempt
@@ -141,7 +141,7 @@ ABSTRACTIONS: Final[dict[tuple[type, str], Callable[[Any], object]]] = {
     # `Interrupted`, the first thing that the next run remembers, resets the rest.
     (Node, "disk"): _as_taken_up,
     # `passed_of` says which of them count.
-    (Node, "passed"): lambda _: frozenset(),
+    (Node, "passed"): lambda _: frozenset[str](),
     # Unguessable and unique. Decisions ask only whether two tokens are equal: `Canonical` renames
     # them in the order in which they appear.
     (Attempt, "id"): lambda _: "a",
@@ -164,16 +164,26 @@ Key: TypeAlias = tuple[Any, ...]
 """A node as nested tuples, each object as its class and its fields: quick to compare."""
 
 
-@cache
-def fields_of(kind: type) -> tuple[Callable[[Any], tuple[Any, ...]], tuple[Callable[[Any], object] | None, ...]]:
-    names = [a.name for a in attrs.fields(kind)]
-    return attrgetter(*names), tuple(ABSTRACTIONS.get((kind, name)) for name in names)
+Abstraction: TypeAlias = Callable[[Any], object]
+Reader: TypeAlias = Callable[[Any], tuple[Any, ...]]
+
+
+FIELDS: Final[dict[type, tuple[Reader, tuple[Abstraction | None, ...]]]] = {}
+"""What reads all fields of an object of a class, and how each field is simplified: a cache."""
+
+
+def _fields_of(kind: Any) -> tuple[Reader, tuple[Abstraction | None, ...]]:  # noqa: ANN401
+    if kind not in FIELDS:
+        names = [a.name for a in attrs.fields(kind)]
+        simplified = tuple(ABSTRACTIONS.get((kind, name)) for name in names)
+        FIELDS[kind] = attrgetter(*names), simplified
+    return FIELDS[kind]
 
 
 _LEAVES: Final = frozenset(
     {str, int, float, bool, type(None), frozenset, State, Release, Settings, Answer}
 )
-_POOL: Final[dict[object, object]] = {}
+_POOL: Final[dict[Key, Key]] = {}
 """Makes equal parts the same object, which saves memory."""
 
 
@@ -184,13 +194,13 @@ class _Walk:
     names: dict[str, str] = field(factory=lambda: {FOREIGN: FOREIGN})
 
     def key(self, value: Any) -> Any:  # noqa: ANN401 - any part of a node
-        kind = type(value)
+        kind: Any = type(value)
         if kind is tuple:
             return tuple(v if type(v) in _LEAVES else self.key(v) for v in value)
         if kind is Deployment:
             return (Deployment, value.release, self._name(value.token))
-        get, abstractions = fields_of(kind)
-        made = (
+        get, abstractions = _fields_of(kind)
+        made: Key = (
             kind,
             *(
                 part if type(part) in _LEAVES else self.key(part)
@@ -218,18 +228,27 @@ def passed_of(node: Node, names: dict[str, str]) -> frozenset[str]:
     return frozenset(names[token] for token in node.passed if token in names)
 
 
+def node_of(key: Key) -> Node:
+    """Make the node that a key describes."""
+    node: Node = _part_of(key)
+    return node
+
+
+def _part_of(key: Any) -> Any:  # noqa: ANN401 - any part of a key
+    if not _is_tuple(key):
+        return key
+    if key and isinstance(key[0], type):
+        return key[0](*map(_part_of, key[1:]))
+    return tuple(map(_part_of, key))
+
+
+def _is_tuple(value: object) -> bool:
+    return isinstance(value, tuple)
+
+
 def canonical(node: Node) -> Node:
     """Return the one representative of all nodes that have the same key."""
     return node_of(key_of(node))
-
-
-def node_of(key: Any) -> Any:  # noqa: ANN401 - any part of a key
-    """Make the node that a key describes."""
-    if type(key) is not tuple:
-        return key
-    if key and isinstance(key[0], type):
-        return key[0](*map(node_of, key[1:]))
-    return tuple(map(node_of, key))
 
 
 # The search --------------------------------------------------------------------------------------
@@ -242,6 +261,7 @@ class Edge:
     what: str
     choices: tuple[tuple[str, object], ...] = ()
 
+    @override
     def __str__(self) -> str:
         return "; ".join(f"{what}: {choice}" for what, choice in self.choices)
 
@@ -308,7 +328,7 @@ def explore(universe: Universe, check: Check) -> Found:
                 found.violation = violation
                 found.trace = (*_trace(found, key), _line(edge, after))
                 return found
-            if node.is_in_run and after.state is not None:
+            if node.state is not None and after.state is not None and node.is_in_run:
                 found.rows.add((node.state, after.state))
                 found.states |= {node.state, after.state}
             next_key = key_of(after if after.is_in_run else at_rest(after))
@@ -345,7 +365,11 @@ def _between_runs(universe: Universe, node: Node) -> Iterator[tuple[Edge, Node, 
         yield Edge("quarantine expires"), evolve(rest, disk=forgetful), ""
     for theirs in universe.others:
         choice = (("release", theirs),)
-        yield Edge("someone else deploys", choice), evolve(rest, live=Deployment(theirs, FOREIGN)), ""
+        yield (
+            Edge("someone else deploys", choice),
+            evolve(rest, live=Deployment(theirs, FOREIGN)),
+            "",
+        )
     for settings in universe.settings:
         yield Edge("run", (("settings", settings),)), begin(universe, rest, settings), ""
 

@@ -51,7 +51,7 @@ def s2_no_quarantined_release_is_tried(before: Node, after: Node) -> str:
     return ""
 
 
-def s3_one_trial_then_strictly_older(before: Node, after: Node) -> str:
+def s3_one_trial_then_strictly_older(before: Node, after: Node) -> str:  # noqa: PLR0911
     """A run deploys one release; then only proven ones, each older than the one before it, and
     at most as many as its depth.
     """

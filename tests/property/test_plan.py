@@ -86,9 +86,7 @@ def test_what_a_run_says_of_the_latest_release() -> None:
     offline = evolve(FACTS, latest=LatestUnknown("no route"))
     shut_out = evolve(FACTS, latest=NEW, quarantined=frozenset({NEW.digest}))
     assert assess(FACTS) == LastGoodLive(Deployment(GOOD, "t"), "")
-    assert assess(offline) == LastGoodLive(
-        Deployment(GOOD, "t"), "the latest is unknown: no route"
-    )
+    assert assess(offline) == LastGoodLive(Deployment(GOOD, "t"), "the latest is unknown: no route")
     assert assess(shut_out) == LastGoodLive(
         Deployment(GOOD, "t"), "the latest, 3-new, is in quarantine"
     )

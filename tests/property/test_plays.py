@@ -11,6 +11,7 @@ import pytest
 from attrs import evolve, field, frozen
 from promises import AGAIN, GOOD, NEW, NEWEST, OLD, OLDER
 from test_outcomes import DONE, DOWN, DUNNO, FAIL, LOST, OFFLINE, PASS, REFUSED, Told, path_of
+from typing_extensions import override
 from worlds import (
     DEADLINE,
     FOREIGN,
@@ -20,6 +21,7 @@ from worlds import (
     MemoryJournal,
     ModelWorld,
     PowerCut,
+    Silent,
     make_run,
 )
 
@@ -54,9 +56,9 @@ class Play:
     acts: tuple[Act, ...]
     serving: Release | None
     last_good: Release | None
-    quarantine: frozenset[str] = frozenset()
+    quarantine: frozenset[str] = frozenset[str]()
     """At the end."""
-    begins_with: frozenset[str] = frozenset()
+    begins_with: frozenset[str] = frozenset[str]()
 
 
 BLAMED = frozenset({NEW.digest})
@@ -171,7 +173,9 @@ PLAYS = (
             Act(NEW, None, "D G", {"answer": (CUT,)}, forced=True),
             Act(NEW, State.RESTORED, "R F"),
         ),
-        *(GOOD, GOOD, BLAMED, BLAMED),
+        *(GOOD, GOOD),
+        quarantine=BLAMED,
+        begins_with=BLAMED,
     ),
     Play(
         *("a forced run begins its trial anew", (GOOD,), GOOD),
@@ -179,7 +183,8 @@ PLAYS = (
             Act(NEW, None, "D G", {"answer": (CUT,)}, forced=True),
             Act(NEW, State.COMMITTED, "D G C", forced=True),
         ),
-        *(NEW, NEW, frozenset(), BLAMED),
+        *(NEW, NEW),
+        begins_with=BLAMED,
     ),
     Play(
         *("a forced run that turns to last-good blames no earlier candidate", (GOOD, OLD), None),
@@ -287,16 +292,13 @@ def prepare(act: Act, disk: Disk, live: Deployment | None) -> tuple[Disk, Deploy
 # What a run does beside its path -----------------------------------------------------------------
 
 
-class Notes:
+class Notes(Silent):
     """A watcher that keeps the warnings."""
 
     def __init__(self) -> None:
         self.warned: list[str] = []
 
-    def entered(self, *_: object) -> None: ...
-
-    def gate(self, *_: object) -> None: ...
-
+    @override
     def warn(self, error: ReconcileError) -> None:
         self.warned.append(error.message)
 

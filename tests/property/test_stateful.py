@@ -14,9 +14,17 @@ from attrs import evolve
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from promises import GOOD, NEW, OLD
+from promises import GOOD, NEW, OLD, OLDER
 from typing_extensions import override
-from worlds import Disk, FakeClock, MemoryJournal, ModelWorld, PowerCut, make_run
+from worlds import (
+    FOREIGN,
+    Disk,
+    FakeClock,
+    MemoryJournal,
+    ModelWorld,
+    PowerCut,
+    make_run,
+)
 
 from runner.reconcile import database
 from runner.reconcile.database import Database
@@ -28,7 +36,11 @@ from runner.reconcile.vocabulary import Deployment, LatestUnknown, Release
 
 T = TypeVar("T")
 BROKEN = NEW
-WEEK = Retention().quarantine
+RETENTION = Retention(proven=2)
+"""Fewer than there are releases, so that the limit binds."""
+WEEK = RETENTION.quarantine
+OTHERS = (GOOD, BROKEN)
+"""What someone else deploys in the middle of a run."""
 
 
 class Recorder:
@@ -43,8 +55,8 @@ class Recorder:
         live = self.world.live_now if self.world else None
         if what == "answer" and live is not None and live.release == BROKEN:
             options = [option for option in options if option != "pass"]
-        if what.startswith("power"):  # rare, or hardly a run would get anywhere
-            options = [options[0]] * 9 + [options[1]]
+        if what.startswith(("power", "someone")):  # rare, or hardly a run would get anywhere
+            options = [options[0]] * 9 + list(options[1:])
         choice = self._data.draw(st.sampled_from(list(options)), label=what)
         self.chosen.append(choice)
         return choice
@@ -84,7 +96,7 @@ class Host(RuleBasedStateMachine):
         self.directory = Path(tempfile.mkdtemp())
         self.state = open_state(self.directory / "state", "traefik")
         self.clock = FakeClock()
-        open_journal(self.state, Retention(), self.clock.now).close()
+        open_journal(self.state, RETENTION, self.clock.now).close()
         self.live: Deployment | None = None
         self.live_in_model: Deployment | None = None
         """The same, but for the token: each journal makes its own."""
@@ -95,39 +107,42 @@ class Host(RuleBasedStateMachine):
     def teardown(self) -> None:
         shutil.rmtree(self.directory)
 
-    @rule(data=st.data(), latest=st.sampled_from([NEW, GOOD, OLD, LatestUnknown("offline")]))
-    def run(self, data: st.DataObject, latest: Release | LatestUnknown) -> None:
+    @rule(
+        data=st.data(),
+        latest=st.sampled_from([NEW, GOOD, OLD, OLDER, LatestUnknown("offline")]),
+        forced=st.booleans(),
+    )
+    def run(self, data: st.DataObject, latest: Release | LatestUnknown, *, forced: bool) -> None:
         choose = Recorder(data)
         db = database.connect(self.state.journal)
         db.__class__ = CuttingDatabase
         db.choose = choose  # type: ignore[attr-defined]
-        journal = SqliteJournal(db, Retention(), self.clock.now)
-        world = ModelWorld(choose, self.clock, (latest,), live_now=self.live)
+        journal = SqliteJournal(db, RETENTION, self.clock.now)
+        world = ModelWorld(choose, self.clock, (latest,), live_now=self.live, others=OTHERS)
         choose.world = world
         try:
-            final: State | None = make_run_on(journal, world)
+            final: State | None = make_run_on(journal, world, forced=forced)
         finally:
             journal.close()
-        self.check_against_the_model(choose.chosen, latest, final)
+        replay = Replay(choose.chosen)
+        twin = MemoryJournal(replay, self.model, kept=RETENTION.proven)
+        again = ModelWorld(
+            *(replay, FakeClock(self.clock.time), (latest,)),
+            live_now=self.live_in_model,
+            others=OTHERS,
+        )
+        assert make_run_on(twin, again, forced=forced) == final
+        assert [again.kept, again.sealed] == [world.kept, world.sealed]
+        self.model, self.live_in_model = twin.disk, again.live_now
         self.live = world.live_now
-
-    def check_against_the_model(
-        self, chosen: list[object], latest: Release | LatestUnknown, final: State | None
-    ) -> None:
-        replay = Replay(chosen)
-        twin = MemoryJournal(replay, self.model)
-        clock = FakeClock(self.clock.time)
-        world = ModelWorld(replay, clock, (latest,), live_now=self.live_in_model)
-        assert make_run_on(twin, world) == final
-        self.model, self.live_in_model = twin.disk, world.live_now
 
     @rule()
     def reboot(self) -> None:
         self.live = self.live_in_model = None
 
     @rule()
-    def another_hand(self) -> None:
-        self.live = self.live_in_model = Deployment(BROKEN, "somebody else's")
+    def someone_else_deploys(self) -> None:
+        self.live = self.live_in_model = Deployment(BROKEN, FOREIGN)
 
     @rule()
     def weeks_pass(self) -> None:
@@ -136,9 +151,10 @@ class Host(RuleBasedStateMachine):
 
     @invariant()
     def journals_agree(self) -> None:
-        journal = open_journal(self.state, Retention(), self.clock.now)
+        journal = open_journal(self.state, RETENTION, self.clock.now)
         past = History(database.connect(self.state.journal, read_only=True))
-        proven = tuple(r for r in self.model.proven if r.digest not in self.model.quarantine)
+        kept = self.model.proven[: RETENTION.proven]
+        proven = tuple(r for r in kept if r.digest not in self.model.quarantine)
         assert journal.proven() == proven
         assert journal.quarantined() == self.model.quarantine
         remembered = past.open_attempt()
@@ -161,10 +177,12 @@ class Host(RuleBasedStateMachine):
         assert self.ever_proven == set(self.model.proven)
 
 
-def make_run_on(journal: SqliteJournal | MemoryJournal, world: ModelWorld) -> State | None:
+def make_run_on(
+    journal: SqliteJournal | MemoryJournal, world: ModelWorld, *, forced: bool
+) -> State | None:
     """Run to the end; None if the power went."""
     try:
-        return make_run(journal, world).to_the_end()[0]
+        return make_run(journal, world, forced=forced).to_the_end()[0]
     except PowerCut:
         return None
 
