@@ -194,7 +194,7 @@ class _Walk:
     names: dict[str, str] = field(factory=lambda: {FOREIGN: FOREIGN})
 
     def key(self, value: Any) -> Any:  # noqa: ANN401 - any part of a node
-        kind: Any = type(value)
+        kind = value.__class__
         if kind is tuple:
             return tuple(v if type(v) in _LEAVES else self.key(v) for v in value)
         if kind is Deployment:
