@@ -403,12 +403,39 @@ def test_nobody_there_is_a_failure_and_not_terminal(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://[::1]:{}/", "http://127.0.0.1:{}/%zz?%", "http://a@127.0.0.1:{}/"]
+    ("path", "asked"),
+    [
+        ("127.0.0.1:{}/%zz?%", b"GET /%zz?% HTTP/1.1"),
+        ("a@127.0.0.1:{}/", b"GET / HTTP/1.1"),
+        ("127.0.0.1:{}", b"GET / HTTP/1.1"),
+        ("127.0.0.1:{}/a/../b/./#c", b"GET /b/ HTTP/1.1"),
+    ],
 )
-def test_an_odd_url_is_answered_like_any_other(serve: Serve, url: str) -> None:
-    """What the config lets through never raises."""
-    server = serve(replying(http()))
-    assert ask(page(url.format(server.port))).answer in {Answer.PASS, Answer.FAIL}
+def test_an_odd_url_is_answered_like_any_other(serve: Serve, path: str, asked: bytes) -> None:
+    """Every URL that the config lets through is asked, and its answer counts."""
+    requests: list[bytes] = []
+
+    def handle(connection: socket.socket) -> None:
+        requests.append(read_request(connection).partition(b"\r\n")[0])
+        connection.sendall(http())
+
+    result = ask(page("http://" + path.format(serve(handle).port)))
+    assert (Answer.PASS, [asked]) == (result.answer, requests), result
+
+
+def test_an_address_of_ipv6_is_asked(serve: Serve) -> None:
+    """Its brackets are no part of the address: nothing listens there, so it is refused."""
+    result = ask(page(f"http://[::1]:{serve(replying(http())).port}/"))
+    refused = (Answer.FAIL, "connection refused")
+    no_ipv6 = (Answer.INCONCLUSIVE, "could not ask: Cannot assign requested address")
+    assert told(result) == (refused if has_ipv6() else no_ipv6)
+
+
+def has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
 
 
 def test_proxies_of_the_environment_are_ignored(
