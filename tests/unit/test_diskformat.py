@@ -238,6 +238,21 @@ def test_names_that_docker_and_traefik_have() -> None:
     assert Attempt("0123", deploys=1).next_token == "0123-2"  # noqa: S105 - a name, no secret
 
 
+def test_a_service_has_the_hash_that_it_had() -> None:
+    """The hash is in the record: with another one, each stack would seem to have been changed.
+
+    The order of keys does not count, and neither does null or false, except for ``Init``.
+    """
+    spec = {
+        "TaskTemplate": {"ContainerSpec": {"Init": False, "Image": "i", "ReadOnly": False}},
+        "Name": "s_app",
+        "Labels": None,
+        "Mode": {"Replicated": {"Replicas": 2}},
+    }
+    service = tasks.read_service({"ID": "1", "Version": {"Index": 7}, "Spec": spec})
+    assert service.spec == "4723a1565a00437ca545dda7b3f9cc0b0dc65d9f58aa47d93ff8f5609fe21ecf"
+
+
 def test_names_that_a_deployment_gets_in_docker() -> None:
     """What ``docker stack deploy`` is given: found again by these names, and pruned by them."""
     document: compose.Document = {
