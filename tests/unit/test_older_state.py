@@ -89,22 +89,30 @@ def configure(home: Path, source: Path, more: str) -> Path:
 
 
 @pytest.fixture
+def reserved() -> Iterator[int]:
+    """Reserve a port: bound with SO_REUSEADDR, so a program that sets that, too, can listen."""
+    with socket.socket() as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind(("127.0.0.1", 0))
+        yield place.getsockname()[1]
+
+
+@pytest.fixture
 def processes(
     tmp_path: Path,
     unpack: Unpack,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    reserved: int,
 ) -> Iterator[Older]:
     """Make the app of ``dbd8bb8-process`` this version's; its programs end with the test."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    monkeypatch.setenv("FROZEN_PORT", str(port))
-    probe = f'\n[[probes]]\ntarget_unit = "{CALLER}"\nurl = "http://127.0.0.1:{port}'
+    probe = f'\n[[probes]]\ntarget_unit = "{CALLER}"\nurl = "http://127.0.0.1:{reserved}'
     probes = f'{probe}/ping"\nkind = "traefik-ping"{probe}/.warm-reconcile/identity"\n'
     source = tmp_path / "source"
     source.mkdir()
     state = find_state(unpack("dbd8bb8-process"), "traefik")
     config = configure(tmp_path, source, f'{probes}kind = "identity"\n')
+    monkeypatch.setenv("FROZEN_PORT", str(reserved))
     older = Older(state, config, source, capsys, Instances(state.instances))
     yield older
     older.instances.stop_all(DEADLINE)
