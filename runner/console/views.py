@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterable
 from typing import Any, Final, assert_never
 
-import cattrs
 from attrs import asdict, frozen
 
 from runner.console.sentences import tell, tell_result
@@ -13,6 +12,7 @@ from runner.reconcile.attempt import Entry, Interrupted
 from runner.reconcile.errors import UsageError
 from runner.reconcile.history import History, PastAttempt
 from runner.reconcile.plan import assess
+from runner.reconcile.records import name_of, state_to_text, to_data
 from runner.reconcile.steps import (
     Assess,
     CandidateFound,
@@ -107,7 +107,7 @@ def plan(survey: Survey) -> View:
     fallbacks = older[: survey.fallback_depth]
     data = {
         "app": survey.app,
-        "event": type(event).__name__,
+        "event": name_of(event),
         "does": does,
         "because": because,
         "if_it_fails": fallbacks,
@@ -160,10 +160,7 @@ def explain(app: str, past: History | None, number: int | None) -> View:
         lines += _entry_lines(at, entry)
     data = {
         **_attempt_data(attempt),
-        "story": [
-            {"at": at, "is": type(entry).__name__, **cattrs.unstructure(entry)}
-            for at, entry in story
-        ],
+        "story": [{"at": at, **to_data(entry)} for at, entry in story],
     }
     return View(data, "\n".join(lines))
 
@@ -189,7 +186,7 @@ def _attempt_line(attempt: PastAttempt) -> str:
 
 
 def _attempt_data(attempt: PastAttempt) -> dict[str, Any]:
-    return {**asdict(attempt), "state": attempt.state.value}
+    return {**asdict(attempt), "state": state_to_text(attempt.state)}
 
 
 def _live_text(survey: Survey) -> str:

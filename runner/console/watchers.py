@@ -12,6 +12,7 @@ from runner.reconcile.errors import ReconcileError
 from runner.reconcile.gate import Progress
 from runner.reconcile.machine import State
 from runner.reconcile.ports import Watcher
+from runner.reconcile.records import name_of
 from runner.reconcile.steps import Event
 from runner.reconcile.vocabulary import Answer
 
@@ -67,7 +68,7 @@ class LogWatcher:
             attempt=attempt.id[:12],
             state=state.name,
             release=name_attempt(attempt),
-            event=type(event).__name__,
+            event=name_of(event),
             msg=tell(event),
         )
 

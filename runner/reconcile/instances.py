@@ -5,7 +5,6 @@ directory on its command line, and that path ends in the token of its deployment
 leaves nothing behind that the next one can't find, and a pid that was used again fools nobody.
 """
 
-import json
 import os
 import select
 import shutil
@@ -17,12 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
 
-import cattrs
 import psutil
 
 from runner.reconcile.answers import without_colours
 from runner.reconcile.durable import prune
 from runner.reconcile.errors import DeployError
+from runner.reconcile.records import record_from_text, record_to_text
 from runner.reconcile.vocabulary import Deployment
 
 RECORD: Final = "deployment.json"
@@ -61,13 +60,11 @@ class Instances:
     def read(self, token: str) -> Deployment | None:
         """Read what was deployed under a token; None if that was never written whole."""
         try:
-            data = json.loads((self._directory / token / RECORD).read_text())
-            deployment = cattrs.structure(data, Deployment)
-        except (OSError, ValueError, RecursionError, cattrs.BaseValidationError):
+            text = (self._directory / token / RECORD).read_text()
+        except (OSError, ValueError):
             return None
-        # cattrs makes a text of anything: what comes back must be what was read.
-        is_exact = cattrs.unstructure(deployment) == data
-        return deployment if is_exact and deployment.token == token else None
+        deployment = record_from_text(text, Deployment)
+        return deployment if deployment is not None and deployment.token == token else None
 
     def prepare(self, deployment: Deployment, files: Path, gate: str) -> Path:
         """Lay out the directory of an instance, whatever a killed run left there.
@@ -82,7 +79,7 @@ class Instances:
             shutil.copytree(files, home)
             (home / "dynamic").mkdir(exist_ok=True)
             (home / "dynamic" / "warm-reconcile.yml").write_text(gate)
-            (home / RECORD).write_text(json.dumps(cattrs.unstructure(deployment)))
+            (home / RECORD).write_text(record_to_text(deployment))
         except OSError as error:
             raise DeployError(f"the instance can't be laid out: {_why(error)}") from error
         return home

@@ -11,7 +11,15 @@ from runner.reconcile.database import Database, Value
 from runner.reconcile.errors import JournalError
 from runner.reconcile.machine import State
 from runner.reconcile.ports import Journaled
-from runner.reconcile.records import LOOKS, Record, from_text, replay, state_from_text, to_text
+from runner.reconcile.records import (
+    LOOKS,
+    Record,
+    from_text,
+    replay,
+    state_from_text,
+    state_to_text,
+    to_text,
+)
 from runner.reconcile.rules import Count, Duration
 from runner.reconcile.statedir import StateDir
 from runner.reconcile.steps import Effect, Event, Judged
@@ -49,7 +57,7 @@ class SqliteJournal:
             attempt_id = secrets.token_hex(16)
             ((number,),) = self._db.execute(
                 "INSERT INTO attempt (id, begun, state) VALUES (?, ?, ?) RETURNING number",
-                (attempt_id, self._now(), State.IDLE.value),
+                (attempt_id, self._now(), state_to_text(State.IDLE)),
             )
             self._attempt = self._db.typed(int, number)
             return Attempt(attempt_id)
@@ -134,12 +142,12 @@ class SqliteJournal:
         self._db.begin()
         self._db.execute(
             "INSERT INTO entry (attempt, at, state, entry) VALUES (?, ?, ?, ?)",
-            (self._attempt, self._now(), state.value, to_text(entry)),
+            (self._attempt, self._now(), state_to_text(state), to_text(entry)),
         )
 
     def _set_state(self, state: State) -> None:
         self._db.execute(
-            "UPDATE attempt SET state = ? WHERE number = ?", (state.value, self._attempt)
+            "UPDATE attempt SET state = ? WHERE number = ?", (state_to_text(state), self._attempt)
         )
 
     def _describe(self, attempt: Attempt) -> None:

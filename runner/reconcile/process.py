@@ -26,6 +26,9 @@ from runner.reconcile.vocabulary import (
     Round,
 )
 
+UNREADABLE: Final = (
+    "an instance is running, but its deployment.json is missing, damaged or of a newer version"
+)
 IDENTITY_PATH: Final = "/.warm-reconcile/identity"
 
 GATE: Final = f"""\
@@ -91,7 +94,7 @@ class ProcessWorld:
         # One that is stopping serves what it has open, but nobody else: it is not live any more.
         if not any(map(is_listening, processes)):
             return NotLive("the instance that runs doesn't listen")
-        return self.instances.read(token) or NotLive("nobody knows what the running instance is")
+        return self.instances.read(token) or NotLive(UNREADABLE)
 
     def deploy(self, deployment: Deployment) -> None:
         binary = self._prepare(deployment)

@@ -1,23 +1,32 @@
-"""Journal entries and text. Total in both directions, and strict: an unknown word is refused."""
+"""Journal entries and records as text, by the names of ``diskformat.py``.
+
+Total in both directions, and strict: an unknown word is refused.
+"""
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any, cast, get_origin
+from typing import Any, TypeVar, cast, get_origin
 
+import attrs
 import cattrs
 from attrs import frozen
 from cattrs.cols import homogenous_tuple_structure_factory
 from cattrs.errors import BaseValidationError
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
 from runner.reconcile.attempt import Attempt, Entry, remember
+from runner.reconcile.diskformat import ANSWERS, CLASSES, STATES, TAG
 from runner.reconcile.errors import JournalError
 from runner.reconcile.machine import State
 from runner.reconcile.steps import Assess, ChooseFallback, Verify
-from runner.reconcile.vocabulary import Verdict
+from runner.reconcile.tasks import Record as SwarmRecord
+from runner.reconcile.vocabulary import Answer, Deployment, Verdict
 
-_TAG = "is"
+_T = TypeVar("_T", bound=Deployment | SwarmRecord)
 _Hook = Callable[[Any, Any], Any]
+_STATES = {word: state for state, word in STATES.items()}
+_ANSWERS = {word: answer for answer, word in ANSWERS.items()}
 
 
 def _only_from(*kinds: type, then: _Hook = lambda value, _: value) -> _Hook:
@@ -35,8 +44,21 @@ def _is_tuple(annotation: object) -> bool:
     return get_origin(annotation) is tuple
 
 
+def _renamed(kind: type) -> dict[str, Any]:
+    keys = CLASSES[kind].keys
+    return {field.name: override(rename=keys[field.name]) for field in attrs.fields(kind)}
+
+
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
+
+    def write(kind: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - a class
+        return make_dict_unstructure_fn(kind, converter, **_renamed(kind))
+
+    def read(kind: Any) -> _Hook:  # noqa: ANN401 - a class
+        return make_dict_structure_fn(
+            kind, converter, _cattrs_forbid_extra_keys=True, **_renamed(kind)
+        )
 
     def several(into: Any) -> _Hook:  # noqa: ANN401 - a type form
         return _only_from(list, then=homogenous_tuple_structure_factory(into, converter))
@@ -45,8 +67,14 @@ def _make_converter() -> cattrs.Converter:
         converter.register_structure_hook(plain, _only_from(plain))
     converter.register_structure_hook(float, _only_from(float, int))
     converter.register_structure_hook_factory(_is_tuple, several)
+    converter.register_unstructure_hook(Answer, ANSWERS.__getitem__)
+    converter.register_structure_hook(Answer, _only_from(str, then=lambda word, _: _ANSWERS[word]))
+    converter.register_unstructure_hook_factory(attrs.has, write)
+    converter.register_structure_hook_factory(attrs.has, read)
     for union in (Verdict, Entry):
-        configure_tagged_union(union, converter, tag_name=_TAG)
+        configure_tagged_union(
+            union, converter, tag_name=TAG, tag_generator=lambda kind: CLASSES[kind].tag
+        )
     return converter
 
 
@@ -74,7 +102,17 @@ _UNREADABLE = (
 
 def to_text(entry: Entry) -> str:
     """Write the entry as one line of JSON, in ASCII: a reason may quote what UTF-8 has not."""
-    return json.dumps(_converter.unstructure(entry, unstructure_as=Entry), separators=(",", ":"))
+    return json.dumps(to_data(entry), separators=(",", ":"))
+
+
+def to_data(entry: Entry) -> dict[str, Any]:
+    """Write the entry as what JSON can hold."""
+    return cast("dict[str, Any]", _converter.unstructure(entry, unstructure_as=Entry))
+
+
+def name_of(entry: Entry) -> str:
+    """Name the kind of an entry as the journal does."""
+    return CLASSES[type(entry)].tag
 
 
 def from_text(text: str) -> Entry:
@@ -93,6 +131,23 @@ def from_text(text: str) -> Entry:
         ) from error
 
 
+def record_to_text(record: Deployment | SwarmRecord) -> str:
+    """Write what is kept of a deployment as JSON."""
+    return json.dumps(_converter.unstructure(record))
+
+
+def record_from_text(text: str, kind: type[_T]) -> _T | None:
+    """Read what was kept of a deployment; None if the text is damaged, or of a newer version."""
+    try:
+        return _converter.structure(json.loads(text), kind)
+    except _UNREADABLE:
+        return None
+
+
+def state_to_text(state: State) -> str:
+    return STATES[state]
+
+
 def state_from_text(word: str) -> State:
     """Read a state.
 
@@ -100,8 +155,8 @@ def state_from_text(word: str) -> State:
         JournalError: this version does not know the word; it is never read as IDLE.
     """
     try:
-        return State(word)
-    except ValueError as error:
+        return _STATES[word]
+    except KeyError as error:
         raise JournalError(
             f"the journal names a state that this version does not know: {word!r}",
             hint="a newer version may have written it; nothing was changed",

@@ -15,8 +15,8 @@ from runner.reconcile.inside import run_inside
 from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import Identity, Question, TaskHttp, TraefikPing
-from runner.reconcile.stacks import Record, Stacks
-from runner.reconcile.tasks import BROKEN, Service, Snapshot, Task
+from runner.reconcile.stacks import Stacks
+from runner.reconcile.tasks import BROKEN, Record, Service, Snapshot, Task
 from runner.reconcile.vocabulary import Answer, ProbeResult, Round
 
 LONGEST_NAME: Final = 128

@@ -8,14 +8,12 @@ The hashes are taken from what the engine holds right after the write; so every 
 another hand is noticed, even one that leaves labels and images as they were.
 """
 
-import json
 import re
 import tempfile
 import time
 from pathlib import Path
 from typing import Final
 
-import cattrs
 from attrs import frozen
 
 from runner.reconcile.compose import Document
@@ -24,7 +22,9 @@ from runner.reconcile.documents import canonical
 from runner.reconcile.durable import prune, put
 from runner.reconcile.engine import Engine
 from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
+from runner.reconcile.records import record_from_text, record_to_text
 from runner.reconcile.tasks import (
+    Record,
     Snapshot,
     Written,
     read_node,
@@ -42,14 +42,6 @@ TRIES: Final = 3
 """To write, where somebody else is faster."""
 LOST: Final = "update out of sequence"
 """What the engine says to a write that was based on an older version index than it has by now."""
-
-
-@frozen
-class Record:
-    """What one deployment of ours wrote."""
-
-    deployment: Deployment
-    written: Written
 
 
 @frozen
@@ -126,7 +118,7 @@ class Stacks:
             with tempfile.TemporaryDirectory(dir=self.directory, prefix=".new-") as scratch:
                 draft = Path(scratch) / "entry"
                 draft.mkdir()
-                (draft / RECORD).write_text(json.dumps(cattrs.unstructure(record)))
+                (draft / RECORD).write_text(record_to_text(record))
                 put(draft, self.directory / record.deployment.token)
         except OSError as error:
             raise NotPreparedError(
@@ -138,11 +130,11 @@ class Stacks:
         if re.fullmatch(r"[\w-]+", token) is None:
             return None
         try:
-            data = json.loads((self.directory / token / RECORD).read_text())
-            record = cattrs.structure(data, Record)
-        except (OSError, ValueError, RecursionError, cattrs.BaseValidationError):
+            text = (self.directory / token / RECORD).read_text()
+        except (OSError, ValueError):
             return None
-        return record if record.deployment.token == token else None
+        record = record_from_text(text, Record)
+        return record if record is not None and record.deployment.token == token else None
 
     def prune(self, tokens: frozenset[str], digests: frozenset[str]) -> None:
         """Drop all records but those of these deployments, and those of these releases."""

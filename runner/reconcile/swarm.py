@@ -41,8 +41,8 @@ from runner.reconcile.stackfile import (
     use_images,
 )
 from runner.reconcile.stackgate import StackGate, personal
-from runner.reconcile.stacks import WRITE_TIMEOUT, Record, Stacks
-from runner.reconcile.tasks import STACK_LABEL, Snapshot
+from runner.reconcile.stacks import WRITE_TIMEOUT, Stacks
+from runner.reconcile.tasks import STACK_LABEL, Record, Snapshot
 from runner.reconcile.vocabulary import (
     Answer,
     Deployment,

@@ -8,6 +8,8 @@ from typing import Any, Final, TypeAlias, cast
 
 from attrs import frozen
 
+from runner.reconcile.vocabulary import Deployment
+
 Json: TypeAlias = Mapping[str, Any]
 """An object as the engine sends it."""
 
@@ -131,6 +133,14 @@ class Written:
     """The full name of the service that the gate is about."""
     specs: dict[str, str]
     """Hash of the spec of each service, by its full name."""
+
+
+@frozen
+class Record:
+    """What one deployment of ours wrote."""
+
+    deployment: Deployment
+    written: Written
 
 
 def read_service(data: Json) -> Service:

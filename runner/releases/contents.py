@@ -3,10 +3,11 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from attrs import asdict, frozen
 
+from runner.reconcile.diskformat import MANIFEST
 from runner.reconcile.errors import DeployError, SourceUnreachableError
 from runner.reconcile.rules import Name, Text
 from runner.reconcile.structure import structure
@@ -29,7 +30,8 @@ class Manifest:
 
     def to_json(self) -> str:
         """Write it down in the one way that a digest is made of."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        written = {MANIFEST[name]: value for name, value in asdict(self).items()}
+        return json.dumps(written, sort_keys=True, separators=(",", ":"))
 
     @property
     def digest(self) -> str:
@@ -48,15 +50,25 @@ def read_manifest(path: Path) -> Manifest:
     """
     name = f"release {path.parent.name[:12]}"
     try:
-        data = json.loads(path.read_bytes())
+        data: Any = json.loads(path.read_bytes())
     except OSError as error:
         raise DeployError(f"{name} is not in the store: {error.strerror}") from error
     except UNPARSABLE as error:
         raise DeployError(f"the manifest of {name} is damaged: {error}") from error
-    manifest, problems = structure(data, Manifest)
+    manifest, problems = structure(_by_field(data), Manifest)
     if manifest is None:
-        raise DeployError(f"the manifest of {name} is damaged: {problems[0]}")
+        raise DeployError(
+            f"the manifest of {name} is damaged, or a newer version wrote it: {problems[0]}"
+        )
     return manifest
+
+
+def _by_field(data: Any) -> Any:  # noqa: ANN401 - whatever a file holds
+    """Replace the keys of a manifest by the names of its fields."""
+    if not isinstance(data, dict):
+        return data
+    fields = {key: field for field, key in MANIFEST.items()}
+    return {fields.get(key, key): value for key, value in cast("dict[str, Any]", data).items()}
 
 
 def hash_files(root: Path) -> dict[str, str]:

@@ -96,9 +96,9 @@ def services_of(draw: st.DrawFn, service: Service) -> Service:
         service,
         wanted=draw(st.integers(0, 3)),
         is_global=draw(st.booleans()),
-        spec=draw(st.sampled_from([service.spec] * 5 + ["other"])),
-        template=draw(st.sampled_from([service.template] * 5 + ["other"])),
-        token=draw(st.sampled_from([service.token] * 5 + ["another"])),
+        spec=draw(st.sampled_from([service.spec] * 15 + ["other"])),
+        template=draw(st.sampled_from([service.template] * 15 + ["other"])),
+        token=draw(st.sampled_from([service.token] * 15 + ["another"])),
         update=update,
         update_started=started,
     )
@@ -130,7 +130,8 @@ def scenes(draw: st.DrawFn) -> Scene:
     tasks = draw(tasks_of_both)
     excused = frozenset(draw(st.sets(st.sampled_from([t.id for t in tasks])))) if tasks else None
     snapshot = Snapshot({s.name: s for s in there}, tasks, draw(nodes_up_or_not), NOW)
-    written = draw(st.sampled_from([WRITTEN, BOTH]))
+    theirs = BOTH if SIDE.name in snapshot.services else WRITTEN
+    written = draw(st.sampled_from([theirs] * 6 + [WRITTEN, BOTH]))
     require: Require = draw(st.sampled_from(["all", "quorum"]))
     denied = {t.id: draw(st.sampled_from([0.0, LEAVING])) for t in tasks if t.error == DENIED}
     if not draw(st.booleans()):

@@ -23,6 +23,21 @@ def state(tmp_path: Path) -> StateDir:
     return open_state(tmp_path / "state", "traefik")
 
 
+@pytest.fixture
+def unpack(tmp_path: Path) -> Callable[[str], Path]:
+    """Unpack a state directory that an older version wrote: ``unpack("dbd8bb8-process")``."""
+
+    def make(name: str) -> Path:
+        archive = Path(__file__).parents[1] / "frozen" / f"{name}.tar.gz"
+        place = tmp_path / "older"
+        place.mkdir(mode=0o700)
+        command = ["tar", "--extract", "--gzip", "--no-same-owner", f"--file={archive}"]
+        subprocess.run([*command, f"--directory={place}"], check=True)
+        return place
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def until() -> Callable[[Callable[[], bool]], None]:
     """Wait for a condition: ``until(lambda: path.exists())``."""

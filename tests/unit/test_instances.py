@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -157,9 +158,25 @@ def test_every_instance_is_ended(
     assert [False, False] == [process.is_running() for process in processes]
 
 
-def test_ending_nothing_is_done_at_once(instances: Instances) -> None:
-    """A first deployment has nothing to stop."""
+@pytest.fixture
+def never_waits(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let any waiting fail from then on: ``never_waits()``."""
+
+    def wait(seconds: float) -> None:
+        pytest.fail(f"it waits {seconds} s for nothing")
+
+    return lambda: monkeypatch.setattr(time, "sleep", wait)
+
+
+def test_ending_nothing_is_done_at_once(
+    instances: Instances, place: Path, never_waits: Callable[[], None]
+) -> None:
+    """A first deployment has nothing to stop: nothing is waited for, and nothing is made."""
+    never_waits()
+    assert [] == instances.ask_to_stop()
+    instances.await_release([], AMPLE)
     instances.stop_all(AMPLE)
+    assert not place.exists()
 
 
 START_AND = """
@@ -277,13 +294,18 @@ def test_an_instance_that_goes_on_listening_is_killed(instances: Instances, star
     assert {} == instances.running()
 
 
-def test_an_instance_that_has_gone_holds_nothing(instances: Instances, start: Start) -> None:
-    """What ends between two looks is no trouble."""
+def test_an_instance_that_has_gone_holds_nothing(
+    instances: Instances, start: Start, never_waits: Callable[[], None]
+) -> None:
+    """An instance that ends between two looks is not waited for, and is no error."""
     process = start(OBEDIENT, "t-1")
     asked = instances.ask_to_stop()
+    assert [process] == asked
     process.wait(AMPLE)
+    never_waits()
     instances.await_release(asked, AMPLE)
     instances.await_end(asked, AMPLE)
+    assert {} == instances.running()
 
 
 # The exit status ---------------------------------------------------------------------------------

@@ -61,4 +61,4 @@ def test_an_escaped_path_is_not_compared() -> None:
 @given(st.text(alphabet="Host()`a!&|_0 \n\"',{}", max_size=40))
 def test_no_text_breaks_it(rule: str) -> None:
     """A table may hold any rule: what is no rule is open, and no error."""
-    assert matches(rule, Request("a", "/")) in {True, False, None}
+    assert matches(rule, Request("a", "/")) is None or "Host(`" in rule

@@ -38,11 +38,11 @@ Handler = Callable[[socket.socket], None]
 
 
 class Server(ThreadedServer):
-    """Answers every connection on 127.0.0.1 with whatever ``handle`` does."""
+    """Answers every connection, on 127.0.0.1 by default, with whatever ``handle`` does."""
 
-    def __init__(self, handle: Handler) -> None:
+    def __init__(self, handle: Handler, listener: socket.socket | None = None) -> None:
         self._handle = handle
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = listener or socket.create_server(("127.0.0.1", 0))
         self.port: int = listener.getsockname()[1]
         self.address = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.address}/"
@@ -403,12 +403,43 @@ def test_nobody_there_is_a_failure_and_not_terminal(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://[::1]:{}/", "http://127.0.0.1:{}/%zz?%", "http://a@127.0.0.1:{}/"]
+    ("path", "asked"),
+    [
+        ("127.0.0.1:{}/%zz?%", b"GET /%zz?% HTTP/1.1"),
+        ("a@127.0.0.1:{}/", b"GET / HTTP/1.1"),
+        ("127.0.0.1:{}", b"GET / HTTP/1.1"),
+        ("127.0.0.1:{}/a/../b/./#c", b"GET /b/ HTTP/1.1"),
+    ],
 )
-def test_an_odd_url_is_answered_like_any_other(serve: Serve, url: str) -> None:
-    """What the config lets through never raises."""
-    server = serve(replying(http()))
-    assert ask(page(url.format(server.port))).answer in {Answer.PASS, Answer.FAIL}
+def test_an_odd_url_is_answered_like_any_other(serve: Serve, path: str, asked: bytes) -> None:
+    """Every URL that the config lets through is asked, and its answer counts."""
+    requests: list[bytes] = []
+
+    def handle(connection: socket.socket) -> None:
+        requests.append(read_request(connection).partition(b"\r\n")[0])
+        connection.sendall(http())
+
+    result = ask(page("http://" + path.format(serve(handle).port)))
+    assert (Answer.PASS, [asked]) == (result.answer, requests), result
+
+
+@pytest.mark.parametrize(
+    ("url", "address"), [("http://[::1]:{}/", None), ("http://a.test/", "[::1]:{}")]
+)
+def test_an_address_of_ipv6_is_asked(url: str, address: str | None) -> None:
+    """Its brackets are no part of the address; a host without IPv6 can't ask."""
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        question = page(url.format(9), address=address and address.format(9))
+        assert Answer.INCONCLUSIVE is ask(question).answer
+        return
+    server = Server(replying(http()), listener)
+    try:
+        question = page(url.format(server.port), address=address and address.format(server.port))
+        assert Answer.PASS is ask(question).answer
+    finally:
+        server.close()
 
 
 def test_proxies_of_the_environment_are_ignored(

@@ -235,9 +235,11 @@ def test_the_overlay_has_the_version_of_the_recipe(
 def test_a_recipe_that_has_the_overlay_already_is_taken(
     describe: Callable[..., Path], checkout: Path, tmp_path: Path
 ) -> None:
-    """The same file twice is no collision."""
+    """The same file twice is no collision, and the release is the one without it."""
+    without = manifest_of(describe())
+    assert "configs/gate" in without.files
     shutil.copy(tmp_path / "overlay" / "compose.gate.yml", checkout)
-    describe()
+    assert without == manifest_of(describe())
 
 
 # Refusing ----------------------------------------------------------------------------------------

@@ -72,27 +72,35 @@ def test_what_traefik_serves_itself_is_of_the_unit_that_deploys_it() -> None:
     assert find(f"https://{SITE}/x", api) == Resolved(DASHBOARD, "dashboard@swarm")
 
 
+BOTH = f"{SITE} may be served by any of {DASHBOARD}, {PROXY} (routers dashboard@swarm, other@file)"
+BELOW = router("HostRegexp(`.*`)", "y@file", name="below@file", priority=28)
+"""The dashboard's own router has the priority 29."""
+
+
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
         (router("HostRegexp(`.*`)", priority=99), "other@swarm, which is not there"),
-        (router("HostRegexp(`.*`)", "api@internal", priority=99), "may be served by any of"),
-        (router("HostRegexp(`.*`)", "api@internal", priority=29), "may be served by any of"),
-        (router("never heard of", "api@internal", priority=99), "may be served by any of"),
+        (router("HostRegexp(`.*`)", "api@internal", priority=99), BOTH),
+        (router("HostRegexp(`.*`)", "api@internal", priority=29), BOTH),
+        (router("never heard of", "api@internal", priority=99), BOTH),
         (router(f"Host(`{SITE}`)", "x@file", priority=99), "x@file, which no unit deploys"),
-        (router(f"HostSNI(`{SITE}`)", "api@internal", is_tcp=True), "may be served by any of"),
-        (router("HostSNI(`*`)", "api@internal", is_tcp=True, priority=-1), "may be served by any"),
-        (
-            router("HostRegexp(`.*`)", "api@internal", entrypoints=frozenset({"more"})),
-            "may be served by any of",
-        ),
+        (router(f"HostSNI(`{SITE}`)", "api@internal", is_tcp=True), BOTH),
+        (router("HostSNI(`*`)", "api@internal", is_tcp=True, priority=-1), BOTH),
+        (router("HostRegexp(`.*`)", "api@internal", entrypoints=frozenset({"more"})), BOTH),
     ],
 )
-def test_several_that_could_serve_it_must_agree(more: Router, reason: str) -> None:
-    """Where one of them can't be read, or leads elsewhere, nobody can tell."""
-    found = find(f"https://{SITE}/", more)
+@pytest.mark.parametrize("below", [(), (BELOW,)], ids=["alone", "with one below"])
+def test_several_that_could_serve_it_must_agree(
+    more: Router, reason: str, below: tuple[Router, ...]
+) -> None:
+    """Where one of them can't be read, or leads elsewhere, nobody can tell.
+
+    A router below the one that matches for sure is none of them: it never gets the request.
+    """
+    found = find(f"https://{SITE}/", more, *below)
     assert isinstance(found, Unresolved)
-    assert reason in found.reason
+    assert found.reason.endswith(reason)
 
 
 @pytest.mark.parametrize(

@@ -203,15 +203,24 @@ def test_a_trial_touches_nothing_of_what_serves() -> None:
     for service in made["services"].values():
         assert "ports" not in service
         assert set(service["networks"]) == {"isolated"}
-        for volume in service["volumes"]:
-            assert volume["type"] == "tmpfs" or volume["read_only"] is True
-            assert "source" not in volume or volume["type"] == "bind"
         deploy = service["deploy"]
         assert (deploy["mode"], deploy["replicas"]) == ("replicated", 1)
         assert deploy["restart_policy"] == {"condition": "none"}
         assert deploy["placement"] == {"constraints": [f"node.id=={NODE}"]}
         assert deploy["labels"] == {PREFLIGHT_LABEL: "s", "traefik.enable": "false"}
         assert not {"update_config", "rollback_config", "endpoint_mode"} & set(deploy)
+
+
+def test_a_trial_writes_to_nothing_that_outlives_it() -> None:
+    """Binds are read-only, volumes are empty and in memory; each is where the release has it."""
+    services = isolated()["services"]
+    assert services["app"]["volumes"] == [
+        {"type": "bind", "source": source, "target": source, "read_only": True}
+        for source in ("/run/docker.sock", "/etc/x")
+    ] + [{"type": "tmpfs", "target": target} for target in ("/acme", "/scratch", "/tmp/x")]  # noqa: S108
+    assert services["side"]["volumes"] == []
+    assert services["app"]["networks"] == {"isolated": {"aliases": ["web"]}}
+    assert services["side"]["networks"] == {"isolated": None}
 
 
 def test_a_trial_is_otherwise_the_release() -> None:
@@ -238,14 +247,15 @@ def test_the_names_of_a_trials_configs_are_short_enough() -> None:
     """Swarm takes 64 characters, of which the name of the trial's stack can be 45."""
     document = recipe()
     document["configs"] = {"traefik_file_provider_yml": document["configs"]["static"]}
-    for key, config in isolated(document)["configs"].items():
-        assert len(config.get("name") or f"{TRIAL}_{key}") <= LONGEST_NAME
+    ((key, config),) = isolated(document)["configs"].items()
+    assert len(config.get("name") or f"{TRIAL}_{key}") <= LONGEST_NAME
 
 
 def test_a_trials_containers_have_no_labels_that_are_acted_upon() -> None:
     """Traefik's docker provider, and backups, read those of containers."""
-    for service in isolated()["services"].values():
-        assert set(service.get("labels") or {}) <= {PREFLIGHT_LABEL, "traefik.enable"}
+    services = isolated()["services"]
+    assert recipe()["services"]["app"]["labels"]
+    assert [service.get("labels") for service in services.values()] == [None, None]
 
 
 def test_a_trial_reserves_nothing() -> None:

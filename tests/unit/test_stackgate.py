@@ -27,8 +27,8 @@ from runner.reconcile.questions import (
     UnitActive,
 )
 from runner.reconcile.stackgate import StackGate, personal, public
-from runner.reconcile.stacks import Record, Stacks
-from runner.reconcile.tasks import Task, Written, read_service, read_task
+from runner.reconcile.stacks import Stacks
+from runner.reconcile.tasks import Record, Task, Written, read_service, read_task
 from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Release, Round
 
 Json = dict[str, Any]

@@ -63,4 +63,6 @@ def test_the_script_of_the_cold_boot_is_python() -> None:
         }}).testScript
         """
     )
-    ast.parse(script)
+    assert isinstance(script, str)
+    called = [node for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Call)]
+    assert "wait_for_unit" in {n.func.attr for n in called if isinstance(n.func, ast.Attribute)}
