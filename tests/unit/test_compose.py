@@ -302,7 +302,7 @@ def test_the_settled_document_is_one_for_docker(tmp_path: Path, need: Callable[[
 def test_a_kept_document_is_deployed_in_the_newest_format(
     tmp_path: Path, need: Callable[[str], str], version: str | None
 ) -> None:
-    """Older versions of this program kept the recipe's version, in which ``order`` may be unknown."""
+    """Older versions of this program kept the recipe's format, which may not have ``order``."""
     need("docker")
     kept = completed(app())
     if version is not None:

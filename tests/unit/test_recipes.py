@@ -252,7 +252,7 @@ def test_compose_files_of_different_formats_are_merged(
     styles = ["{services: {app: {image: IMAGE}}}"]
     if version is not None:
         styles = [
-            f"# version: 2\n'version': '{version}' # the format\nservices: {{app: {{image: IMAGE}}}}",
+            f"# version: 2\n'version': '{version}' #\nservices: {{app: {{image: IMAGE}}}}",
             f'{{"services": {{"app": {{"image": "IMAGE"}}}}, "version": "{version}"}}',
             f"version:\n    {version}\r\nservices: {{app: {{image: IMAGE}}}}\r\n",
             f"services: {{app: {{image: IMAGE, labels: {{version: 'ü'}}}}}}\nversion: {version}",
