@@ -1,7 +1,7 @@
 """What systemd and systemctl print about units, read into graphs. Pure.
 
 Two of these texts are made for people and not for programs: the dump of ``systemd-analyze verify``
-and the tree of ``list-jobs``. Their arrows and lines differ by version and locale, so any are read.
+and the tree of ``list-jobs``. Their arrows and colours differ by version and locale: all are read.
 Lines that are not understood are skipped, so the caller must check that what it needs is there.
 """
 
@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Final
 
+from runner.reconcile.answers import without_colours
 from runner.reconcile.ordering import Edge, Says, UnitGraph
 
 PROPERTIES: Final = "Id,Names,LoadState,After,Before"
@@ -129,7 +130,7 @@ def read_jobs(text: str) -> UnitGraph:
     units: set[str] = set()
     edges: list[Edge] = []
     unit = ""
-    for line in text.splitlines():
+    for line in without_colours(text).splitlines():
         if job := _JOB.fullmatch(line):
             unit = job[1]
             units.add(unit)
