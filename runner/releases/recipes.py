@@ -36,7 +36,11 @@ RENDER_TIMEOUT: Final = 30.0
 """Seconds; 0.05 is what it takes."""
 _DEPTH: Final = 64
 """Folders: more than any ``../..`` of a compose file climbs."""
-_TOO_OLD: Final = ("unknown shorthand flag", "unknown command", "is not a docker command")
+_TOO_OLD: Final = (
+    *("unknown flag: --compose-file", "unknown shorthand flag"),
+    *("unknown command", "is not a docker command"),
+)
+"""What a command line without ``stack config`` says; the first is that of Docker 20.10."""
 
 
 @frozen(kw_only=True)

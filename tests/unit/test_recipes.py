@@ -388,13 +388,22 @@ def test_without_the_command_the_latest_release_is_unknown(
     assert "the docker command can't be run" in refusal(describe)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "unknown flag: --compose-file\nSee 'docker stack --help'.",  # 20.10, that of Debian 12
+        "unknown shorthand flag: 'c' in -c",
+        "docker: 'stack' is not a docker command.",
+    ],
+)
 def test_an_old_command_is_told(
-    recipes: Recipes, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipes: Recipes, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     """``stack config`` is younger than some distributions."""
     fake = tmp_path / "bin" / "docker"
     fake.parent.mkdir()
-    fake.write_text("#!/bin/sh\necho \"unknown shorthand flag: 'c' in -c\" >&2\nexit 125\n")
+    (tmp_path / "said").write_text(said)
+    fake.write_text(f"#!/bin/sh\ncat {tmp_path}/said >&2\nexit 125\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(SourceUnreachableError) as caught:
