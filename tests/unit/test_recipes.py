@@ -258,8 +258,9 @@ def test_compose_files_of_different_formats_are_merged(
             f"services: {{app: {{image: IMAGE, labels: {{version: 'ü'}}}}}}\nversion: {version}",
         ]
     for style in styles:
+        (checkout / "compose.yml").unlink()
         (checkout / "compose.yml").write_text(style.replace("IMAGE", PIN))
-        (checkout / "compose.yml").chmod(0o444)
+        (checkout / "compose.yml").chmod(0o444)  # as in a Nix store
         place = tmp_path / str(styles.index(style)) / "files"
         shutil.copytree(checkout, place)
         recipes.describe(LABEL, place)
