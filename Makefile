@@ -9,7 +9,7 @@ CLAIM ?=
 REPORT ?= .proof/report
 PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $(REPORT) --claim "$(CLAIM)"
 
-.PHONY: run test test-all proof proof-server proof-vm search coverage bench bench-swarm docs golden lock clean
+.PHONY: run test test-all test-oldest test-newest proof proof-server proof-vm search coverage bench bench-swarm docs golden lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
@@ -19,6 +19,19 @@ test: .venv/.ready
 
 test-all: .venv/.ready
 	.venv/bin/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
+
+# Unit and property tests with the oldest direct dependencies that pyproject.toml allows, and with the
+# newest ones (a week old, as `exclude-newer` there says), each in an environment of its own.
+test-oldest: RESOLUTION := lowest-direct
+test-newest: RESOLUTION := highest
+test-oldest test-newest: $(UV)
+	@$(UV) venv --quiet --clear --python $(PYTHON) .venv-$@
+	@$(UV) pip install --quiet --python .venv-$@ --resolution $(RESOLUTION) \
+		--requirements pyproject.toml --all-extras --group test
+	@$(UV) pip install --quiet --python .venv-$@ --no-deps --editable .
+	@$(UV) pip list --python .venv-$@ --format freeze --exclude-editable | tr '\n' ' '; echo
+	HYPOTHESIS_PROFILE=dev .venv-$@/bin/python -m pytest -n 4 --dist worksteal -m "not slow" \
+		tests/unit tests/property $(PYTEST_ARGS)
 
 proof: .venv/.ready
 	@$(PROOFS) boot
@@ -64,4 +77,4 @@ $(UV):
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .bootstrap "uv==0.13.*"
 
 clean:
-	rm -rf .venv .bootstrap .demo .proof
+	rm -rf .venv .venv-test-oldest .venv-test-newest .bootstrap .demo .proof

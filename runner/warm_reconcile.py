@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from attrs import frozen
 
@@ -33,6 +34,9 @@ from runner.reconcile.lock import hold
 from runner.reconcile.ports import Watcher
 from runner.reconcile.statedir import open_state
 from runner.wiring import SystemClock, make_world
+
+DESCRIPTION: Final = "Deploy the latest release, gate it, commit it as last-good, or roll back."
+"""For the help of both commands. Not a docstring: `python -OO` removes docstrings."""
 
 
 @frozen
@@ -82,7 +86,6 @@ def reconcile(app: App, watcher: Watcher, *, forced: bool = False, wait: float =
 
 
 def run_command(arguments: argparse.Namespace) -> int:
-    """Reconcile once and report."""
     app = find_app(arguments.app, config=arguments.config, config_dir=arguments.config_dir)
     watcher = choose_watcher(sys.stderr, app.name)
     report = reconcile(app, watcher, forced=arguments.force, wait=arguments.wait)
@@ -94,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse and run; every expected failure becomes a message and a code."""
     parser = Parser(
         prog="warm_reconcile.py",
-        description=__doc__,
+        description=DESCRIPTION,
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,5 +1,8 @@
 # A whole host with the control plane: NixOS' assertions hold, and the program itself takes its
 # configs and proves its gates on the units that NixOS built, those of packages included.
+#
+# In a virtual machine, because systemd-analyze must have or make /run/systemd: a build may not make
+# directories in the root of its sandbox, nor mount anything there.
 {
   pkgs,
   nixpkgs,
@@ -20,7 +23,10 @@ let
   inherit (host.config.system.build) etc;
   program = host.config.services.warm-reconcile.package;
 in
-pkgs.runCommand "warm-reconcile-units" { nativeBuildInputs = [ pkgs.systemd ]; } ''
-  ${program}/bin/warm-reconcile check \
-    --units ${etc}/etc/systemd/system --config-dir ${etc}/etc/warm-reconcile | tee $out
-''
+pkgs.vmTools.runInLinuxVM (
+  pkgs.runCommand "warm-reconcile-units" { nativeBuildInputs = [ pkgs.systemd ]; } ''
+    mkdir -p /run/systemd
+    ${program}/bin/warm-reconcile check \
+      --units ${etc}/etc/systemd/system --config-dir ${etc}/etc/warm-reconcile | tee $out
+  ''
+)

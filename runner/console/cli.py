@@ -28,11 +28,26 @@ from runner.reconcile.history import open_history
 from runner.reconcile.journal import open_journal
 from runner.reconcile.lock import hold
 from runner.reconcile.statedir import find_state
-from runner.warm_reconcile import App, find_app, run_command
+from runner.warm_reconcile import DESCRIPTION, App, find_app, run_command
 
 _Command = Callable[[argparse.Namespace], int]
 
 DEFAULT_LINES: Final = 20
+SENTENCES: Final = {
+    "run": "Reconcile once and report.",
+    "status": "Show what is last-good, what is live, and what is going on.",
+    "plan": "Show what a run would do now, and why; touch nothing.",
+    "history": "List the attempts, newest first.",
+    "explain": "Tell an attempt step by step, with the evidence of each verdict.",
+    "releases": "List the releases that the source offers or the journal knows, and what each is.",
+    "check": "Check configs, and prove that no gate waits for its caller; touch nothing.",
+    "graph": "Draw the units that a gate asks, their order, and in red what can't work.",
+    "forget-quarantine": "Let releases in quarantine be tried again.",
+    "converge": "Assert something from end to end: ask until it holds; deploy nothing.",
+    "sweep": "Verify that last-good is live and healthy, and remove what no kept release needs.",
+    "free-ports": "Start the engine again if it holds ports for no container.",
+}
+"""The help of each command. Not its docstring: `python -OO` removes docstrings."""
 
 
 def _app(arguments: argparse.Namespace) -> App:
@@ -40,21 +55,18 @@ def _app(arguments: argparse.Namespace) -> App:
 
 
 def status(arguments: argparse.Namespace) -> int:
-    """Show what is last-good, what is live, and what is going on."""
     view = views.status(survey(_app(arguments), ask_source=False))
     answer(view.data, view.text, as_json=arguments.json)
     return ExitCode.OK
 
 
 def plan(arguments: argparse.Namespace) -> int:
-    """Show what a run would do now, and why; touch nothing."""
     view = views.plan(survey(_app(arguments), ask_source=True, forced=arguments.force))
     answer(view.data, view.text, as_json=arguments.json)
     return ExitCode.OK
 
 
 def releases(arguments: argparse.Namespace) -> int:
-    """List the releases that the source offers or the journal knows, and what each is."""
     app = _app(arguments)
     view = views.releases(survey(app, ask_source=True))
     answer(view.data, view.text, as_json=arguments.json)
@@ -62,7 +74,6 @@ def releases(arguments: argparse.Namespace) -> int:
 
 
 def history(arguments: argparse.Namespace) -> int:
-    """List the attempts, newest first."""
     app = _app(arguments)
     past = open_history(find_state(app.state_root, app.name))
     view = views.history(app.name, past.attempts(arguments.lines) if past else [])
@@ -71,7 +82,6 @@ def history(arguments: argparse.Namespace) -> int:
 
 
 def explain(arguments: argparse.Namespace) -> int:
-    """Tell an attempt step by step, with the evidence of each verdict."""
     app = _app(arguments)
     past = open_history(find_state(app.state_root, app.name))
     view = views.explain(app.name, past, arguments.number)
@@ -80,7 +90,6 @@ def explain(arguments: argparse.Namespace) -> int:
 
 
 def forget_quarantine(arguments: argparse.Namespace) -> int:
-    """Let releases in quarantine be tried again."""
     app = _app(arguments)
     state = find_state(app.state_root, app.name)
     forgotten = 0
@@ -98,7 +107,7 @@ def forget_quarantine(arguments: argparse.Namespace) -> int:
 def make_parser() -> Parser:
     parser = Parser(
         prog="warm-reconcile",
-        description="Deploy the latest release, gate it, commit it as last-good, or roll back.",
+        description=DESCRIPTION,
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -106,7 +115,7 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def declare(name: str, function: _Command) -> argparse.ArgumentParser:
-        sentence = (function.__doc__ or "").partition("\n")[0]
+        sentence = SENTENCES[name]
         command = commands.add_parser(
             name,
             help=sentence[0].lower() + sentence[1:].rstrip("."),

@@ -55,7 +55,6 @@ class Outcome:
 
 
 def converge(arguments: argparse.Namespace) -> int:
-    """Assert something from end to end: ask until it holds; deploy nothing."""
     assertion = find_assertion(
         arguments.name, config=arguments.config, config_dir=arguments.config_dir
     )

@@ -27,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def free_ports(arguments: argparse.Namespace) -> int:
-    """Start the engine again if it holds ports for no container."""
     unit, engine = EngineUnit(arguments.unit), Engine(arguments.socket)
     leaked = find_leaks(engine, unit.main_pid())
     left, is_restarted = leaked, False

@@ -89,7 +89,6 @@ class Checked:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Check configs, and prove that no gate waits for its caller; touch nothing."""
     subjects = find_subjects(arguments.app, file=arguments.config, config_dir=arguments.config_dir)
     loaded = _load(arguments.units, subjects) if arguments.units else None
     checked = [_check(subject, loaded) for subject in subjects]
@@ -99,7 +98,6 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def graph(arguments: argparse.Namespace) -> int:
-    """Draw the units that a gate asks, their order, and in red what can't work."""
     app = find_app(arguments.app, config=arguments.config, config_dir=arguments.config_dir)
     subject = of_app(app)
     questions = subject.probes

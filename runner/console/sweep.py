@@ -45,7 +45,6 @@ class Swept:
 
 
 def sweep(arguments: argparse.Namespace) -> int:
-    """Verify that last-good is live and healthy, and remove what no kept release needs."""
     directory: Path = arguments.config_dir
     names = [arguments.app] if arguments.app is not None else config.names(directory)
     if not names:

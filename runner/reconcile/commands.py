@@ -4,7 +4,25 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+PLAIN: Final = {
+    "LC_ALL": "C",
+    "SYSTEMD_UTF8": "0",
+    "SYSTEMD_COLORS": "0",
+    "SYSTEMD_URLIFY": "0",
+    "SYSTEMD_PAGER": "",
+}
+"""Environment in which systemd's programs print plain ASCII text: no locale, colours or pager."""
+_REACHING_SYSTEMD: Final = ("PATH", "DBUS_SYSTEM_BUS_ADDRESS")
+
+
+def systemctl_environment() -> dict[str, str]:
+    """Make the environment of ``systemctl``: what it prints must not depend on the caller's."""
+    inherited = {name: os.environ[name] for name in _REACHING_SYSTEMD if name in os.environ}
+    return {**inherited, **PLAIN}
 
 
 def run(
@@ -12,12 +30,19 @@ def run(
     *,
     timeout: float,
     environment: Mapping[str, str] | None = None,
-    user: int | None = None,
+    directory: Path | None = None,
+    accepted: Container[int] = (0,),
 ) -> bytes:
     """Run a program that asks no questions; return what it wrote to its standard output.
 
-    It gets a session of its own, so that its helpers, such as git's for http, end with it. Root may
-    run it as another user, in the group of the same number alone.
+    It gets a session of its own, so that its helpers, such as git's for http, end with it.
+
+    Args:
+        command: the program and its arguments.
+        timeout: in seconds.
+        environment: all of it; by default this process's own.
+        directory: where it runs; by default where this process does.
+        accepted: the exit statuses that are no failure.
 
     Raises:
         subprocess.CalledProcessError: it failed.
@@ -30,10 +55,8 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
+        cwd=directory,
         start_new_session=True,
-        user=user,
-        group=user,
-        extra_groups=None if user is None else (),
     ) as process:
         try:
             output, complaint = process.communicate(timeout=timeout)
@@ -41,6 +64,6 @@ def run(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
-    if process.returncode != 0:
+    if process.returncode not in accepted:
         raise subprocess.CalledProcessError(process.returncode, command, output, complaint)
     return output

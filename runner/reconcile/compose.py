@@ -18,7 +18,12 @@ Document: TypeAlias = dict[str, Any]
 
 CONFIGS: Final = "configs"
 """The folder for the content of configs, beside the document."""
-_SECTIONS: Final = ("version", "services", "networks", "volumes", "secrets", CONFIGS)
+_SECTIONS: Final = ("services", "networks", "volumes", "secrets", CONFIGS)
+"""All but ``version``: without it, Docker reads the document in the newest format that it knows.
+
+In the recipe's format our own keys could be errors: ``update_config.order`` is one before 3.4. The
+digest of a release would also depend on Docker's version, which fills in the newest format.
+"""
 _LONGEST_NAME: Final = 64
 """Characters that Swarm takes for the name of a config."""
 _HASH_LENGTH: Final = 12
@@ -112,8 +117,12 @@ def config_files(document: Document) -> dict[str, str]:
 
 
 def escape(document: Document) -> Document:
-    """Double every ``$`` in every value: ``docker stack deploy`` interpolates once more."""
-    return {key: _escaped(value) for key, value in document.items()}
+    """Return the document as ``docker stack deploy`` must read it.
+
+    Every ``$`` in every value is doubled, because the command interpolates once more. ``version``
+    is left out: documents that were kept by older versions of this program still have the recipe's.
+    """
+    return {key: _escaped(value) for key, value in document.items() if key != "version"}
 
 
 def images(document: Document) -> frozenset[str]:
@@ -243,7 +252,8 @@ def _config_name(stack: str, key: str, config: Document, content: str) -> str:
 
 def _escaped(value: Any) -> Any:  # noqa: ANN401 - whatever a document holds
     if isinstance(value, dict):
-        return escape(cast("Document", value))
+        entries = cast("Document", value).items()
+        return {key: _escaped(entry) for key, entry in entries}
     if isinstance(value, list):
         return [_escaped(entry) for entry in cast("Sequence[Any]", value)]
     return value.replace("$", "$$") if isinstance(value, str) else value

@@ -13,11 +13,12 @@ from runner.reconcile.errors import EngineUnreachableError, ReconcileError
 INHERITED: Final = ("PATH", "HOME", "DOCKER_CONFIG")
 """All that the command gets of our environment: compose files must not depend on who calls."""
 _NO_ENGINE: Final = (
-    *("Cannot connect to the Docker daemon", "error during connect", "deadline exceeded"),
+    *("Cannot connect to the Docker daemon", "failed to connect to the docker API"),
+    *("error during connect", "deadline exceeded", "the server probably has client authentication"),
     *("permission denied while trying to connect", "code = Unavailable"),
     *("does not have a leader", "not a swarm manager"),
 )
-"""Words by which the command says that nobody could be asked, which is no refusal."""
+"""Words by which the command, of version 20.10 to 29, says that it reached no engine."""
 
 
 class RefusedError(ReconcileError):

@@ -1,8 +1,9 @@
 """Compose documents as text: what Docker prints is read, and what is kept is written. Pure."""
 
+import contextlib
 import json
 import re
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import yaml
 
@@ -53,3 +54,29 @@ def canonical(document: Document) -> str:
     """
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return re.sub(r"[\x7f-\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+_FORMAT_3: Final = re.compile(r"3(\.[0-9]+)?")
+
+
+def use_newest_format(text: bytes) -> bytes:
+    """Set ``version`` of a compose file to "3", Docker's name for the newest format 3 it knows.
+
+    Each format has the keys of all older ones, so the file keeps its meaning. Two reasons: Docker
+    refuses to merge files of different versions, and an overlay may need a newer format than its
+    recipe has. Only the value is replaced; a file without ``version`` has the newest format anyway.
+    Text that is not YAML, and a version other than 3, are returned unchanged: Docker explains them.
+    """
+    with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):
+        whole = text.decode("utf-8")
+        found = _version(next(iter(yaml.compose_all(whole, yaml.SafeLoader)), None))
+        if found is not None and _FORMAT_3.fullmatch(found.value):
+            start, end = found.start_mark.index, found.end_mark.index
+            return f'{whole[:start]}"3"{whole[end:]}'.encode()
+    return text
+
+
+def _version(root: yaml.Node | None) -> yaml.ScalarNode | None:
+    entries = root.value if isinstance(root, yaml.MappingNode) else []
+    found = (value for key, value in entries if key.value == "version")
+    return next((value for value in found if isinstance(value, yaml.ScalarNode)), None)

@@ -6,7 +6,7 @@ from typing import Final
 from attrs import frozen
 
 from runner.reconcile.answers import printable
-from runner.reconcile.commands import run
+from runner.reconcile.commands import run, systemctl_environment
 from runner.reconcile.errors import EngineUnreachableError
 
 DEFAULT_UNIT: Final = "docker.service"
@@ -45,11 +45,9 @@ class EngineUnit:
 
     def _systemctl(self, verb: str, *options: str, timeout: float) -> str:
         try:
-            return (
-                run(("systemctl", verb, *options, "--", self.name), timeout=timeout)
-                .decode()
-                .strip()
-            )
+            command = ("systemctl", verb, *options, "--", self.name)
+            said = run(command, timeout=timeout, environment=systemctl_environment())
+            return said.decode().strip()
         except subprocess.CalledProcessError as error:
             why = printable(error.stderr.decode("utf-8", "replace").strip())
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""A directory of unit files, laid out so that systemd's loader sees all of it."""
+"""Copies a directory of unit files to where systemd can read all of it, and lists its units."""
 
 import os
 import re
@@ -6,9 +6,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
-
-LOADER: Final = "warm-reconcile-load-everything.target"
-"""The unit that names all others, so that they are loaded."""
 
 _UNIT: Final = re.compile(
     r"[\w:.\\@-]+\.(automount|mount|path|service|slice|socket|swap|target|timer)", re.ASCII
@@ -24,18 +21,8 @@ def is_unit_name(name: str) -> bool:
     return _UNIT.fullmatch(name) is not None
 
 
-def make_open(directory: Path) -> None:
-    """Make a directory that everybody may read, whatever the umask.
-
-    Raises:
-        OSError: it can't be made.
-    """
-    directory.mkdir()
-    directory.chmod(0o755)
-
-
 def copy_units(source: Path, into: Path) -> None:
-    """Copy unit files, drop-ins and links, readable by everybody.
+    """Copy unit files, drop-ins and links.
 
     Links that lead back into ``source`` are made to stay in the copy: a link that leads out of what
     systemd searches is no alias to it, but a unit of its own.
@@ -50,14 +37,13 @@ def copy_units(source: Path, into: Path) -> None:
 
 
 def _copy_files(source: Path, into: Path) -> None:
-    make_open(into)
+    into.mkdir()
     for entry in source.iterdir():
         place = into / entry.name
         if entry.is_symlink() and not entry.is_dir():
             place.symlink_to(_redirect(entry))
         elif entry.is_file():
             shutil.copyfile(entry, place)
-            place.chmod(0o644)
 
 
 def _redirect(link: Path) -> str:
@@ -67,23 +53,14 @@ def _redirect(link: Path) -> str:
     return leads.name if leads.parent in {here, here.resolve()} else str(leads)
 
 
-def write_loader(copied: Path, also: Iterable[str]) -> Path:
-    """Write the unit that has systemd load every unit of a copy, and ``also`` those named.
-
-    It is ordered after them and wants none: systemd refuses to load nothing, but to start all of a
-    host at once, where some units exclude others, it would.
+def list_units(copied: Path, also: Iterable[str] = ()) -> frozenset[str]:
+    """List the units of a copy, and ``also`` those named; of a template, an instance of it.
 
     Raises:
-        OSError: the directory can't be read or written.
+        OSError: the directory can't be read.
     """
     named = filter(is_unit_name, (*_names(copied), *also))
-    names = sorted({name.replace("@.", f"@{_INSTANCE}.") for name in named})
-    place = copied / LOADER
-    place.write_text(
-        "[Unit]\nDefaultDependencies=no\n" + "".join(f"After={name}\n" for name in names)
-    )
-    place.chmod(0o644)
-    return place
+    return frozenset(name.replace("@.", f"@{_INSTANCE}.") for name in named)
 
 
 def _names(copied: Path) -> Iterator[str]:

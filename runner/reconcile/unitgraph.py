@@ -3,24 +3,29 @@
 Unit files are never read here: drop-ins, templates, aliases and all that systemd implies make that
 a program of its own, and systemd is that program.
 
-Of a directory, ``systemd --test`` loads everything, says what it would do, and does nothing. Of the
-running host, ``systemctl`` is asked **forward**, from the target: what a unit starts after, systemd
-knows of every unit that it can load; what starts after a unit, only of those that happen to be
-loaded. A unit that puts itself between the two with ``Before=`` and is not loaded is not seen; it
-has no job either, so nothing waits for it in this boot.
+Of a directory, ``systemd-analyze verify`` loads the units that it is given, prints all that it
+knows of them at log level debug, and starts nothing. It needs no running systemd, no cgroups and no
+``/sys``, so it works in containers and builds, where ``systemd --test`` does not. The one directory
+that it must have or make is ``/run/systemd``.
+
+Of the running host, ``systemctl`` is asked **forward**, from the target: what a unit starts after,
+systemd knows of every unit that it can load; what starts after a unit, only of those that happen to
+be loaded. A unit that puts itself between the two with ``Before=`` and is not loaded is not seen;
+it has no job either, so nothing waits for it in this boot.
 """
 
 import os
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from attrs import evolve, frozen
 
 from runner.reconcile.answers import printable
-from runner.reconcile.commands import run
+from runner.reconcile.commands import PLAIN, run, systemctl_environment
 from runner.reconcile.errors import OrderingError, UnprovenError
 from runner.reconcile.ordering import (
     SafeUnit,
@@ -31,9 +36,10 @@ from runner.reconcile.ordering import (
     find_chain,
     prove,
 )
-from runner.reconcile.unitfiles import LOADER, copy_units, make_open, write_loader
+from runner.reconcile.unitfiles import copy_units, is_unit_name, list_units
 from runner.reconcile.unittext import (
     PROPERTIES,
+    dumped_names,
     read_dependencies,
     read_dump,
     read_jobs,
@@ -44,14 +50,16 @@ from runner.reconcile.unittext import (
 
 PATIENCE: Final = 30.0
 """Seconds for one question to systemd. It takes a tenth of one."""
-SYSTEMD: Final = (
-    Path("/lib/systemd/systemd"),
-    Path("/run/current-system/systemd/lib/systemd/systemd"),
-    Path("/usr/lib/systemd/systemd"),
-)
-"""Where systemd is; it is on nobody's PATH."""
-_NOBODY: Final = 65534
-_PLAIN: Final = {"LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_URLIFY": "0"}
+ANALYZE: Final = "systemd-analyze"
+_ROUNDS: Final = 50
+"""Calls of ``systemd-analyze``, each about units that the one before named. Real hosts need 5."""
+_OF_SYSTEMD: Final = ("lib/systemd/system", "example/systemd/system")
+"""Where the units that systemd brings along are, below its prefix: on all but NixOS, and there."""
+_RUN: Final = Path("/run/systemd")
+_OWN_RUN: Final = ("unshare", "--map-root-user", "--mount", "sh", "-c")
+_MOUNT_RUN: Final = 'mount -t tmpfs tmpfs /run && exec "$@"'
+_FINDINGS: Final = (0, 1)
+"""Exit statuses of ``verify``: 1 if it finds anything wrong, such as a program that is not here."""
 
 
 @frozen
@@ -67,18 +75,16 @@ class Loaded:
         return self.start_limits.get(self.units.resolve(unit)) if self.units.knows(unit) else None
 
 
-def load_units(
-    directory: Path, also: Iterable[str] = (), *, systemd: Sequence[Path] = SYSTEMD
-) -> UnitGraph:
+def load_units(directory: Path, also: Iterable[str] = ()) -> UnitGraph:
     """Load the order of a directory of unit files; all else is as with ``load``.
 
     Raises:
         UnprovenError: there is no systemd, or it can't load the directory.
     """
-    return load(directory, also, systemd=systemd).units
+    return load(directory, also).units
 
 
-def load(directory: Path, also: Iterable[str] = (), *, systemd: Sequence[Path] = SYSTEMD) -> Loaded:
+def load(directory: Path, also: Iterable[str] = ()) -> Loaded:
     """Have systemd load a directory of unit files, over the units that it brings along itself.
 
     ``also`` names units that must be loaded because somebody asks for them: instances of templates.
@@ -88,60 +94,79 @@ def load(directory: Path, also: Iterable[str] = (), *, systemd: Sequence[Path] =
     Raises:
         UnprovenError: there is no systemd, or it can't load the directory.
     """
-    found = (path for path in systemd if os.access(path, os.X_OK) and path.is_file())
-    program = next(found, None)
+    program = shutil.which(ANALYZE)
     if program is None:
         raise UnprovenError(
-            f"no systemd that could read {directory}",
-            hint=f"install systemd; it was looked for at {', '.join(map(str, systemd))}",
+            f"{ANALYZE} is not installed: without it {directory} can't be read",
+            hint="install systemd; it need not run",
         )
     try:
-        text = _load(program, directory, also)
+        with tempfile.TemporaryDirectory(prefix="warm-reconcile-units-") as place:
+            copied = Path(place) / "units"
+            copy_units(directory, copied)
+            text = _dump(program, copied, list_units(copied, also))
     except OSError as error:
         raise UnprovenError(
             f"the units in {directory} can't be read: {error.strerror}: {error.filename}",
             hint="is it a directory of unit files, and may this user read it?",
         ) from error
-    units = read_dump(text)
-    if not units.knows(LOADER):
-        raise UnprovenError(
-            f"systemd printed nothing about the units in {directory}",
-            hint=f"does `{program} --test --system`, run by an ordinary user, print units?",
-        )
-    return Loaded(_without(units, LOADER), read_start_limits(text))
+    return Loaded(read_dump(text), read_start_limits(text))
 
 
-def _load(program: Path, directory: Path, also: Iterable[str]) -> str:
-    with tempfile.TemporaryDirectory(prefix="warm-reconcile-units-") as place:
-        scratch = Path(place)
-        scratch.chmod(0o755)
-        copied = scratch / "units"
-        copy_units(directory, copied)
-        write_loader(copied, also)
-        nothing = scratch / "nothing"
-        make_open(nothing)
-        own = (program.parent / "system", program.parents[2] / "example/systemd/system")
-        environment = {
-            "PATH": os.defpath,
-            "SYSTEMD_UNIT_PATH": ":".join(map(str, (copied, *own))),
-            # Generators make units out of this host's fstab and kernel command line.
-            "SYSTEMD_GENERATOR_PATH": str(nothing),
-            "SYSTEMD_ENVIRONMENT_GENERATOR_PATH": str(nothing),
-            "SYSTEMD_LOG_TARGET": "console",
-            "SYSTEMD_LOG_LEVEL": "err",
-        }
-        # It refuses root without a word.
-        user = _NOBODY if os.geteuid() == 0 else None
-        command = (str(program), "--test", "--system", f"--unit={LOADER}")
-        return _answer(command, environment, user)
+def _dump(program: str, copied: Path, names: frozenset[str]) -> str:
+    """Print all about these units and, step by step, all that they are ordered after or before.
 
+    ``verify`` prints a unit only if it is named. The last call names them all: systemd orders some
+    units as it happens to load them, so the answers of two calls can't be put together.
 
-def _without(units: UnitGraph, name: str) -> UnitGraph:
-    return evolve(
-        units,
-        units=units.units - {name},
-        edges=tuple(edge for edge in units.edges if name not in {edge.later, edge.earlier}),
+    Raises:
+        UnprovenError: it fails, or prints no unit.
+        OSError: it can't be started.
+    """
+    if not names:
+        return ""
+    prefix = Path(program).resolve().parents[1]
+    environment = {
+        **PLAIN,
+        "PATH": os.environ.get("PATH", os.defpath),
+        "SYSTEMD_UNIT_PATH": ":".join(map(str, (copied, *(prefix / own for own in _OF_SYSTEMD)))),
+        # Generators make units out of this host's fstab and kernel command line.
+        "SYSTEMD_GENERATOR_PATH": os.devnull,
+        "SYSTEMD_ENVIRONMENT_GENERATOR_PATH": os.devnull,
+        "SYSTEMD_LOG_TARGET": "console",
+        "SYSTEMD_LOG_LEVEL": "debug",
+    }
+    for _ in range(_ROUNDS):
+        command = (program, "verify", "--man=no", "--generators=no", "--", *sorted(names))
+        text = _answer((*_provide_run(), *command), environment, copied, _FINDINGS)
+        found = dumped_names(text)
+        if not found:
+            by_hand = f"SYSTEMD_LOG_LEVEL=debug {' '.join(command[:4])} UNIT"
+            raise UnprovenError(
+                f"{ANALYZE} printed none of {len(names)} units",
+                hint=f"what does `{by_hand}` print?"
+                if _RUN.is_dir()
+                else f"it needs the directory {_RUN}: make it as root, mkdir -p {_RUN}",
+            )
+        new = {name for name in found - names if is_unit_name(name)}
+        if not new:
+            return text
+        names |= new
+    raise UnprovenError(
+        f"{ANALYZE} names more units each time it is asked: {len(names)} by now",
+        hint="does a template need an instance of itself?",
     )
+
+
+def _provide_run() -> tuple[str, ...]:
+    """Return a command that gives a program a ``/run`` of its own, if it can't make what it needs.
+
+    Root makes ``/run/systemd``. Others get namespaces in which they may mount, where the kernel
+    allows it.
+    """
+    if _RUN.is_dir() or os.access(_RUN.parent, os.W_OK):
+        return ()
+    return (*_OWN_RUN, _MOUNT_RUN, "sh")
 
 
 def prove_live(caller: str, target: Target) -> SafeUnit:
@@ -226,13 +251,24 @@ def _refuse_waiting(units: UnitGraph, caller: str, target: Target) -> None:
 
 
 def _systemctl(*arguments: str) -> str:
-    return _answer(("systemctl", *arguments), {**os.environ, **_PLAIN}, None)
+    return _answer(("systemctl", *arguments), systemctl_environment())
 
 
-def _answer(command: Sequence[str], environment: Mapping[str, str], user: int | None) -> str:
+def _answer(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    directory: Path | None = None,
+    accepted: Container[int] = (0,),
+) -> str:
     name = Path(command[0]).name
     try:
-        output = run(command, timeout=PATIENCE, environment=environment, user=user)
+        output = run(
+            command,
+            timeout=PATIENCE,
+            environment=environment,
+            directory=directory,
+            accepted=accepted,
+        )
     except OSError as error:
         raise UnprovenError(
             f"{name} can't be started: {error.strerror}",

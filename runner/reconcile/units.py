@@ -7,6 +7,7 @@ from typing import IO, Final
 from attrs import evolve
 
 from runner.reconcile.answers import BODY_CAP, printable, result
+from runner.reconcile.commands import systemctl_environment
 from runner.reconcile.questions import UnitActive
 from runner.reconcile.vocabulary import Answer, ProbeResult
 
@@ -24,7 +25,11 @@ async def ask_active(question: UnitActive) -> ProbeResult:
     with _open_memory() as out, _open_memory() as err:
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=out, stderr=err
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=systemctl_environment(),
             )
         except OSError as error:
             why = f"systemctl: {error.strerror}"

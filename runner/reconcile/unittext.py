@@ -1,8 +1,8 @@
 """What systemd and systemctl print about units, read into graphs. Pure.
 
-Two of these texts are made for eyes and not for programs: the dump of ``systemd --test`` and the
-tree of ``list-jobs``. Lines that are not understood are passed over, so whoever reads them must
-look for what has to be there.
+Two of these texts are made for people and not for programs: the dump of ``systemd-analyze verify``
+and the tree of ``list-jobs``. Their arrows and colours differ by version and locale: all are read.
+Lines that are not understood are skipped, so the caller must check that what it needs is there.
 """
 
 import re
@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Final
 
+from runner.reconcile.answers import without_colours
 from runner.reconcile.ordering import Edge, Says, UnitGraph
 
 PROPERTIES: Final = "Id,Names,LoadState,After,Before"
@@ -29,7 +30,8 @@ _SECONDS: Final = {
 }
 """As systemd.time(7) has them, a month of 30.44 days and a year of 365.25 included."""
 
-_SECTION: Final = re.compile(r"\t-> Unit (\S+):")
+_SECTION: Final = re.compile(r"\t\S+ Unit (\S+):")
+"""The arrow is ``->``, or ``→`` from systemd 256 on."""
 _LIMIT: Final = re.compile(r"\t\tTimeoutStartSec: (.+)")
 _FIELD: Final = re.compile(r"\t\t(Alias|Name|Unit Load State|After|Before): (\S+)(?: \((.*)\))?")
 _JOB: Final = re.compile(r"\d+\s+(\S+)\s+\S+\s+\S+\s*")
@@ -37,7 +39,7 @@ _WAITS: Final = re.compile(r"\W+waiting for job \d+ \((\S+)/[\w-]+\)")
 
 
 def read_dump(text: str) -> UnitGraph:
-    """Read the dump of ``systemd --test``.
+    """Read the dump of units that ``systemd-analyze verify`` prints at log level debug.
 
     It tells where each edge comes from: ``origin-file`` is said by this unit's files, and
     ``destination-default`` is implied by the nature of the other unit.
@@ -60,6 +62,13 @@ def read_dump(text: str) -> UnitGraph:
                 case _:
                     pass
     return UnitGraph(frozenset(units), tuple(edges), aliases)
+
+
+def dumped_names(text: str) -> frozenset[str]:
+    """List the units that a dump has a section of, and those that they are ordered with."""
+    sections = {found[1] for line in text.splitlines() if (found := _SECTION.fullmatch(line))}
+    edges = read_dump(text).edges
+    return frozenset(sections.union(*({edge.later, edge.earlier} for edge in edges)))
 
 
 def read_start_limits(text: str) -> dict[str, float | None]:
@@ -121,7 +130,7 @@ def read_jobs(text: str) -> UnitGraph:
     units: set[str] = set()
     edges: list[Edge] = []
     unit = ""
-    for line in text.splitlines():
+    for line in without_colours(text).splitlines():
         if job := _JOB.fullmatch(line):
             unit = job[1]
             units.add(unit)

@@ -11,7 +11,6 @@ A rollback needs neither the recipe, nor the variables of the time, nor a regist
 import contextlib
 import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -23,7 +22,7 @@ from attrs import frozen
 from runner.reconcile import compose
 from runner.reconcile.compose import Document, Subject
 from runner.reconcile.docker import Docker, RefusedError
-from runner.reconcile.documents import canonical, parse
+from runner.reconcile.documents import canonical, parse, use_newest_format
 from runner.reconcile.durable import remove
 from runner.reconcile.errors import EngineUnreachableError, SourceUnreachableError
 from runner.reconcile.names import is_safe
@@ -37,7 +36,11 @@ RENDER_TIMEOUT: Final = 30.0
 """Seconds; 0.05 is what it takes."""
 _DEPTH: Final = 64
 """Folders: more than any ``../..`` of a compose file climbs."""
-_TOO_OLD: Final = ("unknown shorthand flag", "unknown command", "is not a docker command")
+_TOO_OLD: Final = (
+    *("unknown flag: --compose-file", "unknown shorthand flag"),
+    *("unknown command", "is not a docker command"),
+)
+"""What a command line without ``stack config`` says; the first is that of Docker 20.10."""
 
 
 @frozen(kw_only=True)
@@ -92,8 +95,12 @@ class Recipes:
         environment = variables(self.stack, files, self.env_file)
         names = compose_files(environment, files)
         if self.overlay is not None:
-            _lay_over(self.overlay, files, _read_version(files / names[0]))
+            _lay_over(self.overlay, files)
             names = (*names, OVERLAY)
+        for name in names:
+            text = _read(files / name)
+            (files / name).unlink()  # it may be read-only, for example from a Nix store
+            (files / name).write_bytes(use_newest_format(text))
         with tempfile.TemporaryDirectory() as scratch:
             # Seen from a place of its own kind, deep down: a relative path that ends up in the
             # document begins with it, however far it climbs, and is told from an absolute one.
@@ -156,15 +163,7 @@ def _version(label: str, image: str) -> str:
     return version
 
 
-def _read_version(file: Path) -> str | None:
-    """Read which version of the format a compose file has; Docker wants one in all of them."""
-    with contextlib.suppress(yaml.YAMLError, ValueError, AttributeError):
-        version: object = yaml.safe_load(file.read_bytes()).get("version")
-        return None if version is None else str(version)
-    return None  # Docker has better words for what is wrong with it
-
-
-def _lay_over(overlay: Path, files: Path, version: str | None) -> None:
+def _lay_over(overlay: Path, files: Path) -> None:
     """Copy the overlay into a recipe: the compose file, and the config files that it names."""
     file = overlay / OVERLAY
     text = _read(file)
@@ -186,9 +185,6 @@ def _lay_over(overlay: Path, files: Path, version: str | None) -> None:
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
-    same = re.sub(rb"(?m)^version:.*$", b"", text)
-    added = b"" if version is None else f"\nversion: {json.dumps(version)}\n".encode()
-    (files / OVERLAY).write_bytes(same + added)
 
 
 def _read(file: Path) -> bytes:

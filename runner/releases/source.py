@@ -1,5 +1,6 @@
 """Where releases come from: a directory of them, or the tags of a git repository."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -137,7 +138,7 @@ class GitSource:
         remove(draft)
         try:
             draft.mkdir(mode=0o700)
-            self._git(draft, deadline, "init", "--quiet", "--bare", "--template=")
+            self._initialize(draft, deadline)
             self._update(draft, deadline)
             put(draft, self.mirror)
         except OSError as error:
@@ -146,6 +147,17 @@ class GitSource:
             ) from error
         finally:
             remove(draft)
+
+    def _initialize(self, draft: Path, deadline: float) -> None:
+        """Make an empty repository in the object format of the remote one.
+
+        Git fetches between equal formats only, and its own default is the caller's to choose. The
+        length of a remote hash tells the format; without any tag there is nothing to fetch.
+        """
+        listed = self._git(draft, deadline, "ls-remote", "--quiet", "--tags", "--", self.url)
+        is_long = len(listed.partition(b"\t")[0]) == hashlib.sha256().digest_size * 2
+        form = f"--object-format={'sha256' if is_long else 'sha1'}"
+        self._git(draft, deadline, "init", "--quiet", "--bare", "--template=", form)
 
     def _git(self, repository: Path, deadline: float, *arguments: str) -> bytes:
         # Named outright: git would look for a repository around one that is half made.
@@ -185,4 +197,10 @@ def _unpack(archive: bytes, into: Path) -> None:
 def _git_environment() -> dict[str, str]:
     """Never let git ask a question: nobody is there to answer at 3 a.m."""
     inherited = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED}
-    return {**inherited, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "LC_ALL": "C"}
+    return {
+        **inherited,
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "true",
+        "GIT_DEFAULT_REF_FORMAT": "files",  # the newest is unreadable to a git of last year
+        "LC_ALL": "C",
+    }

@@ -41,6 +41,7 @@ def service(**keys: Any) -> Document:  # noqa: ANN401 - a compose file holds any
 def test_the_document_that_is_given_stays_as_it_is() -> None:
     """Completing is pure."""
     document = {**app(environment={"A": None}), "configs": {"c": {"file": "/x"}}, "x-y": {}}
+    document["version"] = "3.8"
     before = copy.deepcopy(document)
     made = completed(document, c="0")
     assert before == document
@@ -276,11 +277,12 @@ def test_docker_gives_back_what_was_escaped(
                 "deploy": {"replicas": number, "labels": {"a": command[0]}},
             }
         },
-        "version": "3.8",
     }
     file = tmp_path_factory.getbasetemp() / "escaped.json"
     file.write_text(canonical(compose.escape(document)), "utf-8")
-    assert document == render(file)
+    found = render(file)
+    assert found.pop("version").startswith("3.")
+    assert document == found
 
 
 def test_the_settled_document_is_one_for_docker(tmp_path: Path, need: Callable[[str], str]) -> None:
@@ -294,6 +296,21 @@ def test_the_settled_document_is_one_for_docker(tmp_path: Path, need: Callable[[
     assert made["services"]["app"]["deploy"] == found["services"]["app"]["deploy"]
     assert made["configs"]["c"]["name"] == found["configs"]["c"]["name"]
     assert str(tmp_path / "configs" / "c") == found["configs"]["c"]["file"]
+
+
+@pytest.mark.parametrize("version", [None, "3.0", "3.4", "3.8"])
+def test_a_kept_document_is_deployed_in_the_newest_format(
+    tmp_path: Path, need: Callable[[str], str], version: str | None
+) -> None:
+    """Older versions of this program kept the recipe's format, which may not have ``order``."""
+    need("docker")
+    kept = completed(app())
+    if version is not None:
+        kept["version"] = version
+    file = tmp_path / "compose.json"
+    file.write_text(canonical(compose.escape(kept)), "utf-8")
+    update = render(file)["services"]["app"]["deploy"]["update_config"]
+    assert {"failure_action": "pause", "order": "start-first"} == update
 
 
 def render(file: Path) -> Document:

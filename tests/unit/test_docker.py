@@ -85,13 +85,18 @@ def test_a_no_is_told_in_its_own_words(play: Play, said: str, status: int, messa
     "said",
     [
         "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?",
+        (
+            "failed to connect to the docker API at unix:///x; check if the path is correct and if"
+            " the daemon is running: dial unix /x: connect: no such file or directory"
+        ),
+        ("permission denied while trying to connect to the docker API at unix:///x"),
         'error during connect: Get "http://docker/v1.50/info": EOF',
         (
             "Error response from daemon: rpc error: code = DeadlineExceeded desc ="
             " context deadline exceeded"
         ),
     ],
-    ids=["no daemon", "broken off", "no quorum in time"],
+    ids=["20.10 to 28", "29", "no permission in 29", "broken off", "no quorum in time"],
 )
 def test_no_engine_is_no_refusal(play: Play, said: str) -> None:
     """Nobody looked at what was asked for: it is not to blame."""

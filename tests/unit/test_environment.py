@@ -20,6 +20,7 @@ from runner.releases.environment import compose_files, read_env_file, read_expor
         ("A=\nB=''\n", {"A": "", "B": ""}),
         ("# A=1\n\n  \nB=2\r\n", {"B": "2"}),
         ("A=v1 # length=32\n", {"A": "v1"}),
+        ("A= # note\nB=\t# note\nC=#1\n", {"A": "", "B": "", "C": "#1"}),
         ("A='b # c' # d\n", {"A": "b # c"}),
         ("export A=1\n", {"A": "1"}),
         ("A=a b\n", {"A": "a b"}),

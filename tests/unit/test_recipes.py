@@ -223,13 +223,56 @@ def test_the_version_is_told_by_the_label_or_the_image(
     assert expected == manifest_of(describe(label)).version
 
 
-@pytest.mark.parametrize("version", ['version: "3.9"', "version: '3'", ""])
-def test_the_overlay_has_the_version_of_the_recipe(
+FORMATS = [f"3.{minor}" for minor in range(14)]
+MINIMAL = f"services: {{app: {{image: {PIN!r}}}}}\n"
+
+
+@pytest.mark.parametrize("version", [*FORMATS, "3", ""])
+def test_a_recipe_of_any_format_makes_the_same_release(
     describe: Callable[..., Path], checkout: Path, version: str
 ) -> None:
-    """Docker takes no two versions of the format at once, and recipes differ in it."""
-    (checkout / "compose.yml").write_text(RECIPE.replace('version: "3.8"', version))
-    assert "gate" in document_of(describe())["configs"]
+    """The overlay and what is added use keys that old formats lack; no version is kept."""
+    (checkout / "compose.yml").write_text(MINIMAL)
+    without = document_of(describe())
+    (checkout / "compose.yml").write_text(f'version: "{version}"\n{MINIMAL}')
+    assert without == document_of(describe())
+    assert "version" not in without
+    assert "order" in without["services"]["app"]["deploy"]["update_config"]
+
+
+@pytest.mark.parametrize("version", ["3.0", "3.13", None])
+@pytest.mark.parametrize("other", ["3.4", None])
+def test_compose_files_of_different_formats_are_merged(
+    recipes: Recipes, checkout: Path, tmp_path: Path, version: str | None, other: str | None
+) -> None:
+    """Docker itself refuses that. Any way to write the version in YAML is understood."""
+    overlay = tmp_path / "overlay" / "compose.gate.yml"
+    text = OVERLAY.replace("gate: {file:", "gate: {name: its_name, file:")  # a key of format 3.5
+    overlay.write_text(text.replace('version: "3.8"', f"version: {other}" if other else ""))
+    styles = ["{services: {app: {image: IMAGE}}}"]
+    if version is not None:
+        styles = [
+            f"# version: 2\n'version': '{version}' #\nservices: {{app: {{image: IMAGE}}}}",
+            f'{{"services": {{"app": {{"image": "IMAGE"}}}}, "version": "{version}"}}',
+            f"version:\n    {version}\r\nservices: {{app: {{image: IMAGE}}}}\r\n",
+            f"services: {{app: {{image: IMAGE, labels: {{version: 'ü'}}}}}}\nversion: {version}",
+        ]
+    for style in styles:
+        (checkout / "compose.yml").unlink()
+        (checkout / "compose.yml").write_text(style.replace("IMAGE", PIN))
+        (checkout / "compose.yml").chmod(0o444)  # as in a Nix store
+        place = tmp_path / str(styles.index(style)) / "files"
+        shutil.copytree(checkout, place)
+        recipes.describe(LABEL, place)
+        assert document_of(place)["configs"]["gate"]["name"].startswith("its_name_")
+
+
+def test_another_major_version_is_still_refused(
+    describe: Callable[..., Path], checkout: Path
+) -> None:
+    """Its keys have other meanings, which Docker knows."""
+    (checkout / "compose.yml").write_text(RECIPE.replace('"3.8"', '"2.4"'))
+    assert "unsupported Compose file version: 2.4" in refusal(describe)
 
 
 def test_a_recipe_that_has_the_overlay_already_is_taken(
@@ -348,13 +391,22 @@ def test_without_the_command_the_latest_release_is_unknown(
     assert "the docker command can't be run" in refusal(describe)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "unknown flag: --compose-file\nSee 'docker stack --help'.",  # 20.10, that of Debian 12
+        "unknown shorthand flag: 'c' in -c",
+        "docker: 'stack' is not a docker command.",
+    ],
+)
 def test_an_old_command_is_told(
-    recipes: Recipes, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipes: Recipes, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     """``stack config`` is younger than some distributions."""
     fake = tmp_path / "bin" / "docker"
     fake.parent.mkdir()
-    fake.write_text("#!/bin/sh\necho \"unknown shorthand flag: 'c' in -c\" >&2\nexit 125\n")
+    (tmp_path / "said").write_text(said)
+    fake.write_text(f"#!/bin/sh\ncat {tmp_path}/said >&2\nexit 125\n")
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(SourceUnreachableError) as caught:

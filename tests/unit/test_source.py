@@ -310,6 +310,44 @@ def test_a_mirror_that_a_killed_run_left_half_made_is_completed(
     assert ["1.1.0", "1.0.0"] == texts(source)
 
 
+FORMATS = ("sha1", "sha256")
+
+
+def format_of(git: Git, repository: Path) -> str:
+    return git(repository, "rev-parse", "--show-object-format")
+
+
+@pytest.mark.parametrize("preferred", FORMATS)
+@pytest.mark.parametrize("remote", FORMATS)
+def test_a_mirror_has_the_object_format_of_its_remote(
+    tmp_path: Path, git: Git, monkeypatch: pytest.MonkeyPatch, remote: str, preferred: str
+) -> None:
+    """Whatever the caller prefers for new repositories, by its configuration or environment."""
+    place = tmp_path / "upstream"
+    place.mkdir()
+    git(place, "init", "--quiet", f"--object-format={remote}")
+    source = GitSource(str(place), tmp_path / "source.git", TIMEOUT)
+    config = tmp_path / "gitconfig"
+    config.write_text(f"[init]\n\tdefaultObjectFormat = {preferred}\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    monkeypatch.setenv("GIT_DEFAULT_HASH", preferred)
+    assert [] == texts(source)
+    release(git, place, "1.0.0", "# 1.0.0\n")
+    assert ["1.0.0"] == texts(source)
+    assert remote == format_of(git, source.mirror)
+    assert "# 1.0.0\n" == fetched(source, newest(source), tmp_path / "a")["traefik.yml"]
+
+
+@pytest.mark.parametrize("before", FORMATS)
+def test_a_mirror_of_another_object_format_is_made_anew(
+    source: GitSource, repository: Path, git: Git, before: str
+) -> None:
+    """It was made by an older version of this program, or the remote has changed its format."""
+    git(repository.parent, "init", "--quiet", "--bare", f"--object-format={before}", "source.git")
+    assert ["1.1.0", "1.0.0"] == texts(source)
+    assert "sha1" == format_of(git, source.mirror)
+
+
 @pytest.mark.parametrize("name", ["packed-refs.lock", "config.lock", "refs/tags/1.2.0.lock"])
 def test_a_lock_that_a_killed_git_left_behind_is_no_obstacle(
     source: GitSource, repository: Path, git: Git, name: str

@@ -39,7 +39,6 @@ LONGEST_NAME = 64
 def recipe() -> Document:
     """Make a document as ``docker stack config`` renders it and ``complete`` keeps it."""
     return {
-        "version": "3.8",
         "services": {
             "app": {
                 "image": "traefik:v3.5.1@sha256:" + "a" * 64,

@@ -10,7 +10,6 @@ from captured import Systemctl, captured
 from runner.reconcile import unitgraph
 from runner.reconcile.errors import OrderingError, UnprovenError
 from runner.reconcile.ordering import Edge, Says, Served, Target, UnitGraph
-from runner.reconcile.unitfiles import LOADER
 from runner.reconcile.unitgraph import load_units, prove_live
 from runner.reconcile.unittext import read_dependencies, read_dump, read_jobs, read_show
 
@@ -221,23 +220,26 @@ def test_a_host_without_systemctl_proves_nothing(
 
 # A directory of unit files ------------------------------------------------------------------------
 
+Analyze = Callable[[str], Path]
 
-def unloadable(directory: Path, *systemd: Path) -> UnprovenError:
+
+def unloadable(directory: Path) -> UnprovenError:
     """Fail to load a directory; a hint says what to do."""
     with pytest.raises(UnprovenError) as caught:
-        load_units(directory, systemd=systemd)
+        load_units(directory)
     assert caught.value.hint
     return caught.value
 
 
 @pytest.fixture
-def loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Write a program that is taken for systemd's loader, and run by whoever runs the tests."""
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+def analyze(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Analyze:
+    """Put a ``systemd-analyze`` on the PATH: a script of the shell."""
+    program = tmp_path / "systemd" / "bin" / "systemd-analyze"
+    program.parent.mkdir(parents=True)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(unitgraph, "_RUN", tmp_path)  # it is there
 
     def make(script: str) -> Path:
-        program = tmp_path / "lib" / "systemd" / "systemd"
-        program.parent.mkdir(parents=True)
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         return program
@@ -254,73 +256,128 @@ def directory(tmp_path: Path) -> Path:
     return place
 
 
-def test_without_systemd_no_directory_can_be_judged(tmp_path: Path) -> None:
-    """Unit files are not read by anybody else, not even a little; a directory is no program."""
-    error = unloadable(tmp_path, tmp_path / "gone", tmp_path)
-    assert error.message == f"no systemd that could read {tmp_path}"
-    assert error.hint == f"install systemd; it was looked for at {tmp_path}/gone, {tmp_path}"
+def test_without_systemd_no_directory_can_be_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other program reads unit files as systemd does."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    error = unloadable(tmp_path)
+    assert error.message == f"systemd-analyze is not installed: without it {tmp_path} can't be read"
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_there(analyze: Analyze, tmp_path: Path) -> None:
     """It is no directory without units."""
-    error = unloadable(tmp_path / "gone", Path("/bin/sh"))
+    analyze("exit 0")
+    error = unloadable(tmp_path / "gone")
     assert error.message.startswith(f"the units in {tmp_path}/gone can't be read: No such file")
+
+
+def test_an_empty_directory_has_no_units(analyze: Analyze, tmp_path: Path) -> None:
+    """Without a unit to name, there is nothing to ask systemd."""
+    analyze("exit 9")
+    (tmp_path / "units").mkdir()
+    assert load_units(tmp_path / "units") == UnitGraph(frozenset(), ())
 
 
 @pytest.mark.parametrize(
     ("script", "told"),
     [
-        ("exit 0", "systemd printed nothing about the units in"),
-        ("cat; echo '-> By units:'", "systemd printed nothing about the units in"),
-        ("echo one >&2; echo two >&2; exit 1", "systemd failed with status 1: two"),
-        ("kill -9 $$", "systemd failed with status -9: "),
-        ("sleep 60", "systemd did not answer for 0.5 s"),
+        ("exit 0", "systemd-analyze printed none of 1 units"),
+        ("exit 1", "systemd-analyze printed none of 1 units"),
+        ("echo '-> By units:'", "systemd-analyze printed none of 1 units"),
+        ("echo one >&2; echo two >&2; exit 2", "systemd-analyze failed with status 2: two"),
+        ("kill -9 $$", "systemd-analyze failed with status -9: "),
+        ("sleep 60", "systemd-analyze did not answer for 0.5 s"),
+        (
+            "for name; do :; done; printf '\\t-> Unit %s:\\n\\t\\tAfter: x%s\\n' $name $name",
+            "systemd-analyze names more units each time it is asked: 51 by now",
+        ),
     ],
 )
-def test_a_loader_that_fails_proves_nothing(
-    loader: Callable[[str], Path],
-    monkeypatch: pytest.MonkeyPatch,
-    directory: Path,
-    script: str,
-    told: str,
+def test_a_systemd_that_fails_proves_nothing(
+    analyze: Analyze, monkeypatch: pytest.MonkeyPatch, directory: Path, script: str, told: str
 ) -> None:
-    """A graph without units would find every target unknown, but nobody would know why."""
+    """A graph without units would find every target unknown, but would not say why."""
     monkeypatch.setattr(unitgraph, "PATIENCE", 0.5 if "sleep" in script else 30.0)
-    assert unloadable(directory, loader(script)).message.startswith(told)
+    analyze(script)
+    assert unloadable(directory).message.startswith(told)
 
 
-def test_a_loader_that_cannot_be_started(loader: Callable[[str], Path], directory: Path) -> None:
-    """The first that may be executed is taken, and its trouble is told."""
-    program = loader("")
-    program.write_bytes(b"\x7fELF")
-    error = unloadable(directory, program)
-    assert error.message == "systemd can't be started: Exec format error"
+def test_a_missing_run_directory_is_told(
+    analyze: Analyze, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, directory: Path
+) -> None:
+    """systemd-analyze must make it, and this user may not, and has no namespaces either."""
+    analyze("exit 1")
+    monkeypatch.setattr(unitgraph, "_RUN", tmp_path / "gone" / "systemd")
+    (tmp_path / "systemd" / "bin" / "unshare").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "systemd" / "bin" / "unshare").chmod(0o755)
+    assert unloadable(directory).hint.endswith(f"as root, mkdir -p {tmp_path}/gone/systemd")
 
 
-def test_what_the_loader_is_given(loader: Callable[[str], Path], directory: Path) -> None:
-    """The directory goes before systemd's own units; no generator, and no trace of the unit of ours
-    in what comes back.
-    """
-    program = loader(
-        f"""units="${{SYSTEMD_UNIT_PATH%%:*}}"
-        printf '%s\n' "$*" "$SYSTEMD_UNIT_PATH" "$SYSTEMD_GENERATOR_PATH" > {directory}/asked
-        ls "$SYSTEMD_GENERATOR_PATH" >> {directory}/asked
-        cat "$units/{LOADER}" >> {directory}/asked
-        printf '\t-> Unit %s:\n\t\tUnit Load State: loaded\n' {PROXY} {LOADER}
-        printf '\t\tAfter: %s (origin-file)\n' {PROXY}"""
+def test_a_run_directory_is_provided_to_who_can_not_make_it(
+    analyze: Analyze, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, directory: Path
+) -> None:
+    """By the one program that can: `unshare`, with a mount of its own. Else it is not needed."""
+    program = analyze(f"printf '\\t-> Unit {PROXY}:\\n\\t\\tUnit Load State: loaded\\n'")
+    record = tmp_path / "unshared"
+    (program.parent / "unshare").write_text(
+        f'#!/bin/sh\necho "$*" >> {record}\nshift 6; exec "$@"\n'
     )
-    graph = load_units(directory, ["worker@a.service"], systemd=[program])
-    assert graph == UnitGraph(frozenset({PROXY}), ())
-    arguments, path, generators, *unit = (directory / "asked").read_text().splitlines()
-    assert arguments == f"--test --system --unit={LOADER}"
-    assert path.split(":")[1:] == [
-        f"{program.parent}/system",
-        f"{program.parents[2]}/example/systemd/system",
+    (program.parent / "unshare").chmod(0o755)
+    load_units(directory)
+    assert not record.exists()
+    monkeypatch.setattr(unitgraph, "_RUN", tmp_path / "gone" / "systemd")
+    assert load_units(directory).knows(PROXY)
+    assert "--map-root-user --mount sh -c mount -t tmpfs tmpfs /run" in record.read_text()
+
+
+def test_a_program_that_cannot_be_started(analyze: Analyze, directory: Path) -> None:
+    """Its trouble is told."""
+    analyze("").write_bytes(b"\x7fELF")
+    error = unloadable(directory)
+    assert error.message == "systemd-analyze can't be started: Exec format error"
+
+
+def test_what_systemd_is_given(analyze: Analyze, directory: Path) -> None:
+    """The directory goes before systemd's own units; no generator; nothing of the caller's.
+
+    What is named in the answer is asked about, too, until nothing new is named; status 1 only says
+    that something is wrong with a unit.
+    """
+    program = analyze(
+        f"""env > {directory}/environment
+        echo "$*" >> {directory}/asked
+        [ "$PWD" = "${{SYSTEMD_UNIT_PATH%%:*}}" ] && [ -e {PROXY} ] || exit 3
+        shift 4
+        for name; do
+            printf '\t-> Unit %s:\n\t\tUnit Load State: loaded\n' $name
+        done
+        case "$*" in
+            *deep.target*) ;;
+            *early.target*) printf '\t\tBefore: deep.target (destination-file)\n' ;;
+            *) printf '\t\tAfter: early.target (origin-file)\n\t\tAfter: dev-sda.device\n' ;;
+        esac
+        exit 1"""
+    )
+    graph = load_units(directory, ["worker@a.service"])
+    assert graph.units == {PROXY, "worker@a.service", "early.target", "deep.target"}
+    given = dict(
+        line.split("=", 1) for line in (directory / "environment").read_text().splitlines()
+    )
+    prefix = program.parents[1]
+    assert given["SYSTEMD_UNIT_PATH"].split(":")[1:] == [
+        f"{prefix}/lib/systemd/system",
+        f"{prefix}/example/systemd/system",
     ]
-    assert not Path(generators).exists()
-    assert unit == [
-        "[Unit]",
-        "DefaultDependencies=no",
-        f"After={PROXY}",
-        "After=worker@a.service",
+    assert given.keys() - {"PWD", "OLDPWD", "SHLVL", "_"} == {
+        *("PATH", "LC_ALL", "SYSTEMD_UNIT_PATH", "SYSTEMD_UTF8", "SYSTEMD_COLORS"),
+        *("SYSTEMD_URLIFY", "SYSTEMD_PAGER", "SYSTEMD_LOG_LEVEL", "SYSTEMD_LOG_TARGET"),
+        *("SYSTEMD_GENERATOR_PATH", "SYSTEMD_ENVIRONMENT_GENERATOR_PATH"),
+    }
+    assert not Path(given["SYSTEMD_GENERATOR_PATH"]).is_dir()
+    options = "verify --man=no --generators=no --"
+    assert (directory / "asked").read_text().splitlines() == [
+        f"{options} {PROXY} worker@a.service",
+        f"{options} {PROXY} early.target worker@a.service",
+        f"{options} deep.target {PROXY} early.target worker@a.service",
     ]

@@ -1,7 +1,10 @@
 """The proof on real unit files, as systemd's own loader reads them: one deadlock, well hidden."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -277,3 +280,40 @@ def test_nothing_of_this_host_is_seen(load: Load) -> None:
     assert units.knows(PROXY)
     assert not units.knows("warm-reconcile-load-everything.target")
     assert not [edge for edge in units.edges if "warm-reconcile" in edge.later + edge.earlier]
+
+
+# Where no systemd runs ----------------------------------------------------------------------------
+
+CONTAINER = """\
+import pathlib, sys
+from runner.reconcile.unitgraph import load_units
+assert not pathlib.Path("/run/systemd").exists()
+assert not pathlib.Path("/sys/fs").exists()
+print(load_units(pathlib.Path(sys.argv[1])).knows(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("run", ["rw", "ro"])
+def test_a_container_without_systemd(
+    need: Callable[[str], str],
+    missing: Callable[[str], NoReturn],
+    real_systemd: None,
+    tmp_path: Path,
+    run: str,
+) -> None:
+    """No cgroups, no ``/sys``, no ``/run/systemd``, which may or may not be made there."""
+    del real_systemd
+    (tmp_path / PROXY).write_text("[Service]\nType=oneshot\nExecStart=/bin/true\n")
+    within = [need("unshare"), "--map-root-user", "--mount", "sh", "-c"]
+    if subprocess.run([*within, "mount -t tmpfs none /run"], check=False).returncode:
+        missing("this user may not mount in a namespace of its own")
+    mounts = f"mount -t tmpfs none /sys && mount -t tmpfs -o {run} none /run"
+    command = [sys.executable, "-c", CONTAINER, str(tmp_path), PROXY]
+    done = subprocess.run(
+        [*within, f'{mounts} && exec "$@"', "sh", *command],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

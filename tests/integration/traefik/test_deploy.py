@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 
 from traefik.conftest import WHEELS
-from traefik.harness import NEW, OLD, PATIENCE, App, get, wait_for
+from traefik.harness import NAME, NEW, OLD, PATIENCE, RUNNER, App, get, wait_for
 
 pytestmark = pytest.mark.traefik
 
@@ -30,6 +30,16 @@ def test_commits_a_good_release_and_then_its_good_successor(app: App) -> None:
     assert app.assert_serving("2.0.0") != old
     assert app.proven() == ["2.0.0", "1.0.0"]
     assert app.quarantined() == {}
+
+
+@pytest.mark.parametrize("options", ["-OO", "-I -B", "-Xdev -Werror"])
+def test_commits_whatever_options_python_has(app: App, options: str) -> None:
+    """No option changes what a run does: it needs no docstring, assertion or silenced warning."""
+    app.release("1.0.0")
+    command = (str(RUNNER), NAME, "--config-dir", str(app.config_dir), "--json")
+    ran = app.end(app.start(*options.split(), *command))
+    assert (ran.code, ran.outcome, ran.serving) == (0, "committed", "1.0.0"), ran.log
+    app.assert_serving("1.0.0")
 
 
 def test_leaves_a_release_alone_that_serves_already(app: App) -> None:
