@@ -88,9 +88,8 @@ def token_of(host: Host) -> str:
 @contextlib.contextmanager
 def history(host: Host) -> Generator[History]:
     """Read the journal beside whatever happens."""
-    found = open_history(find_state(host.home / "state", NAME))
-    assert found is not None
-    with contextlib.closing(found):
+    with open_history(find_state(host.home / "state", NAME)) as found:
+        assert found is not None
         yield found
 
 

@@ -372,9 +372,8 @@ class App:
     @contextlib.contextmanager
     def history(self) -> Generator[History]:
         """Read the journal beside whatever happens."""
-        history = open_history(find_state(self.state.root, NAME))
-        assert history is not None
-        with contextlib.closing(history):
+        with open_history(find_state(self.state.root, NAME)) as history:
+            assert history is not None
             yield history
 
     def proven(self) -> list[str]:
