@@ -1,13 +1,16 @@
-"""Hypothesis profiles, and the rule for missing tools: skipped on a laptop, a failure in CI."""
+"""Hypothesis profiles, and the rule for missing tools: skipped on a laptop, a failure in CI.
+
+The tools themselves are in ``tools.py``.
+"""
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
+import tools
 from hypothesis import HealthCheck, settings
 
 # Hypothesis' own `ci` profile is derandomized at 100 examples: every CI run would test the same
@@ -39,13 +42,10 @@ def missing() -> Callable[[str], NoReturn]:
 
 @pytest.fixture(scope="session")
 def need(missing: Callable[[str], NoReturn]) -> Callable[[str], str]:
-    """Find a tool: ``need("git")`` is its path."""
+    """Find a tool of ``tools.py``: ``need("git")`` is its path."""
 
     def find(tool: str) -> str:
-        path = shutil.which(tool)
-        if path is None:
-            missing(f"{tool} is not installed")
-        return path
+        return tools.find(tool) or missing(tools.lack(tool))
 
     return find
 
@@ -73,8 +73,11 @@ def evaluate(need: Callable[[str], str]) -> Callable[[str], object]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests record as ``covered``: how much a search has seen, say."""
+    """Print what tests record as ``covered``, such as the size of a search, and missing tools."""
     for report in terminalreporter.getreports("passed"):
         for name, text in report.user_properties:
             if name == "covered":
                 terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {text}")
+    reasons = (str(report.longrepr) for report in terminalreporter.getreports("skipped"))
+    if line := tools.summarize(reasons):
+        terminalreporter.write_line(line, yellow=True)

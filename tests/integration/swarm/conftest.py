@@ -60,11 +60,6 @@ def engine(
         missing("only root can start an engine of its own")
     for tool in TOOLS:
         need(tool)
-    known = subprocess.run(
-        ["docker", "stack", "config", "--help"], capture_output=True, check=False
-    )
-    if known.returncode != 0:
-        missing("docker has no `stack config`: its command line must be 25 or newer")
     busybox = Path(need("busybox"))
 
     def furnish(engine: Engine) -> None:
