@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from attrs import frozen
 
@@ -30,9 +31,11 @@ from runner.reconcile.driver import Policy, Run
 from runner.reconcile.errors import UnprovenError
 from runner.reconcile.journal import open_journal
 from runner.reconcile.lock import hold
-from runner.reconcile.ports import Watcher
+from runner.reconcile.ports import Clock, Watcher
 from runner.reconcile.statedir import open_state
 from runner.wiring import SystemClock, make_world
+
+SYSTEM_CLOCK: Final = SystemClock()
 
 
 @frozen
@@ -58,8 +61,22 @@ def find_app(name: str, *, config: Path | None, config_dir: Path) -> App:
     return App(name, configs.load(path))
 
 
-def reconcile(app: App, watcher: Watcher, *, forced: bool = False, wait: float = 0.0) -> Report:
+def reconcile(
+    app: App,
+    watcher: Watcher,
+    *,
+    forced: bool = False,
+    wait: float = 0.0,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Report:
     """Run once, under the app's lock.
+
+    Args:
+        app: to reconcile.
+        watcher: sees each step.
+        forced: try the latest release even if it is in quarantine.
+        wait: seconds to wait for the lock.
+        clock: of the gates.
 
     Raises:
         OrderingError: the gate would wait for its own caller, or declares who doesn't serve what
@@ -74,7 +91,7 @@ def reconcile(app: App, watcher: Watcher, *, forced: bool = False, wait: float =
         journal = open_journal(state, app.config.retention, time.time)
         with contextlib.closing(journal):
             policy = Policy(app.config.gate, app.config.fallback_depth, forced)
-            final, attempt = Run(journal, wired.world, policy, SystemClock(), watcher).to_the_end()
+            final, attempt = Run(journal, wired.world, policy, clock, watcher).to_the_end()
             seconds = time.monotonic() - began
             return Report.of(
                 app.name, final, attempt, journal.proven(), seconds, downtime=wired.downtime()

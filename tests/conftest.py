@@ -24,6 +24,9 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+SHORTEST = 0.1
+LONGEST = 120.0
+"""Seconds of the first and of the last try of ``enough``."""
 IN_CI = os.environ.get("CI") == "true"
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "dev"))
 
@@ -51,6 +54,23 @@ def need(missing: Callable[[str], NoReturn]) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
+def enough() -> Callable[[Callable[[float], bool]], None]:
+    """Try with more and more seconds: ``enough(lambda seconds: ...)``.
+
+    For a timeout that has to expire, but only after something else has happened. A try returns
+    whether it has.
+    """
+
+    def try_it(once: Callable[[float], bool]) -> None:
+        seconds = SHORTEST
+        while not once(seconds):
+            seconds *= 2
+            assert seconds < LONGEST, "what must happen before the timeout did not happen"
+
+    return try_it
+
+
+@pytest.fixture(scope="session")
 def evaluate(need: Callable[[str], str]) -> Callable[[str], object]:
     """Evaluate a Nix expression, without a store, a daemon or a network."""
     command = [need("nix-instantiate"), "--store", "dummy://", "--eval", "--strict", "--json"]
@@ -62,7 +82,7 @@ def evaluate(need: Callable[[str], str]) -> Callable[[str], object]:
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             env=environment,
         )
         assert done.returncode == 0, done.stderr

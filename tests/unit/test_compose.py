@@ -298,4 +298,4 @@ def test_the_settled_document_is_one_for_docker(tmp_path: Path, need: Callable[[
 
 def render(file: Path) -> Document:
     docker = Docker("unix:///nonexistent")
-    return parse(docker.run("stack", "config", f"--compose-file={file}", timeout=20.0))
+    return parse(docker.run("stack", "config", f"--compose-file={file}", timeout=120.0))

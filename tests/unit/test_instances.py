@@ -20,7 +20,7 @@ from runner.reconcile.vocabulary import Deployment, Release
 
 RELEASE = Release("3.4.0+v3.5.1", "3.5.1", "d" * 64)
 GATE = "# the gate\n"
-AMPLE = 20.0
+AMPLE = 120.0
 
 WAIT = "mkfifo pipe; echo ready; while :; do read line < pipe; done\n"
 OBEDIENT = WAIT
