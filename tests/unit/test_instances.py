@@ -244,7 +244,7 @@ def test_an_instance_that_may_not_be_ended_is_told(
 
 
 LISTENING = f"""\
-exec {sys.executable} -S -c '
+exec "{sys.executable}" -S -c '
 import signal, socket
 listener = socket.create_server(("127.0.0.1", 0), family=socket.AF_INET)
 if %s: signal.signal(signal.SIGTERM, lambda *_: listener.close())

@@ -251,8 +251,9 @@ def test_an_engine_that_never_comes_back(host: Host) -> None:
 
 
 @pytest.fixture
-def lonely() -> Iterator[Engine]:
+def lonely(able: None) -> Iterator[Engine]:
     """Start an engine that is no part of any swarm."""
+    del able
     engine = Engine(lambda _: None)
     try:
         engine.start()

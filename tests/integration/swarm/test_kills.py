@@ -182,7 +182,7 @@ def test_the_next_run_makes_it_good(host: Host, scenario: Scenario, effect: str)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("scenario", [COLD, UPDATE, ROLLBACK], ids=lambda scenario: scenario.name)
 def test_the_next_run_makes_it_good_wherever_the_last_one_died(

@@ -40,7 +40,10 @@ class Broken:
 # Scripts for a binary ----------------------------------------------------------------------------
 
 _HEAD: Final = """\
-#!{python} -IS
+#!/bin/sh
+'''exec' "{python}" -IS "$0" "$@"
+# A path with a space can't stand in the first line. For Python the second one is a string.
+'''
 import os, signal, socket, subprocess, sys, threading, time
 signal.alarm(1800)
 REAL, PORT = {real!r}, {port}
