@@ -26,7 +26,7 @@ class Tool:
 
 TOOLS: Final = {
     "busybox": Tool("busybox-static"),
-    "containerd": Tool("containerd"),
+    "containerd": Tool("docker.io"),
     "dbus-daemon": Tool("dbus"),
     "docker": Tool(
         "docker.io", check=("docker", "stack", "config", "--help"), version="25 or newer"

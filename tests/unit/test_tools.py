@@ -1,12 +1,14 @@
 """A missing tool skips a test on a laptop, with the command that installs it; in CI it fails."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import tools
+from lab import supplies
 
 ROOT = Path(__file__).parents[2]
 NEEDS_DOCKER = "tests/unit/test_stackfile.py::test_docker_takes_it_and_reads_what_was_meant"
@@ -63,3 +65,18 @@ def test_a_tool_that_is_too_old_is_missing(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert tools.find("docker") == (str(program) if status == 0 else None)
     assert "docker 25 or newer (Debian package docker.io)" in tools.lack("docker")
+
+
+def test_each_tool_is_on_the_machine_of_ci() -> None:
+    """Where a missing tool fails, every package of the table is installed."""
+    (found,) = re.findall(
+        r"^packages=(.*?)^missing=", (ROOT / ".ci/run").read_text(), re.MULTILINE | re.DOTALL
+    )
+    installed = set(re.findall(r"[a-z][\w.-]+", found))
+    assert {tool.package for tool in tools.TOOLS.values()} - installed == set()
+
+
+def test_the_proofs_need_the_same_packages() -> None:
+    """They are run without pytest, too, so they have a list of their own."""
+    ours = {name: tools.TOOLS[name].package for name in supplies.PACKAGES}
+    assert ours == supplies.PACKAGES

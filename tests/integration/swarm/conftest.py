@@ -56,10 +56,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def able(need: Callable[[str], str], missing: Callable[[str], NoReturn]) -> None:
     """End a test where no engine can be started."""
-    for tool in TOOLS:
-        need(tool)
     if os.geteuid() != 0:
         missing("only root can start an engine of its own")
+    for tool in TOOLS:
+        need(tool)
 
 
 @pytest.fixture(scope="session")
