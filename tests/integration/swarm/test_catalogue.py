@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from traefik.broken import LONG
 from traefik.harness import NAME, RUNNER
 
 from swarm import broken as ways
@@ -43,7 +44,6 @@ pytestmark = pytest.mark.swarm
 
 TRIAL: Final = 10.0
 """Seconds for a trial: it passes or fails sooner, unless something hangs."""
-DEADLINE: Final = 20.0
 
 
 def _says(probe: str, text: str) -> str:
@@ -289,10 +289,10 @@ def bare(keeper: Keeper, engine: Engine, tmp_path: Path) -> Iterator[Host]:
 
 
 def _run(host: Host, broken: Broken, label: str, preflight: float) -> Ran:
-    prepare(host, preflight=preflight, window=broken.window, deadline=DEADLINE)
+    prepare(host, preflight=preflight, window=broken.window if preflight else LONG)
     with broken.beside(host):
         broken.write(host, label)
-        return host.run()
+        return host.run_until(broken.reason)
 
 
 def _assert_rolled_back(host: Host, ran: Ran, label: str) -> None:

@@ -77,7 +77,7 @@ class Stage:
         """The newest good release."""
         self._bad: set[str] = set()
         self._trace = host.home / "trace"
-        prepare(host, window=0.3, deadline=60.0, preflight=scenario.preflight, more=MORE)
+        prepare(host, window=0.3, preflight=scenario.preflight, more=MORE)
         host.config.write_text(f"fallback_depth = 1\n{host.config.read_text()}")
         if scenario.begin is not _cold:
             for _ in range(before):

@@ -21,7 +21,7 @@ from runner.reconcile.gate import Progress
 from runner.reconcile.machine import State
 from runner.reconcile.ports import Watcher
 from runner.reconcile.steps import Event
-from runner.reconcile.vocabulary import Answer, ProbeResult
+from runner.reconcile.vocabulary import Answer
 from runner.warm_reconcile import find_app, reconcile
 from runner.wiring import SystemClock
 
@@ -48,6 +48,8 @@ class Impatience(SystemClock):
         return super().monotonic() + self._jumped
 
     def entered(self, state: State, attempt: Attempt, event: Event) -> None:
+        if state is State.CHOOSING:  # the candidate has failed, with a terminal result or without
+            self._left = 0
         self._watcher.entered(state, attempt, event)
 
     def warn(self, error: ReconcileError) -> None:
@@ -59,15 +61,15 @@ class Impatience(SystemClock):
         if self._left == 0:
             if progress.passes == 1:
                 self._jumped += progress.policy.window
-        elif seen := self._seen(progress):
-            self._left = 0 if any(result.terminal for result in seen) else self._left - 1
+        elif self._is_seen(progress):
+            self._left -= 1
             if self._left == 0:
                 self._jumped += progress.policy.deadline
 
-    def _seen(self, progress: Progress) -> list[ProbeResult]:
+    def _is_seen(self, progress: Progress) -> bool:
         flapped = " (it had passed and failed again, 1x)" if self._had_passed else ""
         failed = (r for r in progress.last if r.answer is not Answer.PASS)
-        return [r for r in failed if re.search(self._reason, f"{r.probe}: {r.reason}{flapped}")]
+        return any(re.search(self._reason, f"{r.probe}: {r.reason}{flapped}") for r in failed)
 
 
 def main(config_dir: Path, reason: str, rounds: int, *flags: str) -> int:
