@@ -203,7 +203,7 @@ class Host:
             f"[source]\n{where}\n"
             f'[world]\nkind = "swarm"\nstack = "{self.stack}"\nenv_file = "{self.env_file}"\n'
             f'socket = "{self.engine.socket}"\npreflight = {preflight}\n{world}\n'
-            "[budget]\ntimeout_start = 10000\n"
+            f"[budget]\ndeploy = {preflight + 60}\ntimeout_start = 10000\n"
             f"[gate]\nrise = 3\nwindow = {window}\ndeadline = {deadline}\n"
             f"verify_deadline = {deadline}\n"
             f"{probes}{more}"

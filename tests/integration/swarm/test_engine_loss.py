@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from swarm.engine import Engine
-from swarm.harness import NEW, Host, Ran
+from swarm.harness import AMPLE, NEW, Host, Ran
 from swarm.healthy import assert_serving, make_last_good, prepare, proven, quarantined
 from swarm.network import wait_for
 
@@ -143,7 +143,7 @@ Loss = Callable[[Host, subprocess.Popen[str]], None]
 @LOSSES
 def test_a_loss_during_the_trial(host: Host, loss: Loss) -> None:
     """What serves was not touched; the candidate is tried again, by this run or the next."""
-    prepare(host, preflight=30)
+    prepare(host, preflight=AMPLE)
     make_last_good(host, FIRST)
     host.release(SECOND)
     run = host.begin()

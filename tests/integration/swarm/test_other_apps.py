@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from runner.reconcile.stackfile import RELEASE_LABEL
 from swarm.broken import Write
-from swarm.harness import NEW, OLD, Host, Ran
+from swarm.harness import AMPLE, NEW, OLD, Host, Ran
 from swarm.healthy import proven, quarantined
 
 pytestmark = [pytest.mark.swarm, pytest.mark.slow]
@@ -51,7 +51,7 @@ def _page(text: str) -> Write:
     return lambda host, label: _release(host, label, page=text)
 
 
-@pytest.mark.parametrize("preflight", [0.0, 20.0])
+@pytest.mark.parametrize("preflight", [0.0, AMPLE])
 def test_a_page_is_committed_and_updated(host: Host, preflight: float) -> None:
     """Nothing is published, and nothing of ours is in it."""
     for label in (FIRST, NEXT):
