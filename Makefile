@@ -5,11 +5,13 @@ UV := .bootstrap/bin/uv
 export UV_PYTHON_DOWNLOADS := never
 export UV_LINK_MODE := copy
 
+SUITES ?= bookworm trixie sid
+ACCOUNTS ?= root user
 CLAIM ?=
 REPORT ?= .proof/report
 PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $(REPORT) --claim "$(CLAIM)"
 
-.PHONY: run test test-all test-oldest test-newest proof proof-server proof-vm search coverage bench bench-swarm docs golden lock clean
+.PHONY: run test test-all test-oldest test-newest proof proof-server proof-vm search coverage bench bench-swarm docs golden fresh lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
@@ -65,6 +67,10 @@ docs: .venv/.ready
 golden: .venv/.ready
 	PYTHONPATH=tests/integration .venv/bin/python -m nix.generate
 
+# `run` and `test` on minimal Debian, where only what the README asks for is installed.
+fresh:
+	@set -e; for suite in $(SUITES); do for account in $(ACCOUNTS); do .ci/fresh $$suite $$account; done; done
+
 lock: $(UV)
 	$(UV) lock --python $(PYTHON)
 
@@ -77,4 +83,4 @@ $(UV):
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .bootstrap "uv==0.13.*"
 
 clean:
-	rm -rf .venv .venv-test-oldest .venv-test-newest .bootstrap .demo .proof
+	rm -rf .venv .venv-test-oldest .venv-test-newest .bootstrap .demo .proof .fresh

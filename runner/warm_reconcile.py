@@ -31,12 +31,14 @@ from runner.reconcile.driver import Policy, Run
 from runner.reconcile.errors import UnprovenError
 from runner.reconcile.journal import open_journal
 from runner.reconcile.lock import hold
-from runner.reconcile.ports import Watcher
+from runner.reconcile.ports import Clock, Watcher
 from runner.reconcile.statedir import open_state
 from runner.wiring import SystemClock, make_world
 
 DESCRIPTION: Final = "Deploy the latest release, gate it, commit it as last-good, or roll back."
 """For the help of both commands. Not a docstring: `python -OO` removes docstrings."""
+
+SYSTEM_CLOCK: Final = SystemClock()
 
 
 @frozen
@@ -62,8 +64,22 @@ def find_app(name: str, *, config: Path | None, config_dir: Path) -> App:
     return App(name, configs.load(path))
 
 
-def reconcile(app: App, watcher: Watcher, *, forced: bool = False, wait: float = 0.0) -> Report:
+def reconcile(
+    app: App,
+    watcher: Watcher,
+    *,
+    forced: bool = False,
+    wait: float = 0.0,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Report:
     """Run once, under the app's lock.
+
+    Args:
+        app: to reconcile.
+        watcher: sees each step.
+        forced: try the latest release even if it is in quarantine.
+        wait: seconds to wait for the lock.
+        clock: of the gates.
 
     Raises:
         OrderingError: the gate would wait for its own caller, or declares who doesn't serve what
@@ -78,7 +94,7 @@ def reconcile(app: App, watcher: Watcher, *, forced: bool = False, wait: float =
         journal = open_journal(state, app.config.retention, time.time)
         with contextlib.closing(journal):
             policy = Policy(app.config.gate, app.config.fallback_depth, forced)
-            final, attempt = Run(journal, wired.world, policy, SystemClock(), watcher).to_the_end()
+            final, attempt = Run(journal, wired.world, policy, clock, watcher).to_the_end()
             seconds = time.monotonic() - began
             return Report.of(
                 app.name, final, attempt, journal.proven(), seconds, downtime=wired.downtime()

@@ -1,13 +1,16 @@
-"""Hypothesis profiles, and the rule for missing tools: skipped on a laptop, a failure in CI."""
+"""Hypothesis profiles, and the rule for missing tools: skipped on a laptop, a failure in CI.
+
+The tools themselves are in ``tools.py``.
+"""
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
+import tools
 from hypothesis import HealthCheck, settings
 
 # Hypothesis' own `ci` profile is derandomized at 100 examples: every CI run would test the same
@@ -21,6 +24,9 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+SHORTEST = 0.1
+LONGEST = 120.0
+"""Seconds of the first and of the last try of ``enough``."""
 IN_CI = os.environ.get("CI") == "true"
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "dev"))
 
@@ -39,15 +45,29 @@ def missing() -> Callable[[str], NoReturn]:
 
 @pytest.fixture(scope="session")
 def need(missing: Callable[[str], NoReturn]) -> Callable[[str], str]:
-    """Find a tool: ``need("git")`` is its path."""
+    """Find a tool of ``tools.py``: ``need("git")`` is its path."""
 
     def find(tool: str) -> str:
-        path = shutil.which(tool)
-        if path is None:
-            missing(f"{tool} is not installed")
-        return path
+        return tools.find(tool) or missing(tools.lack(tool))
 
     return find
+
+
+@pytest.fixture(scope="session")
+def enough() -> Callable[[Callable[[float], bool]], None]:
+    """Try with more and more seconds: ``enough(lambda seconds: ...)``.
+
+    For a timeout that has to expire, but only after something else has happened. A try returns
+    whether it has.
+    """
+
+    def try_it(once: Callable[[float], bool]) -> None:
+        seconds = SHORTEST
+        while not once(seconds):
+            seconds *= 2
+            assert seconds < LONGEST, "what must happen before the timeout did not happen"
+
+    return try_it
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +82,7 @@ def evaluate(need: Callable[[str], str]) -> Callable[[str], object]:
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             env=environment,
         )
         assert done.returncode == 0, done.stderr
@@ -73,8 +93,11 @@ def evaluate(need: Callable[[str], str]) -> Callable[[str], object]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests record as ``covered``: how much a search has seen, say."""
+    """Print what tests record as ``covered``, such as the size of a search, and missing tools."""
     for report in terminalreporter.getreports("passed"):
         for name, text in report.user_properties:
             if name == "covered":
                 terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {text}")
+    reasons = (str(report.longrepr) for report in terminalreporter.getreports("skipped"))
+    if line := tools.summarize(reasons):
+        terminalreporter.write_line(line, yellow=True)

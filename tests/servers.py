@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-AMPLE = 20.0
+AMPLE = 120.0
 """Seconds that no thread needs to end."""
 
 

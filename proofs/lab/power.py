@@ -204,9 +204,8 @@ def _left_history(on: Stage) -> Generator[History]:
 
 @contextlib.contextmanager
 def _opened(state: Path) -> Generator[History]:
-    history = open_history(find_state(state, TRAEFIK))
-    assert history is not None
-    with contextlib.closing(history):
+    with open_history(find_state(state, TRAEFIK)) as history:
+        assert history is not None
         yield history
 
 

@@ -1,6 +1,7 @@
 """The console script: what an operator types. Only ``run`` deploys."""
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -75,16 +76,16 @@ def releases(arguments: argparse.Namespace) -> int:
 
 def history(arguments: argparse.Namespace) -> int:
     app = _app(arguments)
-    past = open_history(find_state(app.state_root, app.name))
-    view = views.history(app.name, past.attempts(arguments.lines) if past else [])
+    with open_history(find_state(app.state_root, app.name)) as past:
+        view = views.history(app.name, past.attempts(arguments.lines) if past else [])
     answer(view.data, view.text, as_json=arguments.json)
     return ExitCode.OK
 
 
 def explain(arguments: argparse.Namespace) -> int:
     app = _app(arguments)
-    past = open_history(find_state(app.state_root, app.name))
-    view = views.explain(app.name, past, arguments.number)
+    with open_history(find_state(app.state_root, app.name)) as past:
+        view = views.explain(app.name, past, arguments.number)
     answer(view.data, view.text, as_json=arguments.json)
     return ExitCode.OK
 
@@ -94,10 +95,11 @@ def forget_quarantine(arguments: argparse.Namespace) -> int:
     state = find_state(app.state_root, app.name)
     forgotten = 0
     if state.journal.exists():
-        with hold(state.lock):
-            journal = open_journal(state, app.config.retention, time.time)
+        with (
+            hold(state.lock),
+            contextlib.closing(open_journal(state, app.config.retention, time.time)) as journal,
+        ):
             forgotten = journal.forget_quarantine(arguments.label)
-            journal.close()
     noun = "release" if forgotten == 1 else "releases"
     text = f"{app.name}: {forgotten} {noun} may be tried again"
     answer({"app": app.name, "forgotten": forgotten}, text, as_json=arguments.json)

@@ -1,6 +1,5 @@
 """Reads all there is to know about an app, and touches nothing of it."""
 
-import contextlib
 import tempfile
 import time
 from pathlib import Path
@@ -46,10 +45,7 @@ def survey(app: App, *, ask_source: bool, forced: bool = False) -> Survey:
     live, engine = _live(app, state)
     latest, offered = _latest(app, state) if ask_source else (LatestUnknown("it was not asked"), ())
     now = time.time()
-    with contextlib.ExitStack() as stack:
-        past = open_history(state)
-        if past is not None:
-            stack.callback(past.close)
+    with open_history(state) as past:
         quarantine = tuple(past.quarantine(now)) if past else ()
         facts = Facts(
             latest=latest,

@@ -1,5 +1,8 @@
 """The journal as a reader sees it: attempts, their entries, what is proven and what is not."""
 
+import contextlib
+from collections.abc import Generator
+
 from attrs import frozen
 
 from runner.reconcile import database
@@ -85,16 +88,16 @@ class History:
             for *release, reason, since, until in rows
         ]
 
-    def close(self) -> None:
-        self.db.close()
 
-
-def open_history(state: StateDir) -> History | None:
-    """Open the journal for reading; None if the app never ran.
+@contextlib.contextmanager
+def open_history(state: StateDir) -> Generator[History | None]:
+    """Open the journal for reading and close it with the context; None if the app never ran.
 
     Raises:
         JournalError: there is one, and it can't be read.
     """
     if not state.journal.exists():
-        return None
-    return History(database.connect(state.journal, read_only=True))
+        yield None
+        return
+    with contextlib.closing(database.connect(state.journal, read_only=True)) as db:
+        yield History(db)

@@ -106,9 +106,9 @@ class SqliteJournal:
         """Let releases be tried again; return how many were in quarantine."""
         self._db.begin()
         gone = self._db.execute(
-            "DELETE FROM quarantine WHERE ?1 IS NULL OR digest IN"
-            " (SELECT digest FROM release WHERE label = ?1) RETURNING digest",
-            (label,),
+            "DELETE FROM quarantine WHERE ? IS NULL OR digest IN"
+            " (SELECT digest FROM release WHERE label = ?) RETURNING digest",
+            (label, label),
         )
         self._db.commit()
         return len(gone)

@@ -4,6 +4,7 @@ Every run is done twice with the same choices: on SQLite, and on the few lines o
 that the exhaustive search uses. They must agree on everything, also when the power goes.
 """
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ from worlds import (
 
 from runner.reconcile import database
 from runner.reconcile.database import Database
-from runner.reconcile.history import History
+from runner.reconcile.history import open_history
 from runner.reconcile.journal import Retention, SqliteJournal, open_journal
 from runner.reconcile.machine import State
 from runner.reconcile.statedir import open_state
@@ -151,21 +152,22 @@ class Host(RuleBasedStateMachine):
 
     @invariant()
     def journals_agree(self) -> None:
-        journal = open_journal(self.state, RETENTION, self.clock.now)
-        past = History(database.connect(self.state.journal, read_only=True))
         kept = self.model.proven[: RETENTION.proven]
         proven = tuple(r for r in kept if r.digest not in self.model.quarantine)
-        assert journal.proven() == proven
-        assert journal.quarantined() == self.model.quarantine
-        remembered = past.open_attempt()
+        with (
+            contextlib.closing(open_journal(self.state, RETENTION, self.clock.now)) as journal,
+            open_history(self.state) as past,
+        ):
+            assert journal.proven() == proven
+            assert journal.quarantined() == self.model.quarantine
+            assert past is not None
+            remembered = past.open_attempt()
         assert (remembered is None) == (self.model.memory is None)
         if remembered is not None and self.model.memory is not None:
             assert remembered.candidate == self.model.memory.candidate
             assert bool(remembered.against) == bool(self.model.memory.against)
             assert remembered.guilty == self.model.memory.guilty
             assert remembered.crashes == self.model.memory.crashes
-        past.close()
-        journal.close()
 
     @invariant()
     def the_broken_release_is_never_proven(self) -> None:

@@ -13,7 +13,7 @@ from captured import Systemctl
 
 from runner.reconcile.statedir import StateDir, open_state
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds until something that must happen is given up; nothing waits so long in a good run."""
 
 

@@ -4,10 +4,11 @@
 
 import contextlib
 import json
+import sqlite3  # noqa: TID251 - the test looks at the connections of the code under test
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,51 @@ def test_a_journal_that_cannot_be_read_is_74(ask: Ask, past: StateDir, command: 
     code, out, err = ask(command)
     assert (ExitCode.STATE, "") == (code, out)
     assert "error: the journal" in err
+
+
+@pytest.fixture
+def opened() -> Generator[list[sqlite3.Connection]]:
+    """List the connections that are opened during the test; a reference keeps each alive."""
+    connections: list[sqlite3.Connection] = []
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "sqlite3.connect/handle" and listening:
+            connections.extend(
+                found for found in arguments if isinstance(found, sqlite3.Connection)
+            )
+
+    listening = True
+    sys.addaudithook(note)  # can't be removed again
+    yield connections
+    listening = False
+    for connection in connections:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        *((command, ExitCode.OK) for command in [*READING, "forget-quarantine"]),
+        ("explain --number 99", ExitCode.USAGE),
+        ("history", ExitCode.STATE),
+        ("forget-quarantine", ExitCode.STATE),
+    ],
+)
+def test_every_command_closes_the_journal(
+    ask: Ask, past: StateDir, opened: list[sqlite3.Connection], command: str, expected: ExitCode
+) -> None:
+    """Also one that fails; Python 3.13 and newer warn of a connection that is left open."""
+    if expected is ExitCode.STATE:
+        with contextlib.closing(sqlite3.connect(past.journal)) as other:
+            other.execute("DROP TABLE quarantine")
+            other.execute("UPDATE attempt SET state = 'no state'")
+            other.commit()
+    before = len(opened)
+    assert expected == ask(*command.split())[0]
+    assert opened[before:]
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
 
 
 # status ------------------------------------------------------------------------------------------

@@ -315,4 +315,4 @@ def test_a_kept_document_is_deployed_in_the_newest_format(
 
 def render(file: Path) -> Document:
     docker = Docker("unix:///nonexistent")
-    return parse(docker.run("stack", "config", f"--compose-file={file}", timeout=20.0))
+    return parse(docker.run("stack", "config", f"--compose-file={file}", timeout=120.0))

@@ -622,7 +622,8 @@ def test_an_interrupt_is_130_with_a_hint(
     lock = open_state(tmp_path / "state", "traefik").lock
     with hold(lock):
         process = subprocess.Popen(
-            [*ENTRY, "traefik", "--config", str(config), "--wait", "60"],
+            # Ctrl-C is ignored in a background job of a shell, and by what it starts.
+            ["env", "--default-signal=INT", *ENTRY, "traefik", f"--config={config}", "--wait=600"],
             stderr=subprocess.PIPE,
             text=True,
         )

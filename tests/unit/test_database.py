@@ -200,14 +200,12 @@ def test_a_damaged_journal_is_read_or_refused(
         journal.quarantined()
         journal.begin()
         journal.intend(State.DEPLOYING, Deploy(Deployment(NEXT, "t")))
-    with contextlib.suppress(JournalError):
-        history = open_history(state)
+    with contextlib.suppress(JournalError), open_history(state) as history:
         assert history is not None
-        with contextlib.closing(history):
-            for past in history.attempts(10):
-                history.story(past.number)
-            history.quarantine(0.0)
-            history.open_attempt()
+        for past in history.attempts(10):
+            history.story(past.number)
+        history.quarantine(0.0)
+        history.open_attempt()
 
 
 # Making one --------------------------------------------------------------------------------------
@@ -290,9 +288,8 @@ def write_until_full(
     assert ExitCode.STATE == int(code)
     assert f"the journal {state.journal} can't be used" in message
     assert "is the disk full" in hint
-    history = open_history(find_state(state.root, "traefik"))
-    assert history is not None
-    with contextlib.closing(history):
+    with open_history(find_state(state.root, "traefik")) as history:
+        assert history is not None
         attempt = history.open_attempt()
         assert attempt is not None
         assert 1 + int(written) == attempt.deploys
@@ -350,9 +347,8 @@ def test_a_reader_sees_what_is_durable_while_a_run_writes(filled: StateDir) -> N
     """``status`` and ``history`` neither wait for a run nor see half of what it does."""
     with contextlib.closing(open_journal(filled, Retention(), time.time)) as journal:
         journal.begin()
-        history = open_history(filled)
-        assert history is not None
-        with contextlib.closing(history):
+        with open_history(filled) as history:
+            assert history is not None
             attempt = history.open_attempt()
             assert attempt is not None
             assert (NEXT, 0) == (attempt.candidate, attempt.crashes)
@@ -363,23 +359,23 @@ def test_a_reader_sees_what_is_durable_while_a_run_writes(filled: StateDir) -> N
 
 def test_a_reader_cannot_write(filled: StateDir) -> None:
     """A command that only reads could not change the journal if it tried."""
-    history = open_history(filled)
-    assert history is not None
-    with contextlib.closing(history), pytest.raises(JournalError, match="readonly"):
-        history.db.execute("DELETE FROM proven")
+    with open_history(filled) as history:
+        assert history is not None
+        with pytest.raises(JournalError, match="readonly"):
+            history.db.execute("DELETE FROM proven")
 
 
 def test_the_history_of_an_app_that_never_ran_is_none(state: StateDir) -> None:
     """Reading makes no journal."""
-    assert open_history(state) is None
+    with open_history(state) as history:
+        assert history is None
     assert [] == list(state.home.iterdir())
 
 
 def test_the_story_of_an_attempt_is_told_in_order(filled: StateDir) -> None:
     """Entries come with their times, of the one attempt that was asked for."""
-    history = open_history(filled)
-    assert history is not None
-    with contextlib.closing(history):
+    with open_history(filled) as history:
+        assert history is not None
         assert [CandidateFound(NEXT), Deploy] == [
             entry if isinstance(entry, CandidateFound) else type(entry)
             for _, entry in history.story(2)

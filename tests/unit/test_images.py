@@ -155,7 +155,7 @@ def shop(server: Server) -> Shop:
 def images(tmp_path: Path, server: Server, need: Callable[[str], str]) -> Images:
     need("docker")
     engine = Engine(str(server.server_address))
-    return Images(tmp_path / "images", engine, Docker(engine.url), 20.0)
+    return Images(tmp_path / "images", engine, Docker(engine.url), 120.0)
 
 
 @pytest.fixture

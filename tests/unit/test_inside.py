@@ -16,7 +16,7 @@ from attrs import frozen
 
 from runner.reconcile.inside import run_inside
 
-AMPLE = 20.0
+AMPLE = 120.0
 """Seconds that nothing here needs."""
 
 SERVE = """

@@ -21,7 +21,7 @@ from runner.reconcile.vocabulary import Deployment, Release
 
 RELEASE = Release("3.4.0+v3.5.1", "3.5.1", "d" * 64)
 GATE = "# the gate\n"
-AMPLE = 20.0
+AMPLE = 120.0
 
 WAIT = "mkfifo pipe; echo ready; while :; do read line < pipe; done\n"
 OBEDIENT = WAIT
@@ -261,7 +261,7 @@ def test_an_instance_that_may_not_be_ended_is_told(
 
 
 LISTENING = f"""\
-exec {sys.executable} -S -c '
+exec "{sys.executable}" -S -c '
 import signal, socket
 listener = socket.create_server(("127.0.0.1", 0), family=socket.AF_INET)
 if %s: signal.signal(signal.SIGTERM, lambda *_: listener.close())

@@ -9,12 +9,15 @@ import pytest
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
+from runner.reconcile import listener as listeners
 from runner.reconcile.answers import TOKEN_HEADER
-from runner.reconcile.listener import PATIENCE, Listener, Sight
+from runner.reconcile.listener import Listener, Sight
 from runner.reconcile.questions import Identity
 
-AMPLE = 20.0
+AMPLE = 120.0
 """Seconds in which everything happens that must."""
+SHORT = 0.3
+"""Seconds of patience with an answer that never comes."""
 
 Handler = Callable[[socket.socket], None]
 Until = Callable[[Callable[[], bool]], None]
@@ -51,12 +54,25 @@ def drip(connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\n")
     while True:
         connection.sendall(b"X: y\r\n"[:1])
-        time.sleep(PATIENCE / 10)
+        time.sleep(SHORT / 10)
 
 
 TOKEN = f"{TOKEN_HEADER}: of any deployment\r\n".encode()
 OURS = replying(b"HTTP/1.1 200 OK\r\n" + TOKEN + b"Content-Length: 0\r\n\r\n")
 STRANGER = replying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Miss no answer because this machine is slow."""
+    monkeypatch.setattr(listeners, "PATIENCE", AMPLE)
+
+
+@pytest.fixture
+def impatient(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Miss an answer that does not come."""
+    del patient
+    monkeypatch.setattr(listeners, "PATIENCE", SHORT)
 
 
 @pytest.fixture
@@ -195,6 +211,7 @@ def test_who_never_answers_is_dark_from_the_start(
         "no text",
     ],
 )
+@pytest.mark.usefixtures("impatient")
 def test_whatever_is_not_ours_is_missed(
     server: Server, listener: Listener, until: Until, handle: Handler
 ) -> None:
@@ -208,6 +225,7 @@ def test_whatever_is_not_ours_is_missed(
     until(lambda: (sight := seen.look()).asked > 0 and sight.missed == 0)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_answer_that_drips_is_missed(server: Server, listener: Listener, until: Until) -> None:
     """Patience is for the whole answer: a client would have gone long ago."""
     server.handle = drip
@@ -216,6 +234,7 @@ def test_an_answer_that_drips_is_missed(server: Server, listener: Listener, unti
     until(seen.has_missed(1))
 
 
+@pytest.mark.usefixtures("impatient")
 def test_no_look_in_the_dark_shows_a_light(
     server: Server, listener: Listener, until: Until
 ) -> None:

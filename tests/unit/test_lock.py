@@ -18,7 +18,7 @@ import subprocess, sys
 from pathlib import Path
 from runner.reconcile.lock import hold
 with hold(Path(sys.argv[1])):
-    child = subprocess.Popen(["sleep", "60"]) if sys.argv[2:] else None
+    child = subprocess.Popen(["sleep", "6000"]) if sys.argv[2:] else None
     print(child.pid if child else "held", flush=True)
     sys.stdin.read()
 """
@@ -97,7 +97,7 @@ def test_a_waiting_run_gets_the_lock_when_the_first_one_ends(
     got = threading.Event()
 
     def wait() -> None:
-        with hold(lock, wait=60):
+        with hold(lock, wait=600):
             got.set()
 
     waiter = threading.Thread(target=wait)
@@ -106,7 +106,7 @@ def test_a_waiting_run_gets_the_lock_when_the_first_one_ends(
         pytest.fail("two runs at a time")
     assert not got.is_set()
     holder.communicate("")
-    waiter.join(30)
+    waiter.join(120)
     assert got.is_set()
 
 

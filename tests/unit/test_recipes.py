@@ -95,7 +95,7 @@ def recipes(tmp_path: Path, deaf: Engine, need: Callable[[str], str]) -> Recipes
         stack="traefik_example_com",
         service="app",
         overlay=overlay,
-        images=Images(tmp_path / "images", deaf, docker, 20.0),
+        images=Images(tmp_path / "images", deaf, docker, 120.0),
         docker=docker,
         env_file=tmp_path / "app.env",
         recipe="traefik",

@@ -33,7 +33,7 @@ from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Release
 
 Json = dict[str, Any]
 
-AMPLE = 20.0
+AMPLE = 120.0
 """Seconds that no answer needs."""
 UNIT = "deploy-proxy.service"
 DEPLOYMENT = Deployment(Release("1.0.0+v3.5.1", "3.5.1", "d" * 64), "token-of-this-deployment")

@@ -12,9 +12,13 @@ from runner.reconcile.errors import SourceUnreachableError
 
 @pytest.fixture(scope="session")
 def stores(
-    missing: Callable[[str], NoReturn], tmp_path_factory: pytest.TempPathFactory
+    need: Callable[[str], str],
+    missing: Callable[[str], NoReturn],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Supplies:
     """Make what every machine gets."""
+    for tool in supplies.PACKAGES:
+        need(tool)
     if lacks := supplies.missing():
         missing("; ".join(lacks))
     try:

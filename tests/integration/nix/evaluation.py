@@ -72,7 +72,7 @@ def evaluate(expression: str) -> Any:  # noqa: ANN401 - whatever it comes to
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent"},
     )
     if done.returncode != 0:

@@ -22,7 +22,9 @@ from swarm.network import Network
 
 __all__ = ["real"]
 
-TOOLS: Final = ("dockerd", "containerd", "docker", "ip", "iptables", "nsenter", "unshare", "git")
+TOOLS: Final = (
+    *("busybox", "containerd", "docker", "dockerd", "git", "ip", "iptables", "nsenter", "unshare"),
+)
 QUICK: Final = frozenset(
     {
         "test_the_task_tells_who_it_is_to_this_host_and_to_nobody_else[ours-3.7.15]",
@@ -52,19 +54,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def engine(
-    need: Callable[[str], str], missing: Callable[[str], NoReturn], real: dict[str, Binary]
-) -> Iterator[Engine]:
-    """Start a swarm of one, with an image of each Traefik: ``traefik:v3.7.15``."""
+def able(need: Callable[[str], str], missing: Callable[[str], NoReturn]) -> None:
+    """End a test where no engine can be started."""
     if os.geteuid() != 0:
         missing("only root can start an engine of its own")
     for tool in TOOLS:
         need(tool)
-    known = subprocess.run(
-        ["docker", "stack", "config", "--help"], capture_output=True, check=False
-    )
-    if known.returncode != 0:
-        missing("docker has no `stack config`: its command line must be 25 or newer")
+
+
+@pytest.fixture(scope="session")
+def engine(
+    able: None,
+    need: Callable[[str], str],
+    missing: Callable[[str], NoReturn],
+    real: dict[str, Binary],
+) -> Iterator[Engine]:
+    """Start a swarm of one, with an image of each Traefik: ``traefik:v3.7.15``."""
+    del able
     busybox = Path(need("busybox"))
 
     def furnish(engine: Engine) -> None:

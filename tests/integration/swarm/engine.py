@@ -20,9 +20,9 @@ from typing import Any, Final
 from swarm.network import Network, clean_environment, wait_for
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
-START_LIMIT: Final = 60.0
-END_LIMIT: Final = 30.0
-COMMAND_LIMIT: Final = 120.0
+START_LIMIT: Final = 300.0
+END_LIMIT: Final = 300.0
+COMMAND_LIMIT: Final = 600.0
 NETWORK: Final = "proxy"
 """The overlay network that recipes expect."""
 

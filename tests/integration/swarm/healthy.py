@@ -14,7 +14,7 @@ from runner.reconcile.statedir import find_state
 from runner.reconcile.steps import Commit, Committed
 from runner.reconcile.tasks import TOKEN_VARIABLE
 from swarm.engine import Engine
-from swarm.harness import OLD, OVERLAY, PROVIDER, RECIPE, WEB, WEB_SECURE, Host
+from swarm.harness import AMPLE, OLD, OVERLAY, PROVIDER, RECIPE, WEB, WEB_SECURE, Host
 
 LAST_GOOD: Final = f"1.0.0+v{OLD}"
 _IN_A_HURRY: Final = (
@@ -29,7 +29,7 @@ def prepare(
     *,
     preflight: float = 0.0,
     window: float = 1.5,
-    deadline: float = 50.0,
+    deadline: float = AMPLE,
     world: str = "",
     more: str = "",
 ) -> None:
@@ -88,9 +88,8 @@ def token_of(host: Host) -> str:
 @contextlib.contextmanager
 def history(host: Host) -> Generator[History]:
     """Read the journal beside whatever happens."""
-    found = open_history(find_state(host.home / "state", NAME))
-    assert found is not None
-    with contextlib.closing(found):
+    with open_history(find_state(host.home / "state", NAME)) as found:
+        assert found is not None
         yield found
 
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 _NEW_NET: Final = 0x40000000
 _LISTEN: Final = "0A"
 _PORTS: Final = {"http": 80, "https": 443}
-PATIENCE: Final = 60.0
+PATIENCE: Final = 300.0
 """Seconds until a condition that has to come true counts as missed."""
 
 
@@ -125,7 +125,7 @@ class Network:
     # Asking --------------------------------------------------------------------------------------
 
     def get(
-        self, url: str, *, address: str = "", host: str | None = None, timeout: float = 3.0
+        self, url: str, *, address: str = "", host: str | None = None, timeout: float = 30.0
     ) -> Reply | None:
         """Ask once, on a connection of its own; None if nobody answers.
 
@@ -216,7 +216,7 @@ def _say(listener: socket.socket, answer: bytes) -> None:
                 kept.append(connection)  # closing it would be an answer
                 continue
             with connection, contextlib.suppress(OSError):
-                connection.settimeout(1)
+                connection.settimeout(PATIENCE)
                 connection.recv(65536)
                 connection.sendall(answer)
     for connection in kept:

@@ -84,7 +84,7 @@ class Abra:
 @pytest.fixture
 def abra(host: Host, tmp_path: Path) -> Abra:
     """Offer the first release, to an app that abra manages."""
-    prepare(host, deadline=45.0)
+    prepare(host)
     host.release(FIRST, files={"compose.x.yml": EXTRA})
     abra = Abra(tmp_path / "abra")
     abra.take_up(host)

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from swarm.engine import Engine
-from swarm.harness import NEW, Host, Ran
+from swarm.harness import AMPLE, NEW, Host, Ran
 from swarm.healthy import assert_serving, make_last_good, prepare, proven, quarantined
 from swarm.network import wait_for
 
@@ -31,7 +31,7 @@ BROKEN: Final = {"traefik.yml.tmpl": [('address: ":443"', 'address: "nonsense"')
 @pytest.fixture
 def host(host: Host) -> Host:
     """Configure short runs, with time for an engine that comes back."""
-    prepare(host, deadline=30)
+    prepare(host)
     return host
 
 
@@ -143,7 +143,7 @@ Loss = Callable[[Host, subprocess.Popen[str]], None]
 @LOSSES
 def test_a_loss_during_the_trial(host: Host, loss: Loss) -> None:
     """What serves was not touched; the candidate is tried again, by this run or the next."""
-    prepare(host, preflight=30, deadline=30)
+    prepare(host, preflight=AMPLE)
     make_last_good(host, FIRST)
     host.release(SECOND)
     run = host.begin()
@@ -167,7 +167,7 @@ def test_a_loss_during_the_trial(host: Host, loss: Loss) -> None:
 @LOSSES
 def test_a_loss_during_the_gate(host: Host, loss: Loss) -> None:
     """A good candidate is committed once it could be asked, or nothing is decided."""
-    prepare(host, window=6, deadline=30)
+    prepare(host, window=6)
     make_last_good(host, FIRST)
     host.release(SECOND)
     run = host.begin()
@@ -234,15 +234,13 @@ def test_an_engine_that_never_comes_back(host: Host) -> None:
     The next run takes it up where it stood, and judges what serves.
     """
     make_last_good(host, FIRST)
-    prepare(host, deadline=6)
     host.release(SECOND)
-    run = host.begin()
+    run = host.begin_until("the Docker engine at")
     await_state(run, "GATING")
     host.engine.kill()
     ran = host.end(run)
     assert_undecided(host, ran, "the Docker engine at")
     assert proven(host) == [FIRST]
-    prepare(host, deadline=30)
     host.engine.start()
     assert_next_run_commits(host, SECOND)
 
@@ -251,8 +249,9 @@ def test_an_engine_that_never_comes_back(host: Host) -> None:
 
 
 @pytest.fixture
-def lonely() -> Iterator[Engine]:
+def lonely(able: None) -> Iterator[Engine]:
     """Start an engine that is no part of any swarm."""
+    del able
     engine = Engine(lambda _: None)
     try:
         engine.start()

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from runner.reconcile.readiness import GATEWAY
 from swarm.broken import Write, compose, deploying, dynamic, scripted, service
-from swarm.harness import NEW, OLD, PROVIDER, UPSTREAM, WEB, WEB_SECURE, Host
+from swarm.harness import AMPLE, NEW, OLD, PROVIDER, UPSTREAM, WEB, WEB_SECURE, Host
 from swarm.healthy import LAST_GOOD, assert_serving, make_last_good, prepare, proven, quarantined
 from swarm.network import wait_for
 
@@ -24,7 +24,7 @@ class Odd:
 
     name: str
     write: Write = lambda host, label: host.release(label)
-    preflight: float = 20.0
+    preflight: float = AMPLE
     before: Callable[[Host], object] = lambda host: None  # noqa: ARG005 - nothing
 
 
@@ -105,7 +105,7 @@ def test_what_is_healthy_is_committed(host: Host, odd: Odd) -> None:
 @pytest.mark.parametrize("version", [pytest.param(OLD, marks=pytest.mark.slow), NEW])
 def test_a_first_release_is_committed_without_any_certificate(host: Host, version: str) -> None:
     """Cold: nothing serves, nothing is proven; there is nothing to spare by a trial."""
-    prepare(host, preflight=20.0)
+    prepare(host, preflight=AMPLE)
     label = f"1.0.0+v{version}"
     make_last_good(host, label)
     assert proven(host) == [label]
@@ -127,7 +127,7 @@ def test_a_first_release_is_committed_although_the_swarm_is_younger_than_its_bri
 @pytest.mark.slow
 def test_a_recipe_as_others_write_them_is_committed_and_updated(host: Host) -> None:
     """Its order is start-first, which host ports don't allow; its health check is its own."""
-    prepare(host, preflight=20.0)
+    prepare(host, preflight=AMPLE)
     for label in (LAST_GOOD, NEWER):
         host.release(label, recipe=UPSTREAM)
         ran = host.run()
@@ -150,7 +150,7 @@ def test_a_change_of_one_config_alone_is_an_update(host: Host) -> None:
 
 def test_a_rerun_touches_nothing(host: Host) -> None:
     """The same container, the same version of the service; nor does an older label touch them."""
-    prepare(host, preflight=20.0)
+    prepare(host, preflight=AMPLE)
     container = make_last_good(host, NEWER)
     index = _version_index(host)
     for older in ("", f"1.0.5+v{OLD}"):

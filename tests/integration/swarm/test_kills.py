@@ -14,7 +14,7 @@ import pytest
 from attrs import frozen
 from traefik.harness import NAME
 
-from swarm.harness import NEW, Host
+from swarm.harness import AMPLE, NEW, Host
 from swarm.healthy import assert_serving, history, prepare, proven, quarantined
 
 pytestmark = pytest.mark.swarm
@@ -23,8 +23,8 @@ SHARDS: Final = 4
 """Tests over which the effects of one scenario are dealt, so that they can run side by side."""
 BROKEN: Final = {"traefik.yml.tmpl": [('address: ":443"', 'address: "nonsense"')]}
 """It ends as soon as it starts."""
-MORE: Final = "[retention]\nproven = 2\n[budget]\ndeploy = 90\n"
-"""So that there is something to prune after two; and time for a slow host's trial."""
+MORE: Final = "[retention]\nproven = 2\n"
+"""So that there is something to prune after two."""
 DEATHS: Final = 2
 """In a row: the third one would make the candidate suspect."""
 LEFTOVERS: Final = ("releases", "images", "instances")
@@ -60,7 +60,7 @@ def _rollback(stage: "Stage") -> None:
 
 
 COLD: Final = Scenario("a cold deployment", _cold, "committed")
-UPDATE: Final = Scenario("an update", _update, "committed", preflight=40)
+UPDATE: Final = Scenario("an update", _update, "committed", preflight=AMPLE)
 ROLLBACK: Final = Scenario("a rollback", _rollback, "rolled back", "before docker stack deploy")
 
 
@@ -77,7 +77,7 @@ class Stage:
         """The newest good release."""
         self._bad: set[str] = set()
         self._trace = host.home / "trace"
-        prepare(host, window=0.3, deadline=60.0, preflight=scenario.preflight, more=MORE)
+        prepare(host, window=0.3, preflight=scenario.preflight, more=MORE)
         host.config.write_text(f"fallback_depth = 1\n{host.config.read_text()}")
         if scenario.begin is not _cold:
             for _ in range(before):
@@ -182,7 +182,7 @@ def test_the_next_run_makes_it_good(host: Host, scenario: Scenario, effect: str)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("scenario", [COLD, UPDATE, ROLLBACK], ids=lambda scenario: scenario.name)
 def test_the_next_run_makes_it_good_wherever_the_last_one_died(

@@ -20,7 +20,7 @@ BROKEN: Final = {"traefik.yml.tmpl": [('address: ":443"', 'address: "nonsense"')
 @pytest.fixture
 def host(host: Host) -> Host:
     """Deploy from a git repository: it is what can be taken away."""
-    prepare(host, deadline=45.0)
+    prepare(host)
     text = host.config.read_text()
     directory = f'kind = "directory"\npath = "{host.releases}"'
     assert directory in text

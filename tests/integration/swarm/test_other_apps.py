@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from traefik.broken import LONG
 from traefik.harness import CALLER
 from typing_extensions import override
 
 from runner.reconcile.stackfile import RELEASE_LABEL
 from swarm.broken import Write
-from swarm.harness import NEW, OLD, Host, Ran
+from swarm.harness import AMPLE, NEW, OLD, Host, Ran
 from swarm.healthy import proven, quarantined
 
 pytestmark = [pytest.mark.swarm, pytest.mark.slow]
@@ -37,9 +38,9 @@ def _release(host: Host, label: str, *changes: tuple[str, str], page: str = "wel
     )
 
 
-def _run(host: Host, *, preflight: float = 0.0) -> Ran:
-    host.configure(source="directory", window=4.0, deadline=15.0, preflight=preflight, probes=PROBE)
-    return host.run()
+def _run(host: Host, *, preflight: float = 0.0, window: float = 4.0, until: str = "") -> Ran:
+    host.configure(source="directory", window=window, preflight=preflight, probes=PROBE)
+    return host.run_until(until) if until else host.run()
 
 
 def _command(text: str) -> Write:
@@ -50,7 +51,7 @@ def _page(text: str) -> Write:
     return lambda host, label: _release(host, label, page=text)
 
 
-@pytest.mark.parametrize("preflight", [0.0, 20.0])
+@pytest.mark.parametrize("preflight", [0.0, AMPLE])
 def test_a_page_is_committed_and_updated(host: Host, preflight: float) -> None:
     """Nothing is published, and nothing of ours is in it."""
     for label in (FIRST, NEXT):
@@ -85,7 +86,7 @@ def test_what_is_broken_is_rolled_back_although_the_old_one_answers(
     _release(host, FIRST)
     assert _run(host).outcome == "committed"
     write(host, NEXT)
-    ran = _run(host)
+    ran = _run(host, window=LONG, until=reason)
     assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", FIRST), ran
     assert re.search(reason, ran.reason), ran.reason
     assert host.spec()["Labels"][RELEASE_LABEL] == FIRST
@@ -115,7 +116,7 @@ def test_nobody_outside_can_answer_for_a_task(host: Host) -> None:
         assert reply is not None
         assert reply.status == 200
         _command("exec sleep 1000")(host, FIRST)
-        ran = _run(host)
+        ran = _run(host, until="connection refused")
         server.shutdown()
     assert (ran.code, ran.outcome, ran.serving) == (20, "stranded", None), ran
     assert "connection refused" in ran.reason

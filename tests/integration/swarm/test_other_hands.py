@@ -23,7 +23,7 @@ SECOND: Final = f"2.0.0+v{NEW}"
 @pytest.fixture
 def host(host: Host) -> Host:
     """Configure short runs."""
-    prepare(host, deadline=45.0)
+    prepare(host)
     return host
 
 

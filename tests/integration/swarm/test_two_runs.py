@@ -18,7 +18,7 @@ SECOND: Final = f"2.0.0+v{NEW}"
 @pytest.fixture
 def host(host: Host) -> Host:
     """Configure short runs."""
-    prepare(host, window=2.0, deadline=20.0)
+    prepare(host, window=2.0)
     return host
 
 
@@ -48,7 +48,7 @@ def test_a_second_run_waits_if_it_is_told_to(host: Host) -> None:
     """It finds what the first one has left, and nothing to do."""
     make_last_good(host, FIRST)
     first = begin_update(host)
-    second = host.begin("--wait", "60")
+    second = host.begin("--wait", "600")
     committed = host.end(first)
     waited = host.end(second)
     assert (committed.code, committed.outcome) == (0, "committed"), committed

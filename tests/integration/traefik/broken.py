@@ -10,7 +10,14 @@ from typing import Final
 
 from attrs import frozen
 
-from traefik.harness import API, NEW, OLD, PING, App, Binary
+from traefik.harness import API, NEW, OLD, PATIENCE, PING, ROUNDS, App, Binary
+
+SHORT: Final = 1.0
+"""Seconds for a probe that never gets an answer; a healthy release gives it within that, too."""
+LONG: Final = 60.0
+"""A window in which whatever is to happen within it happens on any machine."""
+MANY: Final = 20
+"""Rounds of refused connections in which a Traefik would have started, on most machines."""
 
 
 @frozen
@@ -24,14 +31,21 @@ class Broken:
     """The true cause, as a regular expression."""
     window: float = 0.3
     """Seconds that it would have to hold."""
+    timeout: float = PATIENCE
+    """Seconds for each probe; short where it never gets an answer."""
+    rounds: int = ROUNDS
+    """How often the cause is to be seen."""
 
 
 # Scripts for a binary ----------------------------------------------------------------------------
 
 _HEAD: Final = """\
-#!{python} -IS
+#!/bin/sh
+'''exec' "{python}" -IS "$0" "$@"
+# A path with a space can't stand in the first line. For Python the second one is a string.
+'''
 import os, signal, socket, subprocess, sys, threading, time
-signal.alarm(90)
+signal.alarm(1800)
 REAL, PORT = {real!r}, {port}
 
 def start():
@@ -106,13 +120,13 @@ os.execv(REAL, [REAL, *sys.argv[1:]])
 """
 
 STARTS_TOO_LATE: Final = """\
-time.sleep(60)
+time.sleep(3600)
 os.execv(REAL, [REAL, *sys.argv[1:]])
 """
 
 IGNORES_ITS_END: Final = """\
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-serve(lambda connection: time.sleep(60))
+serve(lambda connection: time.sleep(3600))
 """
 
 STRANGER: Final = """\
@@ -125,7 +139,7 @@ serve(answer)
 
 HEADERS_THEN_SILENCE: Final = """\
 connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n")
-time.sleep(60)
+time.sleep(3600)
 """
 
 ENDLESS_BODY: Final = """\
@@ -231,23 +245,26 @@ CATALOGUE: Final = (
         "dies after it has passed",
         _scripted(DIES),
         r"^process: the process was killed by signal 9.* \(it had passed and failed again, 1x\)$",
-        window=1.5,
+        window=LONG,
     ),
     Broken(
         "hangs after it has passed",
         _scripted(HANGS),
         r"^ping: no whole answer within.* \(it had passed and failed again, 1x\)$",
-        window=1.5,
+        window=LONG,
+        timeout=SHORT,
     ),
     Broken(
         "hangs before it serves",
         _scripted(NEVER_STARTS),
         r"^ping: connection refused",
+        rounds=MANY,
     ),
     Broken(
         "starts too late",
         _scripted(STARTS_TOO_LATE),
         r"^ping: connection refused",
+        rounds=MANY,
     ),
     Broken(
         "has no ping",
@@ -263,6 +280,7 @@ CATALOGUE: Final = (
         "listens elsewhere",
         _on_another_port,
         r"^ping: connection refused",
+        rounds=MANY,
     ),
     Broken(
         "listens elsewhere, and a stranger answers 200 OK to everything",
@@ -293,6 +311,7 @@ CATALOGUE: Final = (
         "sends headers, then nothing",
         _answering(HEADERS_THEN_SILENCE),
         r"^ping: no whole answer within",
+        timeout=SHORT,
     ),
     Broken(
         "sends a body without an end",
@@ -303,11 +322,13 @@ CATALOGUE: Final = (
         "lets its body drip",
         _answering(DRIPPING_BODY),
         r"^ping: no whole answer within",
+        timeout=SHORT,
     ),
     Broken(
         "lets its headers drip",
         _answering(DRIPPING_HEADERS),
         r"^ping: no whole answer within",
+        timeout=SHORT,
     ),
     Broken(
         "speaks another protocol",

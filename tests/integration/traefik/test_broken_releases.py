@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from runner.reconcile.steps import FallbackChosen, FallbackLive
-from traefik.broken import CATALOGUE, IGNORES_ITS_END, NOT_WHAT_IT_PROMISES, Broken, script
+from traefik.broken import CATALOGUE, IGNORES_ITS_END, NOT_WHAT_IT_PROMISES, SHORT, Broken, script
 from traefik.harness import App
 
 pytestmark = pytest.mark.traefik
@@ -17,18 +17,18 @@ pytestmark = pytest.mark.traefik
 def test_a_broken_release_is_never_committed(new_app: Callable[[str], App], broken: Broken) -> None:
     """Where a release is proven, it serves again and the broken one is quarantined; else, none is.
 
-    Both at once, because most of the time goes into waiting for a deadline.
+    Both at once, because most of the time goes into waiting.
     """
     bare = new_app("bare")
-    bare.configure(window=broken.window)
+    bare.configure(window=broken.window, timeout=broken.timeout)
     broken.write(bare, "1.0.0")
-    running = bare.begin()
+    running = bare.begin_until(broken.reason, rounds=broken.rounds)
 
     app = new_app("app")
     app.make_last_good("1.0.0")
-    app.configure(window=broken.window)
+    app.configure(window=broken.window, timeout=broken.timeout)
     broken.write(app, "2.0.0")
-    ran = app.run()
+    ran = app.run_until(broken.reason, rounds=broken.rounds)
     assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", "1.0.0"), ran
     assert re.search(broken.reason, ran.reason), ran.reason
     app.assert_serving("1.0.0")
@@ -100,9 +100,9 @@ def test_a_release_that_rotted_in_the_store_never_takes_its_place(app: App) -> N
 def test_last_good_comes_back_after_a_release_that_ignores_its_end(app: App) -> None:
     """It holds the port and shrugs off SIGTERM: it is killed, and last-good serves again."""
     app.make_last_good("1.0.0")
-    app.configure(stop_timeout=0.5)
+    app.configure(stop_timeout=0.5, timeout=SHORT)
     app.release("2.0.0", binary=script(app, "stubborn", IGNORES_ITS_END))
-    ran = app.run()
+    ran = app.run_until("^ping: no whole answer within")
     assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", "1.0.0"), ran
     assert ran.reason.startswith("ping: no whole answer within"), ran.reason
     app.assert_serving("1.0.0")
@@ -113,7 +113,7 @@ def test_explain_tells_the_cause_and_the_evidence(app: App) -> None:
     app.make_last_good("1.0.0")
     (broken,) = (b for b in CATALOGUE if b.name == "is another version")
     broken.write(app, "2.0.0")
-    app.run()
+    app.run_until(broken.reason)
     explained = app.end(
         app.start(
             "-m", "runner.console.cli", "explain", "--config-dir", str(app.config_dir), "traefik"

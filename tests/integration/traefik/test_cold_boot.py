@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from traefik.broken import SHORT
 from traefik.harness import App
 
 pytestmark = pytest.mark.traefik
@@ -37,8 +38,8 @@ def test_a_hung_last_good_is_restored(app: App) -> None:
     pid = app.make_last_good("1.0.0")
     ((process,),) = app.instances.running().values()
     process.suspend()
-    app.configure(timeout=0.5)
-    ran = app.run()
+    app.configure(timeout=SHORT)
+    ran = app.run_until("^ping: no whole answer within")
     assert (ran.code, ran.outcome, ran.serving) == (0, "restored", "1.0.0"), ran
     assert app.assert_serving("1.0.0") != pid
 

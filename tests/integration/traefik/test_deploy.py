@@ -80,7 +80,9 @@ http:
   routers: {{site: {{rule: "Path(`/slow`)", service: site}}}}
   services: {{site: {{loadBalancer: {{servers: [{{url: "http://127.0.0.1:{app.other_port}"}}]}}}}}}
 """
-        app.release("1.0.0", dynamic=site)
+        app.configure(stop_timeout=PATIENCE)
+        patient = app.static(web=f"transport: {{lifeCycle: {{graceTimeOut: {PATIENCE:g}s}}}}")
+        app.release("1.0.0", dynamic=site, static=patient)
         assert app.reconcile_here() == "committed"
         (old,) = app.instances.running()
         app.release("2.0.0", dynamic=site)
@@ -183,6 +185,6 @@ class Repository:
             check=True,
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            timeout=30,
+            timeout=PATIENCE,
             env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"},
         )

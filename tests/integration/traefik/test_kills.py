@@ -101,7 +101,7 @@ class Stage:
         self._scenario = scenario
         self._saved = app.home / "saved"
         self._trace = app.home / "trace"
-        app.configure(window=0.2, deadline=4)
+        app.configure(window=0.2)
         scenario.prepare(app)
         self._is_running = bool(app.instances.running())
         app.stop()

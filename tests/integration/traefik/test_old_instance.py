@@ -15,8 +15,8 @@ import pytest
 
 from runner.reconcile.instances import TOKEN_VARIABLE
 from runner.reconcile.process import GATE
-from traefik.broken import script
-from traefik.harness import App, wait_for_ping
+from traefik.broken import LONG, SHORT, script
+from traefik.harness import PATIENCE, App, wait_for_ping
 
 pytestmark = pytest.mark.traefik
 
@@ -34,7 +34,7 @@ def start_old(app: App, by_hand: ByHand, *, web: str = "", gate: bool = False) -
 
 def assert_stranded(app: App, reason: str) -> None:
     """Run; check that the candidate was refused for this reason, and nothing is proven."""
-    ran = app.run()
+    ran = app.run_until(reason)
     assert (ran.code, ran.outcome, ran.serving) == (20, "stranded", None), ran
     assert re.search(reason, ran.reason), ran.reason
     app.assert_never_committed("1.0.0")
@@ -67,7 +67,7 @@ def test_an_old_instance_answers_with_an_older_token(app: App, by_hand: ByHand) 
 
 def test_an_old_instance_shares_the_port_of_a_live_candidate(app: App, by_hand: ByHand) -> None:
     """The kernel deals connections to both: some rounds pass, and none of the streaks may hold."""
-    app.configure(window=1.5)
+    app.configure(window=LONG)
     start_old(app, by_hand, web="reusePort: true", gate=True)
     app.release("1.0.0", static=app.static(web="reusePort: true"))
     assert_stranded(app, r"^identity: another deployment answers|^too late: ")
@@ -77,7 +77,7 @@ def test_an_old_instance_goes_on_answering_while_the_candidate_comes_up_and_dies
     app: App, by_hand: ByHand
 ) -> None:
     """The candidate shares the port for a while, then dies: the old one's answers don't save it."""
-    app.configure(window=1.5)
+    app.configure(window=LONG)
     start_old(app, by_hand, web="reusePort: true", gate=True)
     lives_shortly = "child = start()\ntime.sleep(0.5)\nchild.kill()\nchild.wait()\nsys.exit(3)\n"
     app.release(
@@ -108,7 +108,7 @@ class Stranger:
         """Give the port back, and end all threads."""
         self._over.set()
         for thread in self._threads:
-            thread.join(30)
+            thread.join(PATIENCE)
         assert not any(thread.is_alive() for thread in self._threads)
 
     def _spawn(
@@ -127,11 +127,11 @@ class Stranger:
 
     def _attend(self, connection: socket.socket, answer: bytes) -> None:
         with connection, contextlib.suppress(OSError):  # whoever asked may have gone
-            connection.settimeout(5)
+            connection.settimeout(PATIENCE)
             if connection.recv(4096):
                 connection.sendall(answer)
                 if not answer:
-                    self._over.wait(30)
+                    self._over.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -166,6 +166,7 @@ def test_a_stranger_answers_for_a_candidate_that_listens_elsewhere(
     app: App, stranger: Stranger, answer: bytes, reason: str
 ) -> None:
     """The candidate is alive and well, but not where it is asked."""
+    app.configure(timeout=PATIENCE if answer else SHORT)
     stranger.start(answer)
     app.release("1.0.0", static=app.static(port=app.other_port))
     assert_stranded(app, reason)

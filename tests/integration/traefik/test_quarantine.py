@@ -7,13 +7,15 @@ from traefik.harness import OLD, App
 
 pytestmark = pytest.mark.traefik
 
+NO_PING = "^ping: status 404"
+
 
 @pytest.fixture
 def rolled_back(app: App) -> App:
     """Bring an app where 2.0.0 failed its gate and 1.0.0 serves again."""
     app.make_last_good("1.0.0")
     app.release("2.0.0", static=app.static(ping=""))
-    assert app.reconcile_here() == "rolled back"
+    assert app.reconcile_here(until=NO_PING) == "rolled back"
     assert list(app.quarantined()) == ["2.0.0"]
     return app
 
@@ -30,7 +32,7 @@ def test_a_release_in_quarantine_is_not_tried_again(rolled_back: App) -> None:
 def test_force_tries_it_again(rolled_back: App) -> None:
     """An operator may insist; the release is as broken as before, and rolled back once more."""
     pid = rolled_back.assert_serving("1.0.0")
-    ran = rolled_back.run("--force")
+    ran = rolled_back.run_until(NO_PING, "--force")
     assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", "1.0.0"), ran
     assert rolled_back.assert_serving("1.0.0") != pid
     rolled_back.assert_never_committed("2.0.0")

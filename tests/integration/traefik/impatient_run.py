@@ -1,0 +1,84 @@
+"""A run whose clock jumps over the rest of a gate once its failure has been seen often enough.
+
+``impatient_run.py CONFIG_DIR REASON ROUNDS [--force]`` prints the report of the command.
+
+A gate that fails without a terminal result runs to its deadline. A short deadline would depend on
+how fast the machine is: the candidate might not even have started. So the deadline is long, and
+the clock jumps past it.
+"""
+
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+from typing_extensions import override
+
+from runner.console.watchers import choose_watcher
+from runner.reconcile.attempt import Attempt
+from runner.reconcile.errors import ReconcileError
+from runner.reconcile.gate import Progress
+from runner.reconcile.machine import State
+from runner.reconcile.ports import Watcher
+from runner.reconcile.steps import Event
+from runner.reconcile.vocabulary import Answer
+from runner.warm_reconcile import find_app, reconcile
+from runner.wiring import SystemClock
+
+APP: Final = "traefik"
+
+
+class Impatience(SystemClock):
+    """The clock of a run and its watcher in one: what the watcher sees moves the clock.
+
+    Afterwards the stability window of a proven release is skipped, too, from its first pass on.
+    """
+
+    def __init__(self, watcher: Watcher, reason: str, rounds: int) -> None:
+        self._watcher = watcher
+        self._reason = reason
+        """The failure to wait for: a regular expression, as for the reason of the verdict."""
+        self._left = rounds
+        """Rounds in which it has to be seen."""
+        self._jumped = 0.0
+        self._had_passed = False
+
+    @override
+    def monotonic(self) -> float:
+        return super().monotonic() + self._jumped
+
+    def entered(self, state: State, attempt: Attempt, event: Event) -> None:
+        if state is State.CHOOSING:  # the candidate has failed, with a terminal result or without
+            self._left = 0
+        self._watcher.entered(state, attempt, event)
+
+    def warn(self, error: ReconcileError) -> None:
+        self._watcher.warn(error)
+
+    def gate(self, progress: Progress) -> None:
+        self._watcher.gate(progress)
+        self._had_passed |= progress.passes > 0
+        if self._left == 0:
+            if progress.passes == 1:
+                self._jumped += progress.policy.window
+        elif self._is_seen(progress):
+            self._left -= 1
+            if self._left == 0:
+                self._jumped += progress.policy.deadline
+
+    def _is_seen(self, progress: Progress) -> bool:
+        flapped = " (it had passed and failed again, 1x)" if self._had_passed else ""
+        failed = (r for r in progress.last if r.answer is not Answer.PASS)
+        return any(re.search(self._reason, f"{r.probe}: {r.reason}{flapped}") for r in failed)
+
+
+def main(config_dir: Path, reason: str, rounds: int, *flags: str) -> int:
+    app = find_app(APP, config=None, config_dir=config_dir)
+    clock = Impatience(choose_watcher(sys.stderr, APP), reason, rounds)
+    report = reconcile(app, clock, forced="--force" in flags, clock=clock)
+    print(report.to_json())  # noqa: T201 - read by the test
+    return report.exit_code(detailed=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), *sys.argv[4:]))
