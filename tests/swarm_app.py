@@ -43,8 +43,10 @@ class FakeTraefik(ThreadedServer):
 
     @override
     def serve(self, connection: socket.socket) -> None:
-        path = read_request(connection).split(b" ")[1].decode()
-        self.asked.append(path)
+        request = read_request(connection)
+        if not request:
+            return  # it was given up before it was asked
+        self.asked.append(request.split(b" ")[1].decode())
         running = self._swarm.running(self._service) if self._service in self._swarm.services else []
         if self.is_silent or not running:
             return  # as a port that nobody listens on
