@@ -130,7 +130,9 @@ class Stack:
             try:
                 self.swarm.put_config(spec)
             except RefusalError as error:
-                told = f"failed to update config {spec['Name']}: Error response from daemon: {error}"
+                told = (
+                    f"failed to update config {spec['Name']}: Error response from daemon: {error}"
+                )
                 raise RefusalError(told) from error
 
     def _network(self, key: str) -> str:
@@ -257,7 +259,9 @@ def _health(check: Json) -> Json:
 
 def _resources(resources: Json) -> Json:
     _refuse_unknown(resources, frozenset({"limits", "reservations"}))
-    return {key.capitalize(): {"MemoryBytes": int(each["memory"])} for key, each in resources.items()}
+    return {
+        key.capitalize(): {"MemoryBytes": int(each["memory"])} for key, each in resources.items()
+    }
 
 
 def _placement(placement: Json) -> Json:

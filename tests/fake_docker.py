@@ -111,11 +111,8 @@ class FakeDocker:
         self.slow(path)
         status, body = 200, b""
         try:
-            if method != "GET":
-                raise UnknownError(f"{method} {path}")
-            if path in self.failing:
-                raise RefusalError(self.failing[path])
-            answer = self._answer(path, dict(parse_qsl(target.query)))
+            self._refuse_failing(path)
+            answer = self._answer(method, path, dict(parse_qsl(target.query)))
             body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         except RefusalError as error:
             status, body = error.status, json.dumps({"message": str(error)}).encode()
@@ -125,8 +122,14 @@ class FakeDocker:
         head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         return head.encode() + body
 
-    def _answer(self, path: str, query: dict[str, str]) -> object:
+    def _refuse_failing(self, what: str) -> None:
+        if what in self.failing:
+            raise RefusalError(self.failing[what])
+
+    def _answer(self, method: str, path: str, query: dict[str, str]) -> object:
         swarm = self.swarm
+        if method != "GET":
+            raise UnknownError(f"{method} {path}")
         filters = json.loads(query.pop("filters", "{}"))
         lists: dict[str, Callable[[], list[Json]]] = {
             "/services": lambda: self._services(filters, with_status=bool(query.pop("status", ""))),
@@ -194,8 +197,7 @@ class FakeDocker:
         self.slow(verb)
         status, out, err = 0, "", ""
         try:
-            if verb in self.failing:
-                raise RefusalError(self.failing[verb])
+            self._refuse_failing(verb)
             out = self._run(verb, arguments[2:], environment)
         except RefusalError as error:
             status, err = 1, f"{NOTE if verb == 'stack deploy' else ''}{error}\n"
@@ -220,6 +222,12 @@ class FakeDocker:
                 _from_daemon(lambda: self.swarm.remove_config(name))
             case ("network create", ["--driver=bridge", *_, name]):
                 self._create_bridge(name)
+            case _:
+                self._run_image(verb, arguments)
+        return ""
+
+    def _run_image(self, verb: str, arguments: list[str]) -> None:
+        match (verb, arguments):
             case ("image tag", [source, target]):
                 self.swarm.images[target] = self.swarm.images[source]
             case ("image pull", ["--quiet", reference]):
@@ -230,7 +238,6 @@ class FakeDocker:
                 self._load(Path(file).read_text())
             case _:
                 raise UnknownError("no such command")
-        return ""
 
     def _remove_stack(self, name: str) -> None:
         swarm, label = self.swarm, {"label": [f"com.docker.stack.namespace={name}"]}

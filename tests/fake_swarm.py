@@ -1,15 +1,15 @@
 """State of a Docker Swarm in memory: services with version indexes, tasks, configs, images.
 
-Every object is a copy of one that Docker 20.10.24 answered with (``captured/docker-20.10.24.json``),
-so that its shape is Docker's own; ``tests/integration/swarm/test_fake_docker.py`` holds both to the
-same answers. Tasks change their state at once; ``fates`` says how those of an image end.
+Every object is a copy of a recorded one (``unit/captured/docker-20.10.24.json``), so that its shape
+is Docker's own; ``integration/swarm/test_fake_docker.py`` compares the answers of both. Tasks
+change their state at once; ``fates`` says how those of an image end.
 """
 
 import copy
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
 from attrs import define, field, frozen
@@ -44,7 +44,9 @@ class Fate:
 RUNS: Final = Fate()
 DONE: Final = Fate("completed task")
 FAILS: Final = Fate("failed task", "task: non-zero exit (3)", 3)
-WAITS: Final = Fate("pending task", "no suitable node (scheduling constraints not satisfied on 1 node)")
+WAITS: Final = Fate(
+    "pending task", "no suitable node (scheduling constraints not satisfied on 1 node)"
+)
 
 
 def recorded(kind: str) -> Json:
@@ -53,7 +55,7 @@ def recorded(kind: str) -> Json:
 
 
 def now() -> str:
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
 
 
 def make_id() -> str:

@@ -11,8 +11,8 @@ from typing import Final
 
 import psutil
 from attrs import define, evolve, field
-from proofs import CALLER, proven
 
+from proofs import CALLER, proven
 from runner.reconcile.config import AppConfig, DirectorySource, ProcessWorldConfig
 from runner.reconcile.gate import GatePolicy
 from runner.reconcile.instances import Instances

@@ -1,4 +1,4 @@
-"""An app on the fake Docker engine: its releases, its config, and the Traefik that answers for it."""
+"""An app on the fake Docker engine: its releases, its config, and a Traefik that answers for it."""
 
 import contextlib
 import json
@@ -11,14 +11,14 @@ import yaml
 from attrs import define, evolve, field
 from fake_docker import FakeDocker
 from fake_swarm import FakeSwarm, Json
-from proofs import CALLER, proven
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
+from proofs import CALLER, proven
 from runner.reconcile.config import AppConfig, DirectorySource, SwarmWorldConfig
 from runner.reconcile.questions import Identity, Question
-from runner.reconcile.statedir import StateDir
 from runner.reconcile.stackfile import TASK_VARIABLE
+from runner.reconcile.statedir import StateDir
 from runner.reconcile.swarm import SwarmWorld
 from runner.reconcile.tasks import TOKEN_VARIABLE
 from runner.reconcile.vocabulary import Deployment, Release
@@ -47,7 +47,9 @@ class FakeTraefik(ThreadedServer):
         if not request:
             return  # it was given up before it was asked
         self.asked.append(request.split(b" ")[1].decode())
-        running = self._swarm.running(self._service) if self._service in self._swarm.services else []
+        running = (
+            self._swarm.running(self._service) if self._service in self._swarm.services else []
+        )
         if self.is_silent or not running:
             return  # as a port that nobody listens on
         spec = running[-1]["Spec"]["ContainerSpec"]
@@ -107,9 +109,7 @@ class SwarmApp:
         image = f"traefik:{version}"
         digest = f"sha256:{version.encode().hex():0>64}"
         if image not in self.docker.swarm.images and pulled:
-            self.docker.swarm.add_image(
-                image, f"{image}@{digest}", digests=(f"traefik@{digest}",)
-            )
+            self.docker.swarm.add_image(image, f"{image}@{digest}", digests=(f"traefik@{digest}",))
         elif image not in self.docker.swarm.images:
             self.docker.swarm.add_image(image)
         app = {

@@ -51,12 +51,12 @@ def task(name: str, service: Service = WEB, **changes: object) -> Task:
 
 def waiting(name: str, error: str = "", *, seconds: float = 0.0, **changes: object) -> Task:
     """Make a task that has waited for some seconds."""
-    return task(name, state="pending", error=error, since=NOW - seconds, **changes)
+    return evolve(task(name), state="pending", error=error, since=NOW - seconds, **changes)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 def ended(name: str, service: Service = WEB, **changes: object) -> Task:
     usual = {"state": "failed", "desired": "shutdown", "exit_code": 3}
-    return task(name, service, **{**usual, "error": "task: non-zero exit (3)", **changes})
+    return evolve(task(name, service), **{**usual, "error": "task: non-zero exit (3)", **changes})  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 def findings(
@@ -187,7 +187,7 @@ def test_an_end_is_told_by_what_the_engine_says_of_it(
     changes: dict[str, object], reason: str
 ) -> None:
     """With the container, whose last words tell more."""
-    gone = ended("a-task-with-a-long-name", **changes)
+    gone = evolve(ended("a-task-with-a-long-name"), **changes)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     found = of_web(task("t"), gone)
     assert found.reason.endswith(reason)
     assert (found.answer, found.terminal, found.container) == (FAIL, True, gone.container)
@@ -196,9 +196,7 @@ def test_an_end_is_told_by_what_the_engine_says_of_it(
 def test_a_gated_job_fails_and_one_beside_it_does_not() -> None:
     """Its tasks are meant to end."""
     job = evolve(WEB, is_job=True)
-    assert of_web(task("t"), services=(job,)) == Finding(
-        "tasks", FAIL, "a job: it is meant to end"
-    )
+    assert of_web(task("t"), services=(job,)) == Finding("tasks", FAIL, "a job: it is meant to end")
     assert of_side(ended("s", SIDE, state="complete"), side=evolve(SIDE, is_job=True)) is None
     assert of_side(side=evolve(SIDE, is_job=True, wanted=3)) is None
 
@@ -332,7 +330,10 @@ def test_nodes_that_are_down_are_nothing_to_others() -> None:
     assert of_web(task("a"), services=(web,), nodes=nodes).answer is PASS
     of_another = evolve(lost, service="other-id")
     assert of_web(task("a"), of_another, services=(web,), nodes=nodes).answer is PASS
-    assert of_web(task("a"), lost, services=(web,), nodes=(UP, evolve(DOWN, is_up=True))).answer is PASS
+    assert (
+        of_web(task("a"), lost, services=(web,), nodes=(UP, evolve(DOWN, is_up=True))).answer
+        is PASS
+    )
 
 
 # Older tasks -------------------------------------------------------------------------------------

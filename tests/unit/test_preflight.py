@@ -1,4 +1,4 @@
-"""A release is tried beside what serves, on the fake Docker engine: when, how, and what it tells."""
+"""The trial of a release beside what serves, on the fake Docker engine."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -7,9 +7,9 @@ import pytest
 from attrs import evolve
 from fake_docker import FakeDocker
 from fake_swarm import FAILS, WAITS, Json
-from proofs import CALLER
 from swarm_app import GATED, STACK, FakeTraefik, SwarmApp, latest
 
+from proofs import CALLER
 from runner.reconcile.errors import DeployError, NotPreparedError
 from runner.reconcile.preflight import PROVIDER_PATH
 from runner.reconcile.questions import Identity, TaskHttp, TraefikPing
@@ -58,22 +58,20 @@ def trials(docker: FakeDocker) -> list[str]:
 def image(docker: FakeDocker, version: str = "v3.6.0") -> str:
     """Name the image of a release as a stack does."""
     (digest,) = docker.swarm.images[f"traefik:{version}"]["RepoDigests"]
-    return f"traefik:{version}@{digest.partition('@')[2]}"
+    return f"traefik:{version}@{str(digest).partition('@')[2]}"
 
 
 def serving(docker: FakeDocker) -> str:
     """Say whose token the live service has."""
     container = docker.swarm.services[GATED]["Spec"]["TaskTemplate"]["ContainerSpec"]
     variables = dict(each.split("=", 1) for each in container["Env"])
-    return variables[TOKEN_VARIABLE]
+    return str(variables[TOKEN_VARIABLE])
 
 
 # When --------------------------------------------------------------------------------------------
 
 
-def test_a_first_release_is_not_tried(
-    app: SwarmApp, docker: FakeDocker, state: StateDir
-) -> None:
+def test_a_first_release_is_not_tried(app: SwarmApp, docker: FakeDocker, state: StateDir) -> None:
     """Nothing serves that could be spared."""
     app.release(FIRST)
     with app.world(state) as world:
@@ -177,7 +175,7 @@ def assert_spared(docker: FakeDocker) -> None:
 def test_what_ends_in_its_trial_is_refused(docker: FakeDocker, world: SwarmWorld) -> None:
     """The release is to blame, in the words of its container."""
     docker.swarm.fates[image(docker)] = FAILS
-    with pytest.raises(DeployError, match="^preflight: .* ended with status 3") as caught:
+    with pytest.raises(DeployError, match=r"^preflight: .* ended with status 3") as caught:
         world.deploy(latest(world))
     assert not isinstance(caught.value, NotPreparedError)
     assert_spared(docker)
@@ -186,7 +184,7 @@ def test_what_ends_in_its_trial_is_refused(docker: FakeDocker, world: SwarmWorld
 def test_a_trial_that_cannot_be_written_is_removed(docker: FakeDocker, world: SwarmWorld) -> None:
     """Half of it may be there."""
     docker.failing["stack deploy"] = "no"
-    with pytest.raises(DeployError, match="`docker stack deploy` failed: (?s:.*)no$"):
+    with pytest.raises(DeployError, match=r"`docker stack deploy` failed: (?s:.*)no$"):
         world.deploy(latest(world))
     assert [command[:2] for command in docker.commands][-1] == ["stack", "rm"]
     assert_spared(docker)
@@ -197,7 +195,7 @@ def test_what_never_starts_in_its_trial_is_refused(docker: FakeDocker, world: Sw
     assert world.preflight is not None
     docker.swarm.fates[image(docker)] = WAITS
     hurried = evolve(world.preflight, timeout=SHORT)
-    with pytest.raises(DeployError, match="^preflight: .*no suitable node") as caught:
+    with pytest.raises(DeployError, match=r"^preflight: .*no suitable node") as caught:
         evolve(world, preflight=hurried).deploy(latest(world))
     assert not isinstance(caught.value, NotPreparedError)
     assert_spared(docker)
@@ -214,7 +212,7 @@ def test_an_engine_that_is_lost_during_the_trial_blames_nobody(
         docker.failing = {"/info": "there is no leader"} if is_trying and asked == "/info" else {}
 
     docker.slow = slow
-    with pytest.raises(NotPreparedError, match="^preflight: engine: .*there is no leader"):
+    with pytest.raises(NotPreparedError, match=r"^preflight: engine: .*there is no leader"):
         evolve(world, preflight=evolve(world.preflight, timeout=SHORT)).deploy(latest(world))
     assert_spared(docker)
 
@@ -237,7 +235,7 @@ def test_a_failure_after_a_loss_of_the_engine_blames_nobody(
                 docker.failing["/tasks"] = "gone"
 
     docker.slow = slow
-    with pytest.raises(NotPreparedError, match="^preflight: the engine was lost meanwhile; "):
+    with pytest.raises(NotPreparedError, match=r"^preflight: the engine was lost meanwhile; "):
         evolve(world, preflight=evolve(world.preflight, timeout=SHORT)).deploy(latest(world))
     assert_spared(docker)
 
@@ -248,7 +246,7 @@ def test_a_trial_that_passes_too_slowly_blames_nobody(
     """Each round passed, but there was no time for enough of them: the host is slow."""
     assert world.preflight is not None
     hurried = evolve(world.preflight, timeout=0.05)
-    with pytest.raises(NotPreparedError, match="^preflight: "):
+    with pytest.raises(NotPreparedError, match=r"^preflight: "):
         evolve(world, preflight=hurried).deploy(latest(world))
     assert_spared(docker)
 
@@ -260,7 +258,7 @@ def test_a_task_of_the_trial_is_asked_from_inside(docker: FakeDocker, world: Swa
     """A process that has gone can't be entered: that speaks against the release."""
     docker.swarm.pid = 2**22 + 1  # no process has such an id
     assert world.preflight is not None
-    with pytest.raises(DeployError, match="^preflight: .*has just ended"):
+    with pytest.raises(DeployError, match=r"^preflight: .*has just ended"):
         evolve(world, preflight=evolve(world.preflight, timeout=SHORT)).deploy(latest(world))
     assert_spared(docker)
 
@@ -280,7 +278,7 @@ def questions(app: SwarmApp, *paths: str) -> list[Identity]:
     ],
     ids=["no route", "a route", "nothing else", "no question about it"],
 )
-def test_the_provider_is_asked_about_where_the_live_stack_has_its_route(  # noqa: PLR0913 - a table
+def test_the_provider_is_asked_about_where_the_live_stack_has_its_route(
     *, app: SwarmApp, state: StateDir, paths: list[str], label: str, expected: list[str]
 ) -> None:
     """In a trial nobody loads the labels of the trial itself."""
@@ -311,9 +309,7 @@ def test_what_is_about_the_public_listener_alone_is_not_asked(
 # What is left of killed runs ---------------------------------------------------------------------
 
 
-def test_trials_that_killed_runs_left_are_removed(
-    docker: FakeDocker, world: SwarmWorld
-) -> None:
+def test_trials_that_killed_runs_left_are_removed(docker: FakeDocker, world: SwarmWorld) -> None:
     """Those of this stack; one of another app may be at work."""
     for name, stack in (("s-try-1", STACK), ("other-try-1", "other")):
         live = docker.swarm.services[GATED]["Spec"]

@@ -8,8 +8,8 @@ import psutil
 import pytest
 from attrs import evolve
 from process_app import ProcessApp, latest
-from proofs import CALLER
 
+from proofs import CALLER
 from runner.reconcile.errors import DeployError, NotPreparedError
 from runner.reconcile.instances import RECORD, TOKEN_VARIABLE
 from runner.reconcile.process import IDENTITY_PATH, ProcessWorld
@@ -104,9 +104,7 @@ def second_instance(app: ProcessApp, world: ProcessWorld, deployment: Deployment
     return other
 
 
-def test_two_instances_are_nobody(
-    app: ProcessApp, world: ProcessWorld, until: Until
-) -> None:
+def test_two_instances_are_nobody(app: ProcessApp, world: ProcessWorld, until: Until) -> None:
     """Either could answer."""
     app.binary.chmod(0o755)
     deployment = deploy(world, until)
@@ -159,9 +157,7 @@ def test_an_instance_that_drains_has_its_time(
         assert world.instances.exit_status(old.token) == 0
 
 
-def test_an_instance_that_lingers_is_killed(
-    app: ProcessApp, state: StateDir, until: Until
-) -> None:
+def test_an_instance_that_lingers_is_killed(app: ProcessApp, state: StateDir, until: Until) -> None:
     """It has closed its listener, so the new one runs already when its time is over."""
     app.configure(stop_timeout=SHORT)
     app.release(LABEL, fault="lingers")
@@ -226,7 +222,7 @@ SPOILS: dict[str, tuple[Callable[[ProcessWorld, Deployment], None], str]] = {
 
 
 @pytest.mark.parametrize(("spoil", "said"), SPOILS.values(), ids=SPOILS)
-def test_what_cannot_be_got_ready_leaves_the_old_instance_alone(  # noqa: PLR0913 - a table
+def test_what_cannot_be_got_ready_leaves_the_old_instance_alone(
     *,
     app: ProcessApp,
     world: ProcessWorld,
@@ -287,9 +283,7 @@ def test_a_deployment_that_answers_passes(
     assert process.excerpt == "ERR fault=none"
 
 
-def test_another_release_that_answers_fails(
-    app: ProcessApp, state: StateDir, until: Until
-) -> None:
+def test_another_release_that_answers_fails(app: ProcessApp, state: StateDir, until: Until) -> None:
     """Its process runs; what it says of itself is something else."""
     app.release(LABEL, says="3.4.0")
     with app.world(state) as world:

@@ -72,6 +72,7 @@ def recipe() -> Document:
                     "mode": "global",
                     "labels": {"traefik.enable": "true", "coop-cloud.s.version": "1"},
                     "update_config": {"order": "stop-first", "failure_action": "pause"},
+                    "rollback_config": {"order": "stop-first"},
                     "restart_policy": {"condition": "any", "delay": "1s"},
                     "placement": {"constraints": ["node.role == manager"]},
                     "resources": {
@@ -141,6 +142,12 @@ def test_what_is_given_is_never_changed(change: Callable[[Document], Document]) 
     touch(made)
     assert document == recipe()
     assert change(document) == change(recipe())
+
+
+def test_the_names_that_operators_and_other_programs_read() -> None:
+    """They stand in documents, in compose.gate.yml and in what is deployed already."""
+    assert (RELEASE_LABEL, DIGEST_LABEL) == ("warm-reconcile.release", "warm-reconcile.digest")
+    assert (UNIT_LABEL, PREFLIGHT_LABEL) == ("warm-reconcile.unit", "warm-reconcile.preflight")
 
 
 # A deployment's own ------------------------------------------------------------------------------

@@ -157,14 +157,19 @@ def inspect(status: str = "", *said: str, out_of_memory: bool = False) -> Json:
     [
         (inspect(), b"last\n", ": last", "last"),
         (inspect("healthy", "fine"), b"last\n", ": last", "last"),
-        (inspect("unhealthy", "old", "sick\n"), b"last\n", ": unhealthy: sick", "last\\nunhealthy: sick"),
+        (
+            inspect("unhealthy", "old", "sick\n"),
+            b"last\n",
+            ": unhealthy: sick",
+            "last\\nunhealthy: sick",
+        ),
         (inspect(out_of_memory=True), b"last\n", ": out of memory", "last\\nout of memory"),
         (inspect("unhealthy", "x", out_of_memory=True), b"", ": out of memory", "out of memory"),
         (inspect("unhealthy"), b"", "", ""),
     ],
     ids=["words", "healthy", "unhealthy", "memory", "memory first", "nothing"],
 )
-def test_an_end_is_explained_by_what_the_container_says(  # noqa: PLR0913 - a table
+def test_an_end_is_explained_by_what_the_container_says(
     *, engine: Playback, gate: StackGate, container: Json, log: bytes, reason: str, excerpt: str
 ) -> None:
     """Its last words, and the cause that it could not name itself."""

@@ -12,7 +12,7 @@ from fake_swarm import Json
 from runner.reconcile.compose import escape
 from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
 from runner.reconcile.stacks import IMAGE_LABEL, RECORD, Record, Stacks
-from runner.reconcile.tasks import STACK_LABEL, TOKEN_VARIABLE, Written
+from runner.reconcile.tasks import TOKEN_VARIABLE, Written
 from runner.reconcile.vocabulary import Deployment, Release
 
 RELEASE = Release("1.0.0+v3.5.1", "3.5.1", "a" * 64)
@@ -161,7 +161,7 @@ def test_a_write_that_is_overtaken_each_time_is_given_up(
     write(stacks)
     before = len(docker.commands)
     docker.swarm.before_write = lambda: by_hand(docker, "s_app", set_label)
-    with pytest.raises(NotPreparedError, match="(?s)same time: .*sequence"):
+    with pytest.raises(NotPreparedError, match=r"(?s)same time: .*sequence"):
         write(stacks, SECOND)
     assert len(docker.commands) - before == 3
 

@@ -8,9 +8,9 @@ import pytest
 from attrs import evolve
 from fake_docker import FakeDocker
 from fake_swarm import FAILS, WAITS, Json
-from proofs import CALLER
 from swarm_app import GATED, STACK, FakeTraefik, SwarmApp, latest
 
+from proofs import CALLER
 from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
 from runner.reconcile.questions import Http, TaskHttp
 from runner.reconcile.stackfile import ASKERS_VARIABLE, DIGEST_LABEL, RELEASE_LABEL, UNIT_LABEL
@@ -272,8 +272,13 @@ REFUSALS: dict[str, tuple[Spoil, str]] = {
         lambda d, *_: d.swarm.info["Swarm"].update(ControlAvailable=False),
         "no manager of a swarm",
     ),
-    "no bridge": (lambda d, *_: d.swarm.networks.pop("docker_gwbridge") and d.failing.update(
-        {"network create": "no address pools"}), "docker_gwbridge: .*no address pools"),
+    "no bridge": (
+        lambda d, *_: (
+            d.swarm.networks.pop("docker_gwbridge")
+            and d.failing.update({"network create": "no address pools"})
+        ),
+        "docker_gwbridge: .*no address pools",
+    ),
 }
 
 
@@ -307,7 +312,7 @@ def test_more_tasks_with_a_host_port_than_nodes_are_refused(
     many = {"image": "traefik:v3.5.1", "ports": [port], "deploy": {"replicas": 2, "labels": {}}}
     app.release(LABEL, services={"app": many})
     with app.world(state) as world:
-        with pytest.raises(DeployError, match="wants 2 tasks .* only 1 node$") as caught:
+        with pytest.raises(DeployError, match=r"wants 2 tasks .* only 1 node$") as caught:
             world.deploy(latest(world))
         assert not isinstance(caught.value, NotPreparedError)
         assert not has_written(docker)
@@ -410,9 +415,7 @@ def _digest(docker: FakeDocker) -> str:
     return str(docker.swarm.images["traefik:v3.5.1"]["RepoDigests"][0]).partition("@")[2]
 
 
-def test_a_task_that_waits_is_asked_for_all_the_same(
-    docker: FakeDocker, world: SwarmWorld
-) -> None:
+def test_a_task_that_waits_is_asked_for_all_the_same(docker: FakeDocker, world: SwarmWorld) -> None:
     """It may come up; until then nobody answers."""
     deployment = latest(world)
     docker.swarm.fates[f"traefik:v3.5.1@{_digest(docker)}"] = WAITS
@@ -436,9 +439,7 @@ def test_an_end_in_this_run_counts_and_one_before_another_run_does_not(
         assert answers(later.ask(deployment, AMPLE))["tasks"] is Answer.PASS
 
 
-def test_each_of_several_tasks_is_asked(
-    app: SwarmApp, docker: FakeDocker, state: StateDir
-) -> None:
+def test_each_of_several_tasks_is_asked(app: SwarmApp, docker: FakeDocker, state: StateDir) -> None:
     """The public listener answers for one of them; each must be asked inside."""
     app.release(LABEL, services={"app": {"image": "traefik:v3.5.1", "deploy": {"replicas": 2}}})
     docker.swarm.pid = 2**22 + 1  # no process has such an id
