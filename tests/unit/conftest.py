@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 from captured import Systemctl
+from fake_docker import FakeDocker, running_docker
 
+from runner.reconcile.docker import Docker
+from runner.reconcile.engine import Engine
+from runner.reconcile.stacks import Stacks
 from runner.reconcile.statedir import StateDir, open_state
 
 PATIENCE = 120.0
@@ -150,3 +154,20 @@ def systemctl_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl
         program.chmod(0o755)
 
     return make
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[FakeDocker]:
+    """Run a fake Docker engine, with its command on the PATH."""
+    home = tmp_path / "docker"
+    home.mkdir()
+    monkeypatch.setenv("PATH", f"{home / 'bin'}:/usr/bin:/bin")
+    with running_docker(home) as made:
+        yield made
+
+
+@pytest.fixture
+def stacks(docker: FakeDocker, tmp_path: Path) -> Stacks:
+    """Make the stacks of the fake engine, and a place for their records."""
+    engine = Engine(str(docker.path), PATIENCE)
+    return Stacks(engine, Docker(engine.url), tmp_path / "records")

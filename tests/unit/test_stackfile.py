@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path, PurePath
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +71,7 @@ def recipe() -> Document:
                     "mode": "global",
                     "labels": {"traefik.enable": "true", "coop-cloud.s.version": "1"},
                     "update_config": {"order": "stop-first", "failure_action": "pause"},
+                    "rollback_config": {"order": "stop-first"},
                     "restart_policy": {"condition": "any", "delay": "1s"},
                     "placement": {"constraints": ["node.role == manager"]},
                     "resources": {
@@ -140,6 +143,12 @@ def test_what_is_given_is_never_changed(change: Callable[[Document], Document]) 
     assert change(document) == change(recipe())
 
 
+def test_the_names_that_operators_and_other_programs_read() -> None:
+    """They stand in documents, in compose.gate.yml and in what is deployed already."""
+    assert (RELEASE_LABEL, DIGEST_LABEL) == ("warm-reconcile.release", "warm-reconcile.digest")
+    assert (UNIT_LABEL, PREFLIGHT_LABEL) == ("warm-reconcile.unit", "warm-reconcile.preflight")
+
+
 # A deployment's own ------------------------------------------------------------------------------
 
 
@@ -202,6 +211,7 @@ def test_a_trial_touches_nothing_of_what_serves() -> None:
     for service in made["services"].values():
         assert "ports" not in service
         assert set(service["networks"]) == {"isolated"}
+        assert service["stop_grace_period"] == "1s"
         deploy = service["deploy"]
         assert (deploy["mode"], deploy["replicas"]) == ("replicated", 1)
         assert deploy["restart_policy"] == {"condition": "none"}
@@ -210,16 +220,46 @@ def test_a_trial_touches_nothing_of_what_serves() -> None:
         assert not {"update_config", "rollback_config", "endpoint_mode"} & set(deploy)
 
 
-def test_a_trial_writes_to_nothing_that_outlives_it() -> None:
-    """Binds are read-only, volumes are empty and in memory; each is where the release has it."""
-    services = isolated()["services"]
-    assert services["app"]["volumes"] == [
-        {"type": "bind", "source": source, "target": source, "read_only": True}
-        for source in ("/run/docker.sock", "/etc/x")
-    ] + [{"type": "tmpfs", "target": target} for target in ("/acme", "/scratch", "/tmp/x")]  # noqa: S108
-    assert services["side"]["volumes"] == []
-    assert services["app"]["networks"] == {"isolated": {"aliases": ["web"]}}
+def test_every_mount_of_a_trial_is_there_and_harmless() -> None:
+    """A bind can't be written to; a volume is an empty one of its own, at the same place."""
+    assert isolated()["services"]["app"]["volumes"] == [
+        {
+            "type": "bind",
+            "source": "/run/docker.sock",
+            "target": "/run/docker.sock",
+            "read_only": True,
+        },
+        {"type": "bind", "source": "/etc/x", "target": "/etc/x", "read_only": True},
+        {"type": "tmpfs", "target": "/acme"},
+        {"type": "tmpfs", "target": "/scratch"},
+        {"type": "tmpfs", "target": "/tmp/x"},  # noqa: S108
+    ]
+    assert isolated()["services"]["side"]["volumes"] == []
+
+
+def test_the_services_of_a_trial_find_each_other() -> None:
+    """By every alias that they had in any network, in the only one that they have now."""
+    document = recipe()
+    document["services"]["app"]["networks"]["internal"] = {"aliases": ["api", "a"]}
+    services = isolated(document)["services"]
+    assert services["app"]["networks"] == {"isolated": {"aliases": ["a", "api", "web"]}}
     assert services["side"]["networks"] == {"isolated": None}
+
+
+def test_a_service_of_a_trial_that_says_nothing_is_confined() -> None:
+    """Without networks, without mounts, and without a word about its deployment."""
+    bare: Document = {"image": "x"}
+    made = isolated({"services": {"app": {"image": "x"}, "bare": bare}})["services"]["bare"]
+    assert made["networks"] == {"isolated": None}
+    assert made["volumes"] == []
+    assert "healthcheck" not in made
+    assert made["deploy"] == {
+        "mode": "replicated",
+        "replicas": 1,
+        "labels": {PREFLIGHT_LABEL: "s", "traefik.enable": "false"},
+        "restart_policy": {"condition": "none"},
+        "placement": {"constraints": [f"node.id=={NODE}"]},
+    }
 
 
 def test_a_trial_is_otherwise_the_release() -> None:
@@ -242,6 +282,24 @@ def test_a_trial_has_configs_of_its_own_with_the_same_content() -> None:
     assert configs["given"] == {"name": "given", "external": True}
 
 
+def test_the_names_of_a_trials_configs_are_its_own() -> None:
+    """Two trials, or two configs of one, never share a name: the first to end would take it."""
+    document = recipe()
+    document["configs"]["second"] = {"name": "s_second", "file": "configs/second"}
+    other = evolve(DEPLOYMENT, token="another-token")  # noqa: S106 - no password
+    names = [
+        config["name"]
+        for deployment in (DEPLOYMENT, other)
+        for config in isolate(document, deployment, service="app", stack="s", node=NODE)[
+            "configs"
+        ].values()
+        if not config.get("external")
+    ]
+    assert len(set(names)) == 4
+    assert all(re.fullmatch(r"try-[0-9a-f]{24}", name) for name in names)
+    assert isolated()["configs"] == isolated()["configs"]
+
+
 def test_the_names_of_a_trials_configs_are_short_enough() -> None:
     """Swarm takes 64 characters, of which the name of the trial's stack can be 45."""
     document = recipe()
@@ -259,15 +317,20 @@ def test_a_trials_containers_have_no_labels_that_are_acted_upon() -> None:
 
 def test_a_trial_reserves_nothing() -> None:
     """It runs beside the live stack: what there is once is taken already."""
-    resources = isolated()["services"]["app"]["deploy"].get("resources", {})
-    assert not resources.get("reservations")
+    resources = isolated()["services"]["app"]["deploy"]["resources"]
+    assert resources == {"limits": {"memory": "200000000"}}
 
 
 def test_a_trial_has_as_much_time_to_get_healthy_as_the_release() -> None:
     """It is only looked at more often: three failures in 90 s are no three failures in 3 s."""
     check = isolated()["services"]["app"]["healthcheck"]
-    period = int(str(check.get("start_period", "0s")).removesuffix("s"))
-    assert period + check["retries"] * int(check["interval"].removesuffix("s")) >= 90
+    assert check == {
+        "test": ["CMD", "traefik", "healthcheck"],
+        "interval": "1s",
+        "start_period": "0s",
+        "timeout": "5s",
+        "retries": 3600,
+    }
 
 
 def test_a_health_check_of_the_image_stays_its_own() -> None:

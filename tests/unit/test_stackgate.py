@@ -1,6 +1,7 @@
 """The gate of a stack, against a server that plays the engine and tasks that are processes here."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ from runner.reconcile.questions import (
     TraefikPing,
     UnitActive,
 )
-from runner.reconcile.stackgate import StackGate, personal, public
+from runner.reconcile.stackgate import LONGEST_NAME, Evidence, StackGate, personal, public
 from runner.reconcile.stacks import Stacks
 from runner.reconcile.tasks import Record, Task, Written, read_service, read_task
 from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Release, Round
@@ -141,6 +142,80 @@ def test_the_last_words_explain_an_end(engine: Playback, gate: StackGate) -> Non
     assert result.terminal
     assert result.reason == ("task t1 ended with status 3: field not found, node: foo")
     assert result.excerpt == "level=info\\nfield not found, node: foo"
+
+
+def inspect(status: str = "", *said: str, out_of_memory: bool = False) -> Json:
+    """Make what the engine says of a container: its health checks, and how it ended."""
+    state: Json = {"OOMKilled": out_of_memory}
+    if status:
+        state["Health"] = {"Status": status, "Log": [{"Output": text} for text in said]}
+    return {"State": state}
+
+
+@pytest.mark.parametrize(
+    ("container", "log", "reason", "excerpt"),
+    [
+        (inspect(), b"last\n", ": last", "last"),
+        (inspect("healthy", "fine"), b"last\n", ": last", "last"),
+        (
+            inspect("unhealthy", "old", "sick\n"),
+            b"last\n",
+            ": unhealthy: sick",
+            "last\\nunhealthy: sick",
+        ),
+        (inspect(out_of_memory=True), b"last\n", ": out of memory", "last\\nout of memory"),
+        (inspect("unhealthy", "x", out_of_memory=True), b"", ": out of memory", "out of memory"),
+        (inspect("unhealthy"), b"", "", ""),
+    ],
+    ids=["words", "healthy", "unhealthy", "memory", "memory first", "nothing"],
+)
+def test_an_end_is_explained_by_what_the_container_says(
+    *, engine: Playback, gate: StackGate, container: Json, log: bytes, reason: str, excerpt: str
+) -> None:
+    """Its last words, and the cause that it could not name itself."""
+    engine.says["/tasks"] = [task("t1", "failed")]
+    engine.says["/containers/c-t1/json"] = container
+    engine.says["/containers/c-t1/logs"] = log
+    result = gate.ask_engine(record(), is_ours=True).results[1]
+    assert result.reason == f"task t1 ended with status 3{reason}"
+    assert result.excerpt == excerpt
+
+
+def test_a_task_that_starts_is_explained_by_its_health_check(
+    engine: Playback, gate: StackGate
+) -> None:
+    """Whatever that says; its log is not asked for, since it says nothing of an end."""
+    starting = task("t1", "starting")
+    starting["Status"]["Err"] = ""
+    engine.says["/tasks"] = [{**starting, "DesiredState": "running"}]
+    engine.says["/containers/c-t1/json"] = inspect("starting", "no answer yet\n")
+    engine.says["/containers/c-t1/logs"] = b"last\n"
+    evidence = gate.ask_engine(record(), is_ours=True)
+    result = evidence.results[1]
+    assert result.reason == (
+        "0 of 1 tasks running; task t1 is starting; its health check says no answer yet"
+    )
+    assert (result.excerpt, result.terminal, evidence.is_final) == ("no answer yet", False, False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "terminal", "is_final"),
+    [
+        (Answer.PASS, False, False),
+        (Answer.FAIL, False, False),
+        (Answer.FAIL, True, True),
+        (Answer.INCONCLUSIVE, False, True),
+        (Answer.INCONCLUSIVE, True, True),
+    ],
+)
+def test_when_no_answer_of_a_task_can_change_a_round(
+    answer: Answer, *, terminal: bool, is_final: bool
+) -> None:
+    """One such finding among others is enough."""
+    fine = ProbeResult("stack", Answer.PASS, "so", UNIT)
+    found = ProbeResult("tasks", answer, "so", UNIT, terminal=terminal)
+    assert Evidence((fine, found), (), None).is_final is is_final
+    assert not Evidence((), (), None).is_final
 
 
 # Excuses -----------------------------------------------------------------------------------------
@@ -413,6 +488,87 @@ def test_a_task_of_another_node_is_not_looked_for_here(gate: StackGate) -> None:
     assert ask_each(gate, evolve(read_task(task("t2", pid=GONE)), node="another")) == []
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter any network")
+def test_a_task_that_may_not_be_entered_tells_nothing(gate: StackGate) -> None:
+    """The unit lacks a right: that is not for the release to mend."""
+    ((found,),) = ask_each(gate, read_task(task("t1", pid=os.getpid())))
+    assert (found.probe, found.answer, found.target_unit) == ("inside", Answer.INCONCLUSIVE, UNIT)
+    assert found.reason == "task t1 can't be asked from inside: Operation not permitted"
+
+
+def test_a_name_is_never_longer_than_a_name_may_be(gate: StackGate, start: Start) -> None:
+    """That of the task comes last, and is cut."""
+    gate.ask_engine(record(), is_ours=True)
+    question = proven(evolve(PING, name="p" * LONGEST_NAME))
+    ((found,),) = gate.ask_each(Expected(DEPLOYMENT), [start("t1", says="t1")], (question,), AMPLE)
+    assert found.probe == "p" * 128
+
+
+def test_a_loss_of_the_engine_is_remembered(engine: Playback, gate: StackGate) -> None:
+    """A trial asks for it: what was lost once is not started again there."""
+    assert not gate.has_lost
+    ask(gate)
+    assert not gate.has_lost
+    with engine.lost():
+        ask(gate)
+    ask(gate)
+    assert gate.has_lost
+
+
+def test_who_ended_between_two_losses_is_excused(engine: Playback, gate: StackGate) -> None:
+    """Each loss takes those that were seen before it, and those that have ended when it is over."""
+    assert ask(gate)["tasks"] == PASS
+    with engine.lost():
+        ask(gate)
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
+    assert ask(gate)["tasks"] == PASS
+    with engine.lost():
+        ask(gate)
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2", "failed"), task("t3")]
+    assert ask(gate)["tasks"] == PASS
+    engine.says["/tasks"] = [task("t3", "failed"), task("t4")]
+    assert ask(gate)["tasks"] == ENDED
+
+
+def test_an_excuse_of_another_run_is_found_at_its_first_look(
+    engine: Playback, gate: StackGate
+) -> None:
+    """Later ends are no part of it; and a loss adds to it."""
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
+    assert ask(gate, is_ours=False)["tasks"] == PASS
+    with engine.lost():
+        ask(gate, is_ours=False)
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2", "failed"), task("t3")]
+    assert ask(gate, is_ours=False)["tasks"] == PASS
+
+
+def test_ports_are_asked_for_only_where_one_was_denied(engine: Playback, gate: StackGate) -> None:
+    """An engine that can't list its containers is no trouble elsewhere."""
+    engine.says["/containers/json"] = None
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
+    assert ask(gate)["tasks"] == ENDED
+
+
+def test_each_held_port_has_a_time_of_its_own(
+    engine: Playback, gate: StackGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins when the port is first seen to be held, and anew after it was free."""
+    engine.says["/containers/json"] = []
+    now = time.time()
+    other = {**denied("t2"), "Status": {**denied("t2")["Status"]}}
+    other["Status"]["Err"] = DENIED.replace("443", "80")
+
+    def look(later: float, *tasks: Json) -> tuple[Answer, bool]:
+        monkeypatch.setattr(time, "time", lambda: now + later)
+        engine.says["/tasks"] = list(tasks)
+        return ask(gate)["tasks"]
+
+    assert look(0.0, denied("t1")) == (Answer.INCONCLUSIVE, False)
+    assert look(LEAVING, other) == (Answer.INCONCLUSIVE, False)
+    assert look(LEAVING + 1, denied("t1")) == (Answer.INCONCLUSIVE, False)
+    assert look(2 * LEAVING + 1, denied("t1")) == (Answer.INCONCLUSIVE, True)
+
+
 KINDS = {"P": Answer.PASS, "F": Answer.FAIL, "I": Answer.INCONCLUSIVE}
 
 
@@ -431,6 +587,15 @@ def rounds(answers: str) -> list[Round]:
         ("PP PF", "F", "F"),
         ("PF PI PP", "F", "F"),
         ("I", "I", "I"),
+        ("P", "P", "P"),
+        ("P I", "I", "I"),
+        ("P I I", "I", "I"),
+        ("P P I", "I", "P"),
+        ("P P I I", "I", "I"),
+        ("P P P I", "I", "P"),
+        ("P P P F", "F", "F"),
+        ("P P I I I", "I", "I"),
+        ("P P P I I", "I", "P"),
     ],
 )
 def test_enough_must_answer_well(gate: StackGate, answers: str, of_all: str, of_most: str) -> None:
@@ -440,12 +605,23 @@ def test_enough_must_answer_well(gate: StackGate, answers: str, of_all: str, of_
     assert most.sum_up(rounds(answers)).answer is KINDS[of_most]
 
 
+def test_a_sum_tells_how_many_and_what_each_other_said(gate: StackGate) -> None:
+    """The first complaint of each task; about the unit of the gate."""
+    found = gate.sum_up(rounds("PP PFI II"))
+    assert (found.probe, found.target_unit) == ("each task", UNIT)
+    assert found.reason == "1 of 3 answered well; ping: so; ping: so"
+    assert gate.sum_up(rounds("P")).reason == "1 of 1 answered well"
+
+
 def test_nobody_to_ask_is_the_same_for_all_and_most(gate: StackGate) -> None:
     """All tasks are on other nodes."""
     most = StackGate(gate.stacks, "s", UNIT, "quorum")
-    assert gate.sum_up([]).answer is most.sum_up([]).answer
+    for each in (gate, most):
+        found = each.sum_up([])
+        assert (found.answer, found.reason) == (Answer.INCONCLUSIVE, "0 of 0 answered well")
 
 
 def test_a_task_that_was_asked_nothing_has_not_answered_well(gate: StackGate) -> None:
     """No question is no evidence."""
-    assert gate.sum_up([()]).answer is not Answer.PASS
+    assert gate.sum_up([()]).answer is Answer.INCONCLUSIVE
+    assert gate.sum_up([*rounds("P"), ()]).answer is Answer.INCONCLUSIVE

@@ -1,0 +1,272 @@
+"""The fake Docker engine of the fast tests says what a real one says to the same calls."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from attrs import frozen
+from fake_compose import IMAGE_LABEL
+from fake_docker import FakeDocker, running_docker
+from fake_swarm import NAMESPACE
+
+from runner.reconcile.engine import Engine as Api
+from runner.reconcile.errors import EngineUnreachableError
+from swarm.engine import NETWORK, Engine
+from swarm.images import make_image
+from swarm.network import clean_environment, wait_for
+
+pytestmark = pytest.mark.swarm
+
+Json = dict[str, Any]
+IMAGE: Final = "shell:latest"
+STACK: Final = "fake"
+WRITE: Final = ("--prune", "--resolve-image=never", "--with-registry-auth", STACK)
+IDS: Final = ("Target", "ConfigID", "SecretID")
+"""Keys of a spec whose values each engine makes up."""
+OURS: Final = frozenset({"PreviousSpec", "UpdateStatus", "JobStatus"})
+"""Keys of a service that are there at some times only."""
+
+
+@frozen
+class Side:
+    """One of both engines."""
+
+    command: Callable[..., subprocess.CompletedProcess[str]]
+    api: Api
+
+
+@pytest.fixture(scope="module")
+def real(engine: Engine, need: Callable[[str], str]) -> Side:
+    make_image(engine, IMAGE, Path(need("busybox")))
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return _run(arguments, engine.environment)
+
+    return Side(run, Api(str(engine.socket)))
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Side]:
+    home = tmp_path_factory.mktemp("fake")
+    with running_docker(home) as docker:
+        docker.swarm.put_network(NETWORK)
+        environment = {
+            **clean_environment(),
+            "PATH": f"{home / 'bin'}:/usr/bin:/bin",
+            "DOCKER_HOST": f"unix://{docker.path}",
+        }
+        yield Side(lambda *arguments: _run(arguments, environment), Api(str(docker.path)))
+        _settle(docker)
+
+
+def _settle(docker: FakeDocker) -> None:
+    assert docker.swarm.services == {}
+
+
+def _run(
+    arguments: tuple[str, ...], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["docker", *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def document(tmp_path: Path, token: str) -> Path:
+    """Write a document with all that the fake knows of one."""
+    (tmp_path / "static").write_text("ping: {}\n")
+    app = {
+        "image": IMAGE,
+        "command": ["sh", "-c", "while :; do sleep 0.2; done"],
+        "environment": {"B": "$$2", "A": "", "WARM_RECONCILE_TOKEN": token},
+        "labels": {"of": "container"},
+        "networks": {"proxy": {"aliases": ["web"]}, "internal": None},
+        "ports": [
+            {"mode": "host", "target": 80, "published": 8080, "protocol": "tcp"},
+            {"mode": "ingress", "target": 81, "published": 8081, "protocol": "udp"},
+        ],
+        "volumes": [
+            {"type": "bind", "source": "/etc", "target": "/etc/host", "read_only": True},
+            {"type": "volume", "source": "data", "target": "/data"},
+            {"type": "tmpfs", "target": "/scratch"},
+        ],
+        "configs": [{"source": "static", "target": "/etc/static"}],
+        "healthcheck": {"test": ["CMD", "true"], "interval": "1s", "timeout": "5s", "retries": 9},
+        "stop_grace_period": "1s",
+        "deploy": {
+            "labels": {"of": "service"},
+            "update_config": {"order": "stop-first", "failure_action": "pause"},
+            "restart_policy": {"condition": "any", "delay": "1s"},
+            "placement": {"constraints": ["node.role == manager"]},
+            "resources": {"limits": {"memory": "100000000"}},
+        },
+    }
+    fails = {
+        "image": IMAGE,
+        "command": ["sh", "-c", "exit 3"],
+        "deploy": {"mode": "global", "restart_policy": {"condition": "none"}},
+    }
+    waits = {
+        "image": IMAGE,
+        "command": ["sleep", "1000"],
+        "deploy": {"placement": {"constraints": ["node.labels.nowhere == yes"]}},
+    }
+    made = {
+        "version": "3.8",
+        "services": {"app": app, "fails": fails, "waits": waits},
+        "networks": {"proxy": {"external": True, "name": NETWORK}, "internal": {"internal": True}},
+        "volumes": {"data": {"name": "fake-data"}},
+        "configs": {"static": {"name": "fake_static_1", "file": str(tmp_path / "static")}},
+    }
+    file = tmp_path / f"{token}.json"
+    file.write_text(json.dumps(made))
+    return file
+
+
+def essence(value: Any) -> Any:  # noqa: ANN401 - of any object
+    """Leave out what is null or false, as newer engines add such, and what each makes up."""
+    if isinstance(value, dict):
+        kept = {k: v for k, v in value.items() if v not in (None, False) and k not in IDS}
+        return {key: essence(each) for key, each in kept.items()}
+    return [essence(each) for each in value] if isinstance(value, list) else value
+
+
+def shape(value: Any) -> Any:  # noqa: ANN401 - of any object
+    """Say of which type each part of an object is; of a list, of which types its entries are."""
+    if isinstance(value, dict):
+        return {key: shape(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [shape(each) for each in value[:1]]
+    return type(value).__name__
+
+
+def assert_within(fake: Any, real: Any, where: str) -> None:  # noqa: ANN401 - shapes
+    """All that the fake tells is told by the real engine, each part with the same type."""
+    if isinstance(fake, dict) and isinstance(real, dict):
+        for key in fake:
+            assert key in real, f"{where}.{key} is not told by a real engine"
+            assert_within(fake[key], real[key], f"{where}.{key}")
+    elif isinstance(fake, list) and isinstance(real, list):
+        for mine, other in zip(fake, real, strict=False):
+            assert_within(mine, other, f"{where}[]")
+    else:
+        assert fake == real, where
+
+
+def services(side: Side) -> dict[str, Json]:
+    return {service["Spec"]["Name"]: service for service in side.api.services(STACK)}
+
+
+def is_settled(side: Side) -> bool | None:
+    """Say whether one task runs, one has failed, and one has no place."""
+    states = {task["Status"]["State"] for task in side.api.tasks(STACK)}
+    return True if {"running", "failed", "pending"} <= states else None
+
+
+COMPLAINT: Final = re.compile(r"\b[0-9a-z]{25}\b")
+"""Ids, in what the command prints."""
+
+
+def test_both_say_the_same_to_the_same_calls(fake: Side, real: Side, tmp_path: Path) -> None:
+    """The command's verdicts and words, the specs word for word, and the shape of the rest."""
+    sides = (fake, real)
+    first, second = document(tmp_path, "t1"), document(tmp_path, "t2")
+
+    def both(*arguments: str) -> None:
+        done = [side.command(*arguments) for side in sides]
+        ends = [(d.returncode, COMPLAINT.sub("ID", _last(d.stderr))) for d in done]
+        assert ends[0] == ends[1], arguments
+
+    def compare_specs() -> None:
+        mine, other = (
+            {name: essence(service["Spec"]) for name, service in services(side).items()}
+            for side in sides
+        )
+        assert mine == other
+
+    both("stack", "deploy", f"--compose-file={first}", *WRITE)
+    compare_specs()
+    indexes = [services(side)[f"{STACK}_app"]["Version"]["Index"] for side in sides]
+    both("stack", "deploy", f"--compose-file={second}", *WRITE)
+    compare_specs()
+    for side, before in zip(sides, indexes, strict=True):
+        assert services(side)[f"{STACK}_app"]["Version"]["Index"] > before
+    both("service", "update", "--detach", "--no-resolve-image", "--label-rm", IMAGE_LABEL, _waits())
+    compare_specs()
+    both("service", "update", "--detach", "--no-resolve-image", "--label-rm", IMAGE_LABEL, "none")
+    both("config", "rm", "fake_static_1")
+    both("config", "rm", "fake_none")
+    both("stack", "deploy", "--compose-file=/nonexistent/compose.json", *WRITE)
+    both("stack", "rm", "none")
+    both("network", "create", "--driver=bridge", "docker_gwbridge")
+    for find in ("network", "config", "secret", "image", "container"):
+        assert [getattr(side.api, find)("none-such") for side in sides] == [None, None]
+    _compare_shapes(fake, real)
+    both("stack", "rm", STACK)
+    wait_for(lambda: _is_bare(sides), "no services")
+    for side in sides:
+        assert side.api.configs_labelled(f"{NAMESPACE}={STACK}") == []
+
+
+def _is_bare(sides: tuple[Side, ...]) -> bool | None:
+    return None if any(side.api.services(STACK) for side in sides) else True
+
+
+def _waits() -> str:
+    return f"{STACK}_waits"
+
+
+def _last(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
+
+
+def _compare_shapes(fake: Side, real: Side) -> None:
+    wait_for(lambda: is_settled(real), "a task of each kind")
+    name = f"{STACK}_app"
+    mine, other = (
+        {key: each for key, each in services(side)[name].items() if key not in OURS}
+        for side in (fake, real)
+    )
+    assert_within(shape(mine), shape(other), "service")
+    for read in ("nodes", "all_services"):
+        assert getattr(fake.api, read)()[0].keys() <= getattr(real.api, read)()[0].keys() | OURS
+    assert_within(shape(fake.api.info()["Swarm"]), shape(real.api.info()["Swarm"]), "info")
+    assert_within(shape(fake.api.nodes()[0]), shape(real.api.nodes()[0]), "node")
+    configs = [side.api.config("fake_static_1") for side in (fake, real)]
+    assert_within(shape(configs[0]), shape(configs[1]), "config")
+    networks = [side.api.network("ingress") or {} for side in (fake, real)]
+    assert_within(shape(networks[0]["IPAM"]), shape(networks[1]["IPAM"]), "ingress")
+    mine, other = (_tasks_by_state(side) for side in (fake, real))
+    for state, task in mine.items():
+        assert_within(shape(task), shape(other[state]), f"{state} task")
+
+
+def _tasks_by_state(side: Side) -> dict[str, Json]:
+    return {
+        task["Status"]["State"]: {k: v for k, v in task.items() if k != "NetworksAttachments"}
+        for task in side.api.tasks(STACK)
+        if task["Status"]["State"] in {"running", "failed", "pending"}
+    }
+
+
+def test_both_are_out_of_reach_alike(tmp_path: Path, real: Side) -> None:
+    """The command says it in words that the product knows for an engine that is lost."""
+    with running_docker(tmp_path) as docker, docker.lost():
+        environment = {
+            **clean_environment(),
+            "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin",
+            "DOCKER_HOST": f"unix://{docker.path}",
+        }
+        mine = _run(("stack", "rm", "s"), environment)
+        with pytest.raises(EngineUnreachableError):
+            Api(str(docker.path)).info()
+    absent = f"unix://{tmp_path}/none.sock"
+    other = _run(("stack", "rm", "s"), {**clean_environment(), "DOCKER_HOST": absent})
+    assert real.api.info()
+    words = "Cannot connect to the Docker daemon at unix://"
+    assert [done.returncode for done in (mine, other)] == [1, 1]
+    assert _last(mine.stderr).startswith(words)
+    assert _last(other.stderr).startswith(words)

@@ -1,0 +1,555 @@
+"""The Swarm platform, wired as a run wires it, on the fake Docker engine."""
+
+import re
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from fake_docker import FakeDocker
+from fake_swarm import FAILS, WAITS, Json
+from swarm_app import GATED, STACK, FakeTraefik, SwarmApp, latest
+
+from proofs import CALLER
+from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
+from runner.reconcile.questions import Http, TaskHttp
+from runner.reconcile.stackfile import ASKERS_VARIABLE, DIGEST_LABEL, RELEASE_LABEL, UNIT_LABEL
+from runner.reconcile.statedir import StateDir
+from runner.reconcile.swarm import SwarmWorld
+from runner.reconcile.tasks import TOKEN_VARIABLE
+from runner.reconcile.vocabulary import Answer, Deployment, NotLive, Round
+
+AMPLE = 20.0
+"""Seconds that no answer needs."""
+LABEL = "1.0.0+v3.5.1"
+Until = Callable[[Callable[[], bool]], None]
+
+
+@pytest.fixture
+def app(docker: FakeDocker, tmp_path: Path) -> Generator[SwarmApp]:
+    traefik = FakeTraefik(docker.swarm)
+    yield SwarmApp(docker, traefik, tmp_path / "app")
+    traefik.close()
+
+
+@pytest.fixture
+def world(app: SwarmApp, state: StateDir) -> Generator[SwarmWorld]:
+    """Wire an app that has one release."""
+    app.release(LABEL)
+    with app.world(state) as world:
+        yield world
+
+
+def spec(docker: FakeDocker, name: str = GATED) -> Json:
+    found: Json = docker.swarm.services[name]["Spec"]
+    return found
+
+
+def environment(docker: FakeDocker, name: str = GATED) -> dict[str, str]:
+    variables = spec(docker, name)["TaskTemplate"]["ContainerSpec"].get("Env") or []
+    return dict(each.split("=", 1) for each in variables)
+
+
+def set_label(made: Json) -> None:
+    made["Labels"]["by"] = "hand"
+
+
+def has_written(docker: FakeDocker) -> bool:
+    return ["stack", "deploy"] in [command[:2] for command in docker.commands]
+
+
+def answers(results: Round) -> dict[str, Answer]:
+    return {result.probe: result.answer for result in results}
+
+
+# What is live ------------------------------------------------------------------------------------
+
+
+def by_hand(docker: FakeDocker, name: str, *variables: str) -> None:
+    """Create a service as somebody does by hand."""
+    container = {"Image": "x:1", "Env": list(variables)}
+    docker.swarm.put_service(
+        {
+            "Name": name,
+            "Labels": {"com.docker.stack.namespace": STACK},
+            "TaskTemplate": {"ContainerSpec": container, "ForceUpdate": 0},
+            "Mode": {"Replicated": {"Replicas": 1}},
+            "EndpointSpec": {"Mode": "vip"},
+        }
+    )
+
+
+def test_where_nothing_is_deployed_nothing_is_live(world: SwarmWorld) -> None:
+    """And there is nothing to tell."""
+    assert world.live() == NotLive("")
+
+
+def test_other_services_of_the_stack_are_named(docker: FakeDocker, world: SwarmWorld) -> None:
+    """The name of the service in the config may be wrong."""
+    by_hand(docker, "s_web")
+    by_hand(docker, "s_api")
+    assert world.live() == NotLive("there is no s_app, but s_api, s_web")
+
+
+@pytest.mark.parametrize("variables", [[], ["A=b"], [f"{TOKEN_VARIABLE}=unknown"]])
+def test_what_has_no_record_was_deployed_by_another_hand(
+    docker: FakeDocker, world: SwarmWorld, variables: list[str]
+) -> None:
+    """Without a token, or with one that this host never wrote."""
+    by_hand(docker, GATED, *variables)
+    assert world.live() == NotLive("s_app was deployed by another hand")
+    docker.swarm.services[GATED]["UpdateStatus"] = {"State": "rollback_completed", "Message": "m"}
+    said = "s_app was deployed by another hand (Swarm says rollback_completed: m)"
+    assert world.live() == NotLive(said)
+
+
+def test_what_was_deployed_is_live_until_somebody_changes_it(
+    docker: FakeDocker, world: SwarmWorld
+) -> None:
+    """A change of anything counts, also if image and token are as they were."""
+    deployment = latest(world)
+    world.deploy(deployment)
+    assert world.live() == deployment
+    docker.swarm.change_service(GATED, set_label)
+    assert world.live() == NotLive("service s_app was changed by another hand")
+
+
+def test_an_engine_that_is_lost_tells_nothing_of_what_is_live(
+    docker: FakeDocker, world: SwarmWorld
+) -> None:
+    """Nothing live would be deployed over."""
+    with docker.lost(), pytest.raises(EngineUnreachableError):
+        world.live()
+
+
+# Deploying ---------------------------------------------------------------------------------------
+
+
+def test_a_deployment_says_whose_it_is(docker: FakeDocker, world: SwarmWorld) -> None:
+    """Its token in the tasks; its release and its unit in the labels; and who may ask."""
+    docker.swarm.add_node("second", address="10.0.0.2")
+    deployment = latest(world)
+    world.deploy(deployment)
+    labels = spec(docker)["Labels"]
+    assert labels[RELEASE_LABEL] == LABEL
+    assert labels[DIGEST_LABEL] == deployment.release.digest
+    assert labels[UNIT_LABEL] == CALLER
+    assert (labels["of"], labels["gate"]) == (LABEL, "yes")
+    told = environment(docker)
+    assert told[TOKEN_VARIABLE] == deployment.token
+    gateway = docker.swarm.networks["docker_gwbridge"]["IPAM"]["Config"][0]["Gateway"]
+    ours = "ClientIP(`127.0.0.0/8`) || ClientIP(`::1`)"
+    others = f"ClientIP(`10.0.0.2`) || ClientIP(`127.0.0.1`) || ClientIP(`{gateway}`)"
+    assert told[ASKERS_VARIABLE] == f"{ours} || {others}"
+
+
+def test_a_deployment_has_the_content_of_its_release(docker: FakeDocker, world: SwarmWorld) -> None:
+    """Its config files come from the store, its image is pinned by its digest."""
+    world.deploy(latest(world))
+    (config,) = docker.swarm.configs.values()
+    (file,) = spec(docker)["TaskTemplate"]["ContainerSpec"]["Configs"]
+    assert config["Spec"]["Data"] == "IyAxLjAuMCt2My41LjEK"  # base64 of "# 1.0.0+v3.5.1\n"
+    assert file["ConfigID"] == config["ID"]
+    assert "@sha256:" in spec(docker)["TaskTemplate"]["ContainerSpec"]["Image"]
+
+
+def test_an_image_without_a_registry_is_deployed_by_its_id(
+    app: SwarmApp, docker: FakeDocker, state: StateDir
+) -> None:
+    """It has no digest by which anybody could pull it."""
+    app.release(LABEL, pulled=False)
+    with app.world(state) as world:
+        world.deploy(latest(world))
+    image = spec(docker)["TaskTemplate"]["ContainerSpec"]["Image"]
+    assert image == docker.swarm.images["traefik:v3.5.1"]["Id"]
+
+
+def test_an_image_that_is_gone_is_loaded_from_the_archive(
+    docker: FakeDocker, world: SwarmWorld
+) -> None:
+    """Its archive gives it back without its digest: the stack names it by its id then."""
+    deployment = latest(world)
+    world.seal(deployment.release)
+    identity = docker.swarm.images["traefik:v3.5.1"]["Id"]
+    docker.swarm.images.clear()
+    world.deploy(deployment)
+    assert spec(docker)["TaskTemplate"]["ContainerSpec"]["Image"] == identity
+
+
+def test_the_next_deployment_takes_the_place_of_the_last(
+    docker: FakeDocker, world: SwarmWorld
+) -> None:
+    """What a run wrote itself is no change by somebody else."""
+    first = latest(world)
+    world.deploy(first)
+    second = evolve(first, token="token-2")  # noqa: S106 - no password
+    world.deploy(second)
+    assert world.live() == second
+    assert [task["Status"]["State"] for task in docker.swarm.tasks] == ["shutdown", "running"]
+    assert world.stacks.read(first.token) is not None
+
+
+def change(name: str = GATED) -> Callable[[FakeDocker], None]:
+    return lambda docker: docker.swarm.change_service(name, set_label)
+
+
+OTHERS: dict[str, tuple[Callable[[FakeDocker], None], str]] = {
+    "changed": (change(), r"s_app .*\(version index 101 then, 103 now\)"),
+    "side": (change("s_side"), r"s_side .*\(version index 102 then, 103 now\)"),
+    "gone": (
+        lambda docker: docker.swarm.remove_service("s_side"),
+        r"s_side .*\(version index 102 then, none now\)",
+    ),
+    "new": (lambda docker: by_hand(docker, "s_x"), r"s_x .*\(version index none then, 103 now\)"),
+}
+
+
+@pytest.mark.parametrize(("meanwhile", "said"), OTHERS.values(), ids=OTHERS)
+def test_what_somebody_writes_after_the_look_is_not_overwritten(
+    docker: FakeDocker,
+    world: SwarmWorld,
+    meanwhile: Callable[[FakeDocker], None],
+    said: str,
+) -> None:
+    """The decision was about something else. Whoever wrote, and which service: nothing is lost."""
+    by_hand(docker, GATED)
+    by_hand(docker, "s_side")
+    world.live()
+    meanwhile(docker)
+    before = {name: service["Version"] for name, service in docker.swarm.services.items()}
+    with pytest.raises(NotPreparedError, match=f"another hand has written service {said}"):
+        world.deploy(latest(world))
+    assert before == {name: each["Version"] for name, each in docker.swarm.services.items()}
+    assert not has_written(docker)
+    world.live()
+    world.deploy(latest(world))
+    assert set(docker.swarm.services) == {GATED}
+
+
+def test_a_note_of_swarm_itself_is_no_write(docker: FakeDocker, world: SwarmWorld) -> None:
+    """It raises the version index when it calls an update completed; the spec is as it was."""
+    by_hand(docker, GATED)
+    world.live()
+    docker.swarm.change_service(GATED, lambda _: None)
+    world.deploy(latest(world))
+    assert has_written(docker)
+
+
+def test_what_was_there_before_the_run_looked_is_its_own_matter(
+    docker: FakeDocker, world: SwarmWorld
+) -> None:
+    """A rollback to take up deploys without a look."""
+    by_hand(docker, GATED)
+    world.deploy(latest(world))
+    assert has_written(docker)
+
+
+def test_a_deployment_is_recorded_before_anybody_asks_for_it(world: SwarmWorld) -> None:
+    """The next process knows what this one wrote."""
+    deployment = latest(world)
+    world.deploy(deployment)
+    record = world.stacks.read(deployment.token)
+    assert record is not None
+    assert record.written.gated == GATED
+
+
+# Refusals before anything is touched -------------------------------------------------------------
+
+
+def damage_store(world: SwarmWorld, deployment: Deployment) -> None:
+    file = world.store.files(deployment.release.digest) / "configs" / "static"
+    file.write_text("# rotten\n")
+
+
+HOST_NETWORK = {"services": {"app": {"image": "traefik:v3.5.1", "networks": {"host": None}}}}
+
+Spoil = Callable[[FakeDocker, SwarmWorld, Deployment], object]
+REFUSALS: dict[str, tuple[Spoil, str]] = {
+    "rotten": (lambda _, w, d: damage_store(w, d), "has changed in the store"),
+    "no network": (lambda d, *_: d.swarm.networks.pop("proxy"), "the network proxy doesn't exist"),
+    "no image": (lambda d, *_: d.swarm.images.clear(), "neither in the engine nor in the archive"),
+    "no manager": (
+        lambda d, *_: d.swarm.info["Swarm"].update(ControlAvailable=False),
+        "no manager of a swarm",
+    ),
+    "no bridge": (
+        lambda d, *_: (
+            d.swarm.networks.pop("docker_gwbridge")
+            and d.failing.update({"network create": "no address pools"})
+        ),
+        "docker_gwbridge: .*no address pools",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "said"), REFUSALS.values(), ids=REFUSALS)
+def test_what_the_host_lacks_is_found_out_before_anything_is_touched(
+    docker: FakeDocker, world: SwarmWorld, monkeypatch: pytest.MonkeyPatch, spoil: Spoil, said: str
+) -> None:
+    """And the release is not to blame for it."""
+    monkeypatch.setattr("runner.reconcile.readiness.GATEWAY_PATIENCE", 0.0)
+    deployment = latest(world)
+    spoil(docker, world, deployment)
+    with pytest.raises((NotPreparedError, EngineUnreachableError), match=said):
+        world.deploy(deployment)
+    assert not has_written(docker)
+    assert docker.swarm.services == {}
+
+
+def test_a_rotten_record_of_a_release_is_told_with_a_hint(world: SwarmWorld) -> None:
+    """What the store says is passed on whole."""
+    deployment = latest(world)
+    (world.store.files(deployment.release.digest) / "compose.json").unlink()
+    with pytest.raises(NotPreparedError, match="changed in the store"):
+        world.deploy(deployment)
+
+
+def test_more_tasks_with_a_host_port_than_nodes_are_refused(
+    app: SwarmApp, docker: FakeDocker, state: StateDir
+) -> None:
+    """Swarm would leave them pending for ever. That is the release's own fault."""
+    port = {"mode": "host", "target": 80, "published": app.traefik.port}
+    many = {"image": "traefik:v3.5.1", "ports": [port], "deploy": {"replicas": 2, "labels": {}}}
+    app.release(LABEL, services={"app": many})
+    with app.world(state) as world:
+        with pytest.raises(DeployError, match=r"wants 2 tasks .* only 1 node$") as caught:
+            world.deploy(latest(world))
+        assert not isinstance(caught.value, NotPreparedError)
+        assert not has_written(docker)
+        docker.swarm.add_node("second", state="down")
+        with pytest.raises(DeployError, match="only 1 node"):
+            world.deploy(latest(world))
+        docker.swarm.add_node("third")
+        world.deploy(latest(world))
+    assert has_written(docker)
+
+
+def test_a_task_on_the_hosts_network_cannot_be_asked_from_inside(
+    app: SwarmApp, docker: FakeDocker, state: StateDir
+) -> None:
+    """Anybody on the host could answer there; an identity is another matter."""
+    docker.swarm.put_network("host")
+    app.release(
+        LABEL,
+        services={"app": {"image": "traefik:v3.5.1", "networks": {"h": None}, "deploy": {}}},
+        networks={"h": {"external": True, "name": "host"}},
+    )
+    with app.world(state) as world:
+        world.deploy(latest(world))
+    app.configure(TaskHttp(target_unit=CALLER, port=80))
+    with app.world(state) as world, pytest.raises(DeployError, match="host's own network"):
+        world.deploy(latest(world, "token-2"))
+    assert environment(docker)[TOKEN_VARIABLE] == "token-1"
+
+
+# Asking ------------------------------------------------------------------------------------------
+
+
+EVERY = dict.fromkeys(["stack", "tasks", "identity", "listener"], Answer.PASS)
+
+
+def test_a_deployment_that_answers_passes(world: SwarmWorld, until: Until) -> None:
+    """The engine, the identity and the listener agree, all about what this unit deploys."""
+    deployment = latest(world)
+    world.deploy(deployment)
+    # The listener has missed the time before the first deployment.
+    until(lambda: answers(world.ask(deployment, AMPLE)) == EVERY)
+    results = world.ask(deployment, AMPLE)
+    assert {result.target_unit for result in results} == {CALLER}
+    (listener,) = [result for result in results if result.probe == "listener"]
+    assert re.fullmatch(
+        r"\d+ of \d+ questions since the last round had no answer; \d+\.\d s in all without one",
+        listener.reason,
+    )
+
+
+def test_an_outage_between_two_rounds_fails_the_round(
+    app: SwarmApp, world: SwarmWorld, until: Until
+) -> None:
+    """The identity answers again by then; the listener has seen it."""
+    deployment = latest(world)
+    world.deploy(deployment)
+    until(lambda: answers(world.ask(deployment, AMPLE)) == EVERY)
+    app.traefik.is_silent = True
+    asked = len(app.traefik.asked)
+    until(lambda: len(app.traefik.asked) > asked)
+    app.traefik.is_silent = False
+    found = [answers(world.ask(deployment, AMPLE)) for _ in range(2)]
+    assert {**EVERY, "listener": Answer.FAIL} in found
+
+
+def test_a_run_that_deploys_nothing_listens_to_nothing(
+    app: SwarmApp, world: SwarmWorld, state: StateDir
+) -> None:
+    """It only looks; the listener is for what a deployment costs."""
+    deployment = latest(world)
+    world.deploy(deployment)
+    with app.world(state) as later:
+        assert set(answers(later.ask(deployment, AMPLE))) == {"stack", "tasks", "identity"}
+
+
+def test_what_nobody_recorded_cannot_be_judged(world: SwarmWorld) -> None:
+    """Whoever answers then proves nothing."""
+    deployment = latest(world)
+    world.deploy(deployment)
+    (result,) = world.ask(evolve(deployment, token="other"), AMPLE)  # noqa: S106 - no password
+    assert (result.probe, result.answer) == ("stack", Answer.INCONCLUSIVE)
+    assert "nobody recorded" in result.reason
+    assert result.target_unit == CALLER
+
+
+def test_nobody_is_asked_where_the_engine_has_decided(
+    docker: FakeDocker, world: SwarmWorld
+) -> None:
+    """Whoever answers after the task has ended is somebody else."""
+    deployment = latest(world)
+    image = f"traefik:v3.5.1@{_digest(docker)}"
+    docker.swarm.fates[image] = FAILS
+    world.deploy(deployment)
+    results = world.ask(deployment, AMPLE)
+    assert answers(results) == {"stack": Answer.PASS, "tasks": Answer.FAIL}
+    assert any(result.terminal for result in results)
+
+
+def _digest(docker: FakeDocker) -> str:
+    return str(docker.swarm.images["traefik:v3.5.1"]["RepoDigests"][0]).partition("@")[2]
+
+
+def test_a_task_that_waits_is_asked_for_all_the_same(docker: FakeDocker, world: SwarmWorld) -> None:
+    """It may come up; until then nobody answers."""
+    deployment = latest(world)
+    docker.swarm.fates[f"traefik:v3.5.1@{_digest(docker)}"] = WAITS
+    world.deploy(deployment)
+    results = answers(world.ask(deployment, AMPLE))
+    assert results["tasks"] is Answer.FAIL
+    assert results["identity"] is not Answer.PASS
+
+
+def test_an_end_in_this_run_counts_and_one_before_another_run_does_not(
+    app: SwarmApp, docker: FakeDocker, world: SwarmWorld, state: StateDir
+) -> None:
+    """The host may have been started anew in between."""
+    deployment = latest(world)
+    world.deploy(deployment)
+    service = docker.swarm.services[GATED]
+    docker.swarm.end(docker.swarm.running(GATED)[0])
+    docker.swarm.start(service, 1)
+    assert answers(world.ask(deployment, AMPLE))["tasks"] is Answer.FAIL
+    with app.world(state) as later:
+        assert answers(later.ask(deployment, AMPLE))["tasks"] is Answer.PASS
+
+
+def test_each_of_several_tasks_is_asked(app: SwarmApp, docker: FakeDocker, state: StateDir) -> None:
+    """The public listener answers for one of them; each must be asked inside."""
+    app.release(LABEL, services={"app": {"image": "traefik:v3.5.1", "deploy": {"replicas": 2}}})
+    docker.swarm.pid = 2**22 + 1  # no process has such an id
+    with app.world(state) as world:
+        deployment = latest(world)
+        world.deploy(deployment)
+        results = {result.probe: result for result in world.ask(deployment, AMPLE)}
+        assert results["each task"].answer is Answer.FAIL
+        assert results["each task"].reason.startswith("0 of 2 answered well; inside: task ")
+        docker.swarm.change_service(GATED, scale(1))
+
+
+def scale(number: int) -> Callable[[Json], None]:
+    def change(made: Json) -> None:
+        made["Mode"]["Replicated"]["Replicas"] = number
+
+    return change
+
+
+def test_a_single_task_is_asked_inside_only_where_a_probe_says_so(
+    app: SwarmApp, docker: FakeDocker, state: StateDir
+) -> None:
+    """One of another node can't be, and then nothing is known of it: that is no pass."""
+    app.release(LABEL)
+    docker.swarm.pid = 2**22 + 1
+    with app.world(state) as world:
+        deployment = latest(world)
+        world.deploy(deployment)
+        assert "each task" not in answers(world.ask(deployment, AMPLE))
+    app.configure(app.identity, TaskHttp(target_unit=CALLER, port=80))
+    with app.world(state) as world:
+        assert answers(world.ask(deployment, AMPLE))["each task"] is Answer.FAIL
+        (task,) = docker.swarm.running(GATED)
+        task["Status"]["ContainerStatus"]["PID"] = 0
+        assert answers(world.ask(deployment, AMPLE))["each task"] is Answer.INCONCLUSIVE
+
+
+def test_a_name_is_held_against_what_is_routed(
+    app: SwarmApp, docker: FakeDocker, state: StateDir
+) -> None:
+    """Where a Traefik tells its table; here there is none, so there is nothing to say."""
+    page = Http(
+        name="page",
+        target_unit=CALLER,
+        url="http://app.example.com/",
+        address=f"127.0.0.1:{app.traefik.port}",
+    )
+    app.configure(app.identity, page)
+    app.release(LABEL)
+    with app.world(state) as world:
+        deployment = latest(world)
+        world.deploy(deployment)
+        found = answers(world.ask(deployment, AMPLE))
+        assert found["page"] is Answer.PASS
+        assert "/services" in docker.requests
+        assert not [probe for probe in found if probe.startswith("route")]
+
+
+# Housekeeping ------------------------------------------------------------------------------------
+
+
+def test_what_nobody_needs_is_dropped_and_what_is_live_is_kept(
+    app: SwarmApp, docker: FakeDocker, state: StateDir
+) -> None:
+    """Releases, images, records and configs; what is live is needed, whatever the journal says."""
+    app.release("1.0.0+v3.5.1")
+    with app.world(state) as world:
+        old = latest(world, "old")
+        world.deploy(old)
+        world.seal(old.release)
+        app.release("2.0.0+v3.5.2")
+        kept = latest(world, "kept")
+        world.deploy(kept)
+        world.seal(kept.release)
+        app.release("3.0.0+v3.6.0")
+        live = latest(world, "live")
+        world.deploy(live)
+        world.prune(frozenset({kept.release.digest}))
+        assert world.live() == live
+    assert {path.name for path in state.releases.iterdir()} == {
+        kept.release.digest,
+        live.release.digest,
+    }
+    assert len(list(state.images.iterdir())) == 1
+    assert {path.name for path in state.instances.iterdir()} == {"kept", "live"}
+    assert len(docker.swarm.configs) == 2
+
+
+def test_configs_that_are_in_use_are_left_to_the_engine(
+    docker: FakeDocker, world: SwarmWorld
+) -> None:
+    """It refuses; the others go all the same, and so does nothing of another stack."""
+    deployment = latest(world)
+    world.deploy(deployment)
+    (used,) = docker.swarm.configs
+    docker.swarm.change_service(GATED, set_label)  # it is nobody's deployment now
+    for name, stack in (("a", STACK), ("z", STACK), ("foreign", "other")):
+        labels = {"com.docker.stack.namespace": stack}
+        docker.swarm.put_config({"Name": name, "Labels": labels, "Data": ""})
+    world.prune(frozenset())
+    assert set(docker.swarm.configs) == {used, "foreign"}
+
+
+def test_an_engine_that_is_lost_keeps_everything(
+    docker: FakeDocker, world: SwarmWorld, state: StateDir
+) -> None:
+    """What is live is not known then: it may be what would be dropped."""
+    deployment = latest(world)
+    world.deploy(deployment)
+    with docker.lost(), pytest.raises(EngineUnreachableError):
+        world.prune(frozenset())
+    assert (state.releases / deployment.release.digest).exists()
+    assert world.stacks.read(deployment.token) is not None
