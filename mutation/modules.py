@@ -1,0 +1,101 @@
+"""Which modules are mutated, and which tests must notice: the one table of their names."""
+
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+ROOT: Final = Path(__file__).parents[1]
+PACKAGE: Final = "runner/reconcile"
+
+_SEARCH: Final = ("tests/property/test_stateful.py", "tests/property/test_exhaustive.py")
+_CORE: Final = (
+    "tests/property/test_machine.py",
+    "tests/unit/test_records.py",
+    "tests/unit/test_journal.py",
+    "tests/property/test_outcomes.py",
+)
+
+
+@frozen
+class Module:
+    """A module and the tests that reach it."""
+
+    name: str
+    tests: tuple[str, ...]
+    """Run first, in this order; the first test that fails ends it."""
+    slow: tuple[str, ...] = ()
+    """Run only for a mutant that passes ``tests``."""
+
+    @property
+    def path(self) -> str:
+        return f"{PACKAGE}/{self.name}.py"
+
+
+MODULES: Final = (
+    Module(
+        "machine",
+        (*_CORE, "tests/test_linters.py::test_generated_documents_are_fresh"),
+        ("tests/property/test_table_mutants.py", *_SEARCH),
+    ),
+    Module("decide", _CORE, _SEARCH),
+    Module("plan", _CORE, _SEARCH),
+    Module("attempt", _CORE, ("tests/unit/test_console.py", *_SEARCH)),
+    Module("gate", ("tests/property/test_gate.py", "tests/unit/test_config.py", *_CORE), _SEARCH),
+    Module("driver", _CORE, _SEARCH),
+    Module("budget", ("tests/unit/test_guard.py", "tests/unit/test_config.py")),
+    Module(
+        "ordering",
+        (
+            "tests/unit/test_ordering.py",
+            "tests/unit/test_unitgraph.py",
+            "tests/unit/test_guard.py",
+            "tests/unit/test_orders.py",
+            "tests/property/test_ordering.py",
+            "tests/property/test_guard.py",
+            "tests/unit/test_converge.py",
+            "tests/unit/test_stackgate.py",
+        ),
+    ),
+    Module(
+        "guard",
+        (
+            "tests/unit/test_guard.py",
+            "tests/property/test_guard.py",
+            "tests/unit/test_orders.py",
+            "tests/unit/test_converge.py",
+            "tests/unit/test_cli.py",
+        ),
+    ),
+    Module(
+        "journal",
+        (
+            "tests/unit/test_journal.py",
+            "tests/unit/test_database.py",
+            "tests/unit/test_records.py",
+            "tests/unit/test_cli.py",
+            "tests/unit/test_config.py",
+        ),
+        ("tests/unit/test_console.py", "tests/property/test_stateful.py"),
+    ),
+    Module(
+        "routing",
+        (
+            "tests/unit/test_routing.py",
+            "tests/unit/test_routes.py",
+            "tests/unit/test_guard.py",
+            "tests/property/test_guard.py",
+        ),
+    ),
+    Module("matching", ("tests/unit/test_matching.py", "tests/unit/test_routing.py")),
+    Module(
+        "answers",
+        (
+            "tests/unit/test_probes.py",
+            "tests/unit/test_listener.py",
+            "tests/unit/test_stackgate.py",
+        ),
+    ),
+    Module("probes", ("tests/unit/test_probes.py", "tests/unit/test_stackgate.py")),
+    Module("durable", ("tests/unit/test_store.py", "tests/unit/test_instances.py")),
+)
