@@ -125,7 +125,7 @@ def mutants(source: str) -> Iterator[Mutant]:
 def _render(tree: ast.Module, site: _Site) -> str:
     value = getattr(site.parent, site.field)
     if site.index is None:
-        setattr(site.parent, site.field, site.new)
+        setattr(site.parent, site.field, site.new)  # a node, or a list instead of the whole list
     else:
         new = [site.new] if isinstance(site.new, Node) else site.new
         setattr(site.parent, site.field, [*value[: site.index], *new, *value[site.index + 1 :]])
@@ -187,20 +187,17 @@ _LEFT_ALONE: Final = frozenset(
 
 def _is_left_alone(parent: Node, child: Node) -> bool:
     match child:
-        case ast.Import() | ast.ImportFrom() | ast.JoinedStr() | ast.expr_context():
-            return True
-        case ast.Expr(value=ast.Constant()):
-            return True
         case ast.ClassDef(bases=bases):
             return any(ast.unparse(base).startswith("Protocol") for base in bases)
-        case ast.keyword(arg="hint"):
-            return True
         case ast.AnnAssign(annotation=annotation):
             return "TypeAlias" in ast.unparse(annotation)
         case ast.Assign(value=value) if isinstance(parent, ast.Module):
             return _is_type(value)
+        case ast.keyword(arg="hint") | ast.Expr(value=ast.Constant()):
+            return True
         case _:
-            return False
+            kinds = ast.Import | ast.ImportFrom | ast.JoinedStr | ast.expr_context
+            return isinstance(child, kinds)
 
 
 def _is_type(value: ast.expr) -> bool:
@@ -217,9 +214,9 @@ def _emptied(node: ast.FunctionDef | ast.AsyncFunctionDef, function: str) -> Ite
     if len(node.body) <= first + 1 or is_generator or node.name == "__init__":
         return
     for value in _empty_results(node.returns):
-        new = [ast.Return(value), node.body[first]]
+        new = [*node.body[:first], ast.Return(value)]
         change = f"the body → return {ast.unparse(value)}"
-        yield _Site(function, node, "body", first, new, change)
+        yield _Site(function, node, "body", None, new, change)
 
 
 def _empty_results(returns: ast.expr | None) -> Iterator[ast.expr]:
@@ -274,37 +271,37 @@ def _replacements(  # noqa: C901, PLR0912 - one arm a kind of node
 
 
 def _of_statement(node: ast.stmt, returns: ast.expr | None) -> Iterator[Replacement]:
-    nothing = ast.Pass()
     match node:
-        case ast.Expr() | ast.Raise() | ast.AugAssign() | ast.Delete() | ast.Assert():
-            yield nothing
-        case ast.Assign(targets=[ast.Attribute() | ast.Subscript(), *_]):
-            yield nothing
-        case ast.AnnAssign(target=ast.Attribute(), value=ast.expr()):
-            yield nothing
-        case ast.Return(value=None):
-            yield nothing
-        case ast.Return():
+        case ast.Return(value=ast.expr()):
             yield from (ast.Return(empty) for empty in _empty_results(returns))
+        case ast.Continue():
+            yield from (ast.Pass(), ast.Break())
+        case ast.Break():
+            yield from (ast.Pass(), ast.Continue())
         case ast.If(body=body, orelse=orelse):
             yield body
-            yield orelse or nothing
-        case ast.While() | ast.For() | ast.AsyncFor():
-            yield nothing
-        case ast.Continue():
-            yield from (nothing, ast.Break())
-        case ast.Break():
-            yield from (nothing, ast.Continue())
-        case ast.With(items=items, body=body) | ast.AsyncWith(items=items, body=body) if all(
-            item.optional_vars is None for item in items
-        ):
-            yield body
-        case ast.Try(finalbody=[_, *_]) if node.handlers:
-            yield ast.Try(node.body, node.handlers, node.orelse, [])
-        case ast.Try(finalbody=[_, *_]):
+            yield orelse or ast.Pass()
+        case ast.With() | ast.AsyncWith() if all(i.optional_vars is None for i in node.items):
             yield node.body
+        case ast.Try(finalbody=[_, *_]):
+            kept = ast.Try(node.body, node.handlers, node.orelse, [])
+            yield kept if node.handlers else node.body
+        case _ if _can_be_dropped(node):
+            yield ast.Pass()
         case _:
             pass
+
+
+def _can_be_dropped(node: ast.stmt) -> bool:
+    """Tell what has an effect; what binds a name is missed by all that follow."""
+    match node:
+        case ast.Assign(targets=[ast.Attribute() | ast.Subscript(), *_]):
+            return True
+        case ast.AnnAssign(target=ast.Attribute(), value=ast.expr()):
+            return True
+        case _:
+            kinds = ast.Expr | ast.Raise | ast.AugAssign | ast.Delete | ast.Return
+            return isinstance(node, kinds | ast.While | ast.For | ast.AsyncFor)
 
 
 def _of_call(node: ast.Call) -> Iterator[ast.expr]:

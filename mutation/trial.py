@@ -1,9 +1,14 @@
-"""Runs tests in a copy of the checkout, each time in a new process that has imported the rest."""
+"""Tries mutants in a copy of the checkout.
+
+Tests run in a process of their own each time, forked from one that has imported pytest and other
+packages already. A mutant that all tests pass is given to mypy, which is a test of this project.
+"""
 
 import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -35,6 +40,7 @@ class Fate(Enum):
 
     KILLED = "killed"
     TIMEOUT = "killed by the time limit"
+    REFUSED = "refused by mypy"
     SURVIVED = "survived"
 
 
@@ -56,11 +62,11 @@ class Copy:
             for tests, limit in zip((module.tests, module.slow), limits, strict=True):
                 if not self._pass(tests, limit):
                     return Fate.KILLED
+            return Fate.SURVIVED if self._has_right_types(module) else Fate.REFUSED
         except TooLateError:
             return Fate.TIMEOUT
         finally:
             self._write(file, original)
-        return Fate.SURVIVED
 
     def measure(self, tests: Sequence[str]) -> float:
         """Return the seconds that the tests of the unchanged code take."""
@@ -85,6 +91,13 @@ class Copy:
             process.join()
             raise TooLateError
         return process.exitcode == pytest.ExitCode.OK
+
+    def _has_right_types(self, module: Module) -> bool:
+        command = [sys.executable, "-m", "mypy", module.path]
+        done = subprocess.run(command, cwd=self._root, capture_output=True, text=True, check=False)
+        if done.returncode > 1:
+            raise RuntimeError(done.stdout + done.stderr)
+        return done.returncode == 0
 
     @staticmethod
     def _write(file: Path, text: str) -> None:
