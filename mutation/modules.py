@@ -9,6 +9,7 @@ ROOT: Final = Path(__file__).parents[1]
 PACKAGE: Final = "runner/reconcile"
 
 _SEARCH: Final = ("tests/property/test_stateful.py", "tests/property/test_exhaustive.py")
+_DOCUMENTS: Final = "tests/test_linters.py::test_generated_documents_are_fresh"
 _CORE: Final = (
     "tests/property/test_machine.py",
     "tests/unit/test_records.py",
@@ -35,7 +36,7 @@ class Module:
 MODULES: Final = (
     Module(
         "machine",
-        (*_CORE, "tests/test_linters.py::test_generated_documents_are_fresh"),
+        (*_CORE, _DOCUMENTS),
         ("tests/property/test_table_mutants.py", *_SEARCH),
     ),
     Module("decide", _CORE, _SEARCH),
@@ -43,7 +44,7 @@ MODULES: Final = (
     Module("attempt", _CORE, ("tests/unit/test_console.py", *_SEARCH)),
     Module("gate", ("tests/property/test_gate.py", "tests/unit/test_config.py", *_CORE), _SEARCH),
     Module("driver", _CORE, _SEARCH),
-    Module("budget", ("tests/unit/test_guard.py", "tests/unit/test_config.py")),
+    Module("budget", ("tests/unit/test_guard.py", "tests/unit/test_config.py", _DOCUMENTS)),
     Module(
         "ordering",
         (
@@ -71,6 +72,7 @@ MODULES: Final = (
         "journal",
         (
             "tests/unit/test_journal.py",
+            "tests/unit/test_transactions.py",
             "tests/unit/test_database.py",
             "tests/unit/test_records.py",
             "tests/unit/test_cli.py",
@@ -85,9 +87,10 @@ MODULES: Final = (
             "tests/unit/test_routes.py",
             "tests/unit/test_guard.py",
             "tests/property/test_guard.py",
+            "tests/property/test_routing.py",
         ),
     ),
-    Module("matching", ("tests/unit/test_matching.py", "tests/unit/test_routing.py")),
+    Module("matching", ("tests/unit/test_matching.py", "tests/property/test_routing.py")),
     Module(
         "answers",
         (
@@ -97,5 +100,8 @@ MODULES: Final = (
         ),
     ),
     Module("probes", ("tests/unit/test_probes.py", "tests/unit/test_stackgate.py")),
-    Module("durable", ("tests/unit/test_store.py", "tests/unit/test_instances.py")),
+    Module(
+        "durable",
+        ("tests/unit/test_durable.py", "tests/unit/test_store.py", "tests/unit/test_instances.py"),
+    ),
 )

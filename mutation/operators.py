@@ -315,6 +315,8 @@ def _of_call(node: ast.Call) -> Iterator[ast.expr]:
         case _:
             pass
     match node:
+        case ast.Call(func=ast.Name(), args=[ast.Set()]):
+            pass  # a frozenset that is a set differs only where it is written to
         case ast.Call(func=ast.Name(), args=[only], keywords=[]) if name in _WRAPPERS:
             yield only
         case ast.Call(func=ast.Attribute(value=value)) if name in _TRIMMERS:
