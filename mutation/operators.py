@@ -202,9 +202,13 @@ def _is_left_alone(parent: Node, child: Node) -> bool:
 
 def _is_type(value: ast.expr) -> bool:
     """Tell a type alias of old: ``Callable[...]``, ``A | B``, ``NewType(...)``."""
-    if isinstance(value, ast.Call):
-        return ast.unparse(value.func) in {"TypeVar", "NewType"}
-    return isinstance(value, ast.Subscript | ast.BinOp)
+    match value:
+        case ast.Call(func=ast.Name(id="TypeVar" | "NewType")):
+            return True
+        case ast.Subscript(slice=index):
+            return not isinstance(index, ast.Slice)
+        case _:
+            return isinstance(value, ast.BinOp) and isinstance(value.op, ast.BitOr)
 
 
 def _emptied(node: ast.FunctionDef | ast.AsyncFunctionDef, function: str) -> Iterator[_Site]:

@@ -47,9 +47,9 @@ class Fate(Enum):
 class Copy:
     """A copy of the checkout in which one mutant at a time is tried."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, root: Path = ROOT) -> None:
         self._root = path
-        shutil.copytree(ROOT, path, ignore=_COPIED)
+        shutil.copytree(root, path, ignore=_COPIED)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(PRELOADED))
 
