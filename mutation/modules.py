@@ -10,12 +10,8 @@ PACKAGE: Final = "runner/reconcile"
 
 _SEARCH: Final = ("tests/property/test_stateful.py", "tests/property/test_exhaustive.py")
 _DOCUMENTS: Final = "tests/test_linters.py::test_generated_documents_are_fresh"
-_CORE: Final = (
-    "tests/property/test_machine.py",
-    "tests/unit/test_records.py",
-    "tests/unit/test_journal.py",
-    "tests/property/test_outcomes.py",
-)
+_CORE: Final = ("tests/property/test_machine.py", "tests/property/test_outcomes.py")
+_MEMORY: Final = ("tests/unit/test_records.py", "tests/unit/test_journal.py")
 
 
 @frozen
@@ -37,71 +33,36 @@ MODULES: Final = (
     Module(
         "machine",
         (*_CORE, _DOCUMENTS),
-        ("tests/property/test_table_mutants.py", *_SEARCH),
+        (*_MEMORY, "tests/property/test_table_mutants.py", *_SEARCH),
     ),
     Module("decide", _CORE, _SEARCH),
     Module("plan", _CORE, _SEARCH),
-    Module("attempt", _CORE, ("tests/unit/test_console.py", *_SEARCH)),
-    Module("gate", ("tests/property/test_gate.py", "tests/unit/test_config.py", *_CORE), _SEARCH),
+    Module("attempt", (*_CORE, *_MEMORY), ("tests/unit/test_console.py", *_SEARCH)),
+    Module("gate", ("tests/property/test_gate.py", *_CORE, _DOCUMENTS), _SEARCH),
     Module("driver", _CORE, _SEARCH),
     Module("budget", ("tests/unit/test_guard.py", "tests/unit/test_config.py", _DOCUMENTS)),
     Module(
         "ordering",
-        (
-            "tests/unit/test_ordering.py",
-            "tests/unit/test_unitgraph.py",
-            "tests/unit/test_guard.py",
-            "tests/unit/test_orders.py",
-            "tests/property/test_ordering.py",
-            "tests/property/test_guard.py",
-            "tests/unit/test_converge.py",
-            "tests/unit/test_stackgate.py",
-        ),
+        ("tests/unit/test_ordering.py", "tests/property/test_ordering.py"),
+        ("tests/unit/test_unitgraph.py", "tests/unit/test_orders.py"),
     ),
     Module(
         "guard",
-        (
-            "tests/unit/test_guard.py",
-            "tests/property/test_guard.py",
-            "tests/unit/test_orders.py",
-            "tests/unit/test_converge.py",
-            "tests/unit/test_cli.py",
-        ),
+        ("tests/unit/test_guard.py", "tests/property/test_guard.py"),
+        ("tests/unit/test_orders.py", "tests/unit/test_converge.py", "tests/unit/test_cli.py"),
     ),
     Module(
         "journal",
-        (
-            "tests/unit/test_journal.py",
-            "tests/unit/test_transactions.py",
-            "tests/unit/test_database.py",
-            "tests/unit/test_records.py",
-            "tests/unit/test_cli.py",
-            "tests/unit/test_config.py",
-        ),
-        ("tests/unit/test_console.py", "tests/property/test_stateful.py"),
+        ("tests/unit/test_journal.py", "tests/unit/test_transactions.py", _DOCUMENTS),
+        ("tests/unit/test_database.py", "tests/unit/test_console.py"),
     ),
     Module(
         "routing",
-        (
-            "tests/unit/test_routing.py",
-            "tests/unit/test_routes.py",
-            "tests/unit/test_guard.py",
-            "tests/property/test_guard.py",
-            "tests/property/test_routing.py",
-        ),
+        ("tests/unit/test_routing.py", "tests/property/test_routing.py"),
+        ("tests/unit/test_guard.py", "tests/property/test_guard.py", "tests/unit/test_routes.py"),
     ),
     Module("matching", ("tests/unit/test_matching.py", "tests/property/test_routing.py")),
-    Module(
-        "answers",
-        (
-            "tests/unit/test_probes.py",
-            "tests/unit/test_listener.py",
-            "tests/unit/test_stackgate.py",
-        ),
-    ),
-    Module("probes", ("tests/unit/test_probes.py", "tests/unit/test_stackgate.py")),
-    Module(
-        "durable",
-        ("tests/unit/test_durable.py", "tests/unit/test_store.py", "tests/unit/test_instances.py"),
-    ),
+    Module("answers", ("tests/unit/test_answers.py", "tests/unit/test_probes.py")),
+    Module("probes", ("tests/unit/test_probes.py",), ("tests/unit/test_stackgate.py",)),
+    Module("durable", ("tests/unit/test_durable.py", "tests/unit/test_store.py")),
 )
