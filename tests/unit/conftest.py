@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from captured import Systemctl
+from servers import Certificate
 
 from runner.reconcile.statedir import StateDir, open_state
 
@@ -133,5 +134,24 @@ def systemctl_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl
             (tmp_path / command.replace("_", "-")).write_text(text)
         program.write_text("#!/bin/sh\n" + (script or f"cat '{tmp_path}'/$1") + "\n")
         program.chmod(0o755)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_certificate(
+    tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]
+) -> Callable[[], Certificate]:
+    """Make a certificate for 127.0.0.1 and site.invalid that no authority has signed."""
+
+    def make() -> Certificate:
+        place = tmp_path_factory.mktemp("tls")
+        made = Certificate(place / "cert.pem", place / "key.pem")
+        command = [need("openssl"), "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
+        command += ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=test"]
+        command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:site.invalid"]
+        command += ["-keyout", str(made.key), "-out", str(made.certificate)]
+        subprocess.run(command, check=True, capture_output=True)
+        return made
 
     return make
