@@ -9,11 +9,7 @@ CLAIM ?=
 REPORT ?= .proof/report
 PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $(REPORT) --claim "$(CLAIM)"
 
-MODULE ?=
-SAMPLE ?= 60
-SEED ?= 1
-
-.PHONY: run test test-all proof proof-server proof-vm coverage mutants bench bench-swarm docs golden lock clean
+.PHONY: run test test-all proof proof-server proof-vm coverage bench bench-swarm docs golden lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
@@ -41,8 +37,14 @@ coverage: .venv/.ready
 	.venv/bin/coverage report
 
 # Small changes of the code, each of which a test must notice: see docs/evidence/mutants.md.
+MODULE ?=
+SAMPLE ?= 60
+SEED ?= 1
+
+.PHONY: mutants
 mutants: .venv/.ready
-	.venv/bin/python -m mutation.run --sample $(SAMPLE) --seed $(SEED) $(if $(MODULE),$(MODULE:%=--module %),--write)
+	.venv/bin/python -m mutation.run --sample $(SAMPLE) --seed $(SEED) \
+	    $(if $(MODULE),$(MODULE:%=--module %),--write)
 
 bench: .venv/.ready
 	.venv/bin/python bench/run.py --write

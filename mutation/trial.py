@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
 
 from mutation.modules import ROOT, Module
 from mutation.operators import Mutant
@@ -117,4 +118,12 @@ def _run(root: Path, tests: Sequence[str]) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in range(3):
         os.dup2(nowhere, stream)
+    settings.register_profile(
+        "mutants",
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=(Phase.explicit, Phase.generate),  # whether it fails, not the smallest reason
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     sys.exit(pytest.main([*_OPTIONS.split(), *tests]))

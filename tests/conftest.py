@@ -8,22 +8,12 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 
 # Hypothesis' own `ci` profile is derandomized at 100 examples: every CI run would test the same
 # ones, and few. Ours stays repeatable but looks harder; `nightly` is the one that explores.
 settings.register_profile("dev", deadline=None, max_examples=100)
 settings.register_profile("ci", deadline=None, max_examples=500, derandomize=True, database=None)
-# `make mutants` wants to know whether a test fails, not the smallest reason.
-settings.register_profile(
-    "mutants",
-    deadline=None,
-    max_examples=100,
-    derandomize=True,
-    database=None,
-    phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=[HealthCheck.too_slow],
-)
 settings.register_profile(
     "nightly",
     deadline=None,
