@@ -125,6 +125,26 @@ def test_anyone_else_fails_and_is_told_apart(reply: Reply, expected: Expected, r
     assert found.reason.startswith(reason)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"\xff",
+        b"null",
+        b'["3.5.1"]',
+        b"[" * 20_000,
+        b"1" * 5000,
+        b'{"version": ""}',
+    ],
+    ids=["empty", "no JSON", "no text", "null", "list", "deep", "long number", "no version"],
+)
+def test_what_tells_no_version_fails(body: bytes) -> None:
+    """Whatever it sends instead."""
+    found = check_identity(PAGE, evolve(SELF, body=body), MINE)
+    assert (found.answer, found.reason) == (Answer.FAIL, "it did not tell its version")
+
+
 def test_where_there_are_no_tasks_none_is_asked_for() -> None:
     """Outside of a swarm there is no header, and none is missed."""
     reply = evolve(SELF, headers=without(TASK_HEADER))

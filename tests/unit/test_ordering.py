@@ -1,5 +1,7 @@
 """The ordering proof in exact words: what is refused, with which chain, and what is safe."""
 
+import itertools
+
 import pytest
 
 from runner.reconcile.errors import ExitCode, InvariantError, OrderingError, UnprovenError
@@ -122,6 +124,24 @@ def test_what_somebody_wrote_is_told_first() -> None:
     assert refused(graph(*edges[:2]), DASHBOARD).message.endswith(
         f": {DASHBOARD} ← Before= ← {PROXY}"
     )
+
+
+RANKED = (
+    *(Edge(DASHBOARD, PROXY), Edge(DASHBOARD, PROXY, Says.BEFORE)),
+    Edge(DASHBOARD, PROXY, Says.WAITS),
+    *(Edge(DASHBOARD, PROXY, implied=word) for word in ("default", "slice")),
+    Edge(DASHBOARD, PROXY, Says.BEFORE, "default"),
+)
+"""Reasons for one hop: one in a unit file first, and After= before Before=."""
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(RANKED, 2)), ids=str)
+def test_of_two_reasons_the_same_one_is_told_whichever_is_listed_first(
+    pair: tuple[Edge, Edge],
+) -> None:
+    """The first of them in ``RANKED``."""
+    for edges in (pair, pair[::-1]):
+        assert list(graph(*edges).ahead_of(DASHBOARD)) == [pair[0]]
 
 
 def test_the_caller_itself_is_refused() -> None:
