@@ -11,7 +11,7 @@ CLAIM ?=
 REPORT ?= .proof/report
 PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $(REPORT) --claim "$(CLAIM)"
 
-.PHONY: run test test-all test-oldest test-newest proof proof-server proof-vm search coverage bench bench-swarm docs golden fresh lock clean
+.PHONY: run test test-all test-oldest test-newest proof proof-server proof-vm search coverage mutants bench bench-swarm docs golden fresh lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
@@ -54,6 +54,16 @@ coverage: .venv/.ready
 	.venv/bin/coverage run -m pytest -n 4 --dist worksteal -m "not slow" $(PYTEST_ARGS)
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
+
+# Small changes of the code, each of which a test must notice: see docs/evidence/mutants.md.
+MODULE ?=
+SAMPLE ?= 60
+SEED ?= 1
+
+.PHONY: run test test-all test-oldest test-newest proof proof-server proof-vm search coverage mutants bench bench-swarm docs golden fresh lock clean
+mutants: .venv/.ready
+	.venv/bin/python -m mutation.run --sample $(SAMPLE) --seed $(SEED) \
+	    $(if $(MODULE),$(MODULE:%=--module %),--write)
 
 bench: .venv/.ready
 	.venv/bin/python bench/run.py --write

@@ -4,9 +4,20 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
+
+from attrs import frozen
 
 AMPLE = 120.0
 """Seconds that no thread needs to end."""
+
+
+@frozen
+class Certificate:
+    """A certificate that signed itself, and its key."""
+
+    certificate: Path
+    key: Path
 
 
 class ThreadedServer:

@@ -50,7 +50,7 @@ def matches(rule: str, request: Request) -> Truth:
     )
     try:
         return _evaluate(ast.parse(words.strip(), mode="eval").body, truths)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, RecursionError, MemoryError):
         return None
 
 

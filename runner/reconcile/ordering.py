@@ -127,9 +127,9 @@ class UnitGraph:
             yield Edge(unit, earlier, there[earlier].says, there[earlier].implied)
 
 
-def _rank(edge: Edge) -> tuple[bool, bool, str]:
-    """Of several reasons for the same order, the one that somebody wrote down goes first."""
-    return bool(edge.implied), edge.says is Says.BEFORE, edge.implied
+def _rank(edge: Edge) -> tuple[bool, str, str]:
+    """Rank reasons for the same order: a directive in a unit file first, After= before Before=."""
+    return bool(edge.implied), edge.says.value, edge.implied
 
 
 def find_chain(graph: UnitGraph, later: str, earlier: str) -> tuple[Edge, ...] | None:

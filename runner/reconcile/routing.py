@@ -108,7 +108,7 @@ def read_routers(http: Iterable[Any], tcp: Iterable[Any]) -> tuple[Router, ...]:
     try:
         found = [_read(data, is_tcp=False) for data in http if data["status"] != "disabled"]
         found += [_read(data, is_tcp=True) for data in tcp if data["status"] != "disabled"]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"no list of routers: {error!r}") from error
     return tuple(found)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from captured import Systemctl
 from fake_docker import FakeDocker, running_docker
+from servers import Certificate
 
 from runner.reconcile.docker import Docker
 from runner.reconcile.engine import Engine
@@ -171,3 +172,22 @@ def stacks(docker: FakeDocker, tmp_path: Path) -> Stacks:
     """Make the stacks of the fake engine, and a place for their records."""
     engine = Engine(str(docker.path), PATIENCE)
     return Stacks(engine, Docker(engine.url), tmp_path / "records")
+
+
+@pytest.fixture(scope="session")
+def make_certificate(
+    tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]
+) -> Callable[[], Certificate]:
+    """Make a certificate for 127.0.0.1 and site.invalid that no authority has signed."""
+
+    def make() -> Certificate:
+        place = tmp_path_factory.mktemp("tls")
+        made = Certificate(place / "cert.pem", place / "key.pem")
+        command = [need("openssl"), "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
+        command += ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=test"]
+        command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:site.invalid"]
+        command += ["-keyout", str(made.key), "-out", str(made.certificate)]
+        subprocess.run(command, check=True, capture_output=True)
+        return made
+
+    return make

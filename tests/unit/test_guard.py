@@ -7,7 +7,15 @@ import pytest
 from captured import Systemctl, captured
 
 from runner.reconcile.errors import ConfigError, ExitCode, OrderingError, UnprovenError
-from runner.reconcile.guard import UNASKED, check_budget, clear, read_table
+from runner.reconcile.guard import (
+    UNASKED,
+    check_budget,
+    clear,
+    clear_app,
+    fit,
+    prove_declared,
+    read_table,
+)
 from runner.reconcile.ordering import Edge, SafeUnit, Target, UnitGraph, prove
 from runner.reconcile.questions import Http, Question, TraefikPing, UnitActive
 from runner.reconcile.routing import Router, Table, Untold
@@ -89,6 +97,32 @@ def test_every_probe_that_cannot_be_asked_is_told(systemctl_says: Systemctl) -> 
     assert caught.value.message.count("\n  probe ") == 2
     assert "nobody" in caught.value.message
     assert "dashboard" in caught.value.message
+    assert caught.value.hint.endswith(f"from a unit that starts after {DASHBOARD}")
+
+
+def test_the_words_are_a_line_for_each_probe_that_is_refused() -> None:
+    """Where none of them can be known, that is the error, with the first one's hint."""
+    lost = UnitActive(name="lost", target_unit="lost.service")
+    gone = UnitActive(name="gone", target_unit="gone.service")
+    units = UnitGraph(frozenset({PROXY}), ())
+    with pytest.raises(UnprovenError) as caught:
+        clear(PROXY, (lost, OWN, gone), lambda caller, target: prove(units, caller, target))
+    cannot = "is not known, or can't be started: nobody can tell whether"
+    assert caught.value.message == (
+        "the gate is refused, nothing was touched:"
+        f"\n  probe lost: the target lost.service {cannot} lost.service starts after {PROXY}"
+        f"\n  probe gone: the target gone.service {cannot} gone.service starts after {PROXY}"
+    )
+    assert caught.value.hint == "is lost.service installed, and is its name right?"
+
+
+def test_a_gate_may_come_one_by_one() -> None:
+    """It is read once, although what one probe may ask depends on the others."""
+    with pytest.raises(OrderingError, match="behind Traefik"):
+        clear(PROXY, iter((page(PROXY), OWN)), safe, table=NO_TABLE)
+    cleared = clear(PROXY, iter((OWN,)), safe)
+    assert isinstance(cleared, tuple)
+    assert [each.question for each in cleared] == [OWN]
 
 
 def test_an_unknown_target_is_not_safe(systemctl_says: Systemctl) -> None:
@@ -174,6 +208,22 @@ def test_a_wrong_target_is_refused_with_the_chain_of_the_true_one() -> None:
     assert f"{DASHBOARD} → After= → {PROXY}" in caught.value.message
 
 
+@pytest.mark.parametrize("declared", ["early.service", DASHBOARD], ids=["another", "the true one"])
+def test_a_refusal_carries_the_chain_of_the_unit_that_serves(declared: str) -> None:
+    """Of the true one, whichever was declared; and its hint."""
+    units = UnitGraph(frozenset({PROXY, DASHBOARD, "early.service"}), (Edge(DASHBOARD, PROXY),))
+    with pytest.raises(OrderingError) as caught:
+        prove_declared(
+            PROXY,
+            page(declared),
+            lambda caller, target: prove(units, caller, target),
+            TABLE,
+            of_traefik=True,
+        )
+    assert caught.value.chain == (DASHBOARD, PROXY)
+    assert caught.value.hint.startswith(f"ask what {PROXY} deploys")
+
+
 def test_a_consumer_may_ask_its_own_name() -> None:
     """Resolved to itself, or not yet: then it is said that only the config says so."""
     doubts: list[str] = []
@@ -194,7 +244,47 @@ def test_an_engine_that_is_not_there_tells_nothing(tmp_path: Path) -> None:
     table = read_table((page(DASHBOARD),), nowhere)
     assert isinstance(table, Untold)
     assert nowhere in table.reason
-    assert isinstance(read_table((page(DASHBOARD),), None), Untold)
+    assert read_table((OWN, page(DASHBOARD)), nowhere) == table
+    process = read_table((page(DASHBOARD),), None)
+    assert isinstance(process, Untold)
+    assert process.reason.startswith("where the app is a process of this host")
+
+
+NAMED = f"""
+[[probes]]
+kind = "http"
+name = "page"
+target_unit = "early.service"
+url = "https://{SITE}/"
+address = "127.0.0.1:443"
+"""
+
+
+@pytest.mark.parametrize("kind", ["swarm", "process"])
+def test_an_apps_own_engine_is_asked_who_serves_a_name(
+    config: Callable[[str], Path], systemctl_says: Systemctl, tmp_path: Path, kind: str
+) -> None:
+    """And what it can't tell is said of each name: the gate is proven, but only as declared."""
+    systemctl_says(
+        show="Id=early.service\nLoadState=loaded\n\nId=deploy-proxy.service\nLoadState=loaded\n",
+        list_dependencies="early.service\n",
+        list_jobs="",
+    )
+    socket = tmp_path / "docker.sock"
+    path = config(NAMED)
+    if kind == "swarm":
+        path.write_text(
+            f'{path.read_text()}\n[world]\nkind = "swarm"\nstack = "traefik"\nsocket = "{socket}"\n'
+        )
+    app = find_app("traefik", config=path, config_dir=Path())
+    doubts: list[str] = []
+    cleared = clear_app(app.config, doubts.append)
+    assert tuple(each.question for each in cleared) == app.config.probes
+    (doubt,) = doubts
+    assert doubt.startswith("not resolved: probe page: ")
+    assert doubt.endswith("only the config says that early.service serves it")
+    assert ("where the app is a process" in doubt) == (kind == "process")
+    assert (str(socket) in doubt) == (kind == "swarm")
 
 
 # The budget --------------------------------------------------------------------------------------
@@ -220,6 +310,15 @@ def test_the_longest_run_must_fit_the_unit_that_is_really_there(
     else:
         with pytest.raises(ConfigError, match=r"may take 90 s to start.*margin 60 = 550 s"):
             check_budget(app.config)
+
+
+def test_the_limit_itself_is_too_short() -> None:
+    """A start ends at the limit, not after it; nothing ends one without a limit."""
+    for limit in (90.01, None):
+        fit(PROXY, 90, "90 s", limit)
+    for limit in (90, 89.99, 0):
+        with pytest.raises(ConfigError, match=f"may take {limit:g} s to start"):
+            fit(PROXY, 90, "90 s", limit)
 
 
 def test_without_systemd_nothing_is_cut_off(

@@ -53,6 +53,15 @@ def test_a_rule_matches_or_not_or_nobody_can_tell(rule: str, truth: Truth) -> No
     assert matches(rule, SITE) is truth
 
 
+@pytest.mark.parametrize("host", ["ci.commoninternet.net", "CI.CommonInternet.NET"])
+@pytest.mark.parametrize(
+    "rule", ["Host(`Ci.commoninternet.net.`)", "HostSNI(`Ci.commoninternet.net`)"]
+)
+def test_a_name_has_no_case(rule: str, host: str) -> None:
+    """Neither in the rule nor in the request."""
+    assert matches(rule, Request(host, "/")) is True
+
+
 def test_an_escaped_path_is_not_compared() -> None:
     """Traefik has its own idea of what it decodes."""
     assert matches("Path(`/a b`)", Request("a.test", "/a%20b")) is None

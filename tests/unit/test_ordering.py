@@ -1,10 +1,13 @@
 """The ordering proof in exact words: what is refused, with which chain, and what is safe."""
 
+import itertools
+
 import pytest
 
-from runner.reconcile.errors import ExitCode, OrderingError, UnprovenError
+from runner.reconcile.errors import ExitCode, InvariantError, OrderingError, UnprovenError
 from runner.reconcile.ordering import (
     Edge,
+    SafeQuestion,
     Says,
     Served,
     Target,
@@ -14,7 +17,7 @@ from runner.reconcile.ordering import (
     prove,
     target_of,
 )
-from runner.reconcile.questions import Http, Identity, Tcp, TraefikPing, UnitActive
+from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
 
 PROXY = "deploy-proxy.service"
 DASHBOARD = "deploy-dashboard.service"
@@ -121,6 +124,24 @@ def test_what_somebody_wrote_is_told_first() -> None:
     assert refused(graph(*edges[:2]), DASHBOARD).message.endswith(
         f": {DASHBOARD} ← Before= ← {PROXY}"
     )
+
+
+RANKED = (
+    *(Edge(DASHBOARD, PROXY), Edge(DASHBOARD, PROXY, Says.BEFORE)),
+    Edge(DASHBOARD, PROXY, Says.WAITS),
+    *(Edge(DASHBOARD, PROXY, implied=word) for word in ("default", "slice")),
+    Edge(DASHBOARD, PROXY, Says.BEFORE, "default"),
+)
+"""Reasons for one hop: one in a unit file first, and After= before Before=."""
+
+
+@pytest.mark.parametrize("pair", list(itertools.combinations(RANKED, 2)), ids=str)
+def test_of_two_reasons_the_same_one_is_told_whichever_is_listed_first(
+    pair: tuple[Edge, Edge],
+) -> None:
+    """The first of them in ``RANKED``."""
+    for edges in (pair, pair[::-1]):
+        assert list(graph(*edges).ahead_of(DASHBOARD)) == [pair[0]]
 
 
 def test_the_caller_itself_is_refused() -> None:
@@ -232,3 +253,27 @@ def test_only_one_kind_of_question_is_about_the_unit_itself() -> None:
         )
     ]
     assert served == [Target(PROXY), *[Target(PROXY, Served.BY_ITS_DEPLOYMENT)] * 4]
+
+
+ADDRESS = "127.0.0.1:80"
+CARRIED = (
+    Tcp(name="port", target_unit=PROXY, address=ADDRESS),
+    Http(name="page", target_unit=PROXY, url="http://127.0.0.1/"),
+    UnitActive(name="active", target_unit=PROXY),
+    Tcp(name="elsewhere", target_unit=DASHBOARD, address=ADDRESS),
+    UnitActive(name="elsewhere", target_unit=DASHBOARD),
+)
+
+
+@pytest.mark.parametrize("asked", CARRIED, ids=lambda question: f"{question.kind}-{question.name}")
+def test_a_proof_is_carried_over_to_the_same_target_and_to_no_other(asked: Question) -> None:
+    """Neither to another unit, nor from what a unit deploys to the unit itself."""
+    units = graph(also=f"{DASHBOARD} caller.service")
+    proof = SafeQuestion(asked, prove(units, "caller.service", target_of(asked)))
+    for other in CARRIED:
+        if target_of(other) == target_of(asked):
+            carried = proof.about(other)
+            assert (carried.question, carried.unit) == (other, proof.unit)
+        else:
+            with pytest.raises(InvariantError, match=f"{other.name} is about {other.target_unit}"):
+                proof.about(other)

@@ -15,10 +15,10 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from attrs import evolve, frozen
+from attrs import evolve
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from servers import ThreadedServer, read_request
+from servers import Certificate, ThreadedServer, read_request
 from typing_extensions import override
 
 from proofs import proven
@@ -485,25 +485,9 @@ def test_an_address_is_connected_to_and_the_name_is_sent(serve: Serve) -> None:
 # TLS ---------------------------------------------------------------------------------------------
 
 
-@frozen
-class Certificate:
-    certificate: Path
-    key: Path
-
-
 @pytest.fixture(scope="session")
-def certificate(
-    tmp_path_factory: pytest.TempPathFactory, need: Callable[[str], str]
-) -> Certificate:
-    """Make a certificate for 127.0.0.1 and site.invalid that nobody has signed."""
-    place = tmp_path_factory.mktemp("tls")
-    made = Certificate(place / "cert.pem", place / "key.pem")
-    command = [need("openssl"), "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]
-    command += ["-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", "/CN=test"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:site.invalid"]
-    command += ["-keyout", str(made.key), "-out", str(made.certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    return made
+def certificate(make_certificate: Callable[[], Certificate]) -> Certificate:
+    return make_certificate()
 
 
 @pytest.fixture

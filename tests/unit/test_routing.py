@@ -144,6 +144,76 @@ def test_without_a_table_everything_stays_open() -> None:
     assert resolve(Untold("no engine"), http(f"https://{SITE}/")) == Unresolved("no engine")
 
 
+def test_a_url_without_a_path_asks_for_the_root() -> None:
+    """As every client does; and a question about another page is another one."""
+    everywhere = frozenset({"web", "web-secure"})
+    rule = f"Host(`{SITE}`) && Path(`/`)"
+    root = router(rule, "api@internal", priority=99, entrypoints=everywhere)
+    for url in (f"https://{SITE}", f"https://{SITE}/", f"https://{SITE}?a=b"):
+        assert find(url, root) == Resolved(PROXY, "other@file")
+    assert find(f"https://{SITE}/x", root) == Resolved(DASHBOARD, "dashboard@swarm")
+
+
+def test_the_words_do_not_depend_on_the_order_of_a_table() -> None:
+    """Names are sorted, and of several reasons the first entrypoint's is told."""
+    more = [
+        router("HostRegexp(`.*`)", "api@internal", name=name, entrypoints=frozenset({name}))
+        for name in "zyx"
+    ]
+    for several in (more, more[::-1]):
+        assert find(f"https://{SITE}/", *several) == Unresolved(
+            f"{SITE} may be served by any of {DASHBOARD}, {PROXY}"
+            " (routers dashboard@swarm, x, y, z)"
+        )
+    names = [f"entry{number}" for number in range(10, 40)]
+    broken = [
+        router("Host(`a.test`)", f"{name}@file", name=name, entrypoints=frozenset({name}))
+        for name in names
+    ]
+    for several in (broken, broken[::-1]):
+        assert find("https://a.test/", *several) == Unresolved(
+            "router entry10 leads to entry10@file, which no unit deploys"
+        )
+
+
+ROUTER: dict[str, Any] = {
+    "name": "r@swarm",
+    "rule": "Host(`a.test`)",
+    "service": "s",
+    "provider": "swarm",
+    "status": "enabled",
+    "using": ["web", "web-secure"],
+}
+READ = Router("r@swarm", "Host(`a.test`)", "s@swarm", 0, frozenset(ROUTER["using"]), has_tls=False)
+
+
+@pytest.mark.parametrize("is_tcp", [False, True])
+@pytest.mark.parametrize(
+    ("data", "read"),
+    [
+        ({}, READ),
+        ({"service": "s@file"}, evolve(READ, service="s@file")),
+        ({"priority": 7}, evolve(READ, priority=7)),
+        ({"priority": -1}, evolve(READ, priority=-1)),
+        ({"tls": {"options": "default"}}, evolve(READ, has_tls=True)),
+        ({"using": []}, evolve(READ, entrypoints=frozenset())),
+        ({"status": "warning"}, READ),
+        ({"status": "disabled"}, None),
+        (
+            {"name": 1, "rule": 2, "service": 3},
+            evolve(READ, name="1", rule="2", service="3@swarm"),
+        ),
+    ],
+)
+def test_every_part_of_a_router_is_read(
+    data: dict[str, Any], read: Router | None, *, is_tcp: bool
+) -> None:
+    """Its service is known by its provider; what is disabled, by HTTP or TCP, is not in use."""
+    listed = [{**ROUTER, **data}, ROUTER]
+    found = read_routers([], listed) if is_tcp else read_routers(listed, [])
+    assert found == tuple(evolve(each, is_tcp=is_tcp) for each in (read, READ) if each)
+
+
 @pytest.mark.parametrize("label", ["", None])
 def test_another_hands_service_tells_no_unit(label: str | None) -> None:
     """Neither without our label nor with an empty one; nor beside one that has it."""
@@ -161,8 +231,24 @@ def test_another_hands_service_tells_no_unit(label: str | None) -> None:
 def test_a_service_without_labels_of_its_own_gets_its_name_from_swarm() -> None:
     """As Traefik does: everything but letters and digits is a hyphen."""
     (site,) = [service for service in SERVICES if service.name == "site_app"]
-    named = evolve(site, name="my_stack.app", labels={"warm-reconcile.unit": DASHBOARD})
+    named = evolve(site, name="My_stack.App", labels={"warm-reconcile.unit": DASHBOARD})
     assert read_owners([named]) == {"my-stack-app": frozenset({DASHBOARD})}
+
+
+@pytest.mark.parametrize("kind", ["http", "tcp", "HTTP"])
+def test_a_service_is_known_by_every_name_that_a_label_gives_it(kind: str) -> None:
+    """Whatever the case: Traefik's labels have none. A label of a router names no service."""
+    (site,) = [service for service in SERVICES if service.name == "site_app"]
+    labels = {
+        f"traefik.{kind}.services.One.loadbalancer.server.port": "1",
+        f"Traefik.{kind}.Services.two.loadbalancer.server.scheme": "http",
+        "traefik.http.routers.three.rule": "Host(`a`)",
+        "warm-reconcile.unit": DASHBOARD,
+    }
+    assert read_owners([evolve(site, labels=labels)]) == {
+        "one": frozenset({DASHBOARD}),
+        "two": frozenset({DASHBOARD}),
+    }
 
 
 def test_a_router_that_is_broken_serves_nothing() -> None:

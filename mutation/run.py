@@ -1,0 +1,177 @@
+"""Change the code in small ways, and see whether a test notices: ``make mutants``.
+
+The sample of a module is drawn by a hash of the seed and the mutant's name, so that adding code
+does not change which others are in it. Mutants that no test can kill stand in ``equivalent.toml``.
+"""
+
+import argparse
+import ast
+import hashlib
+import os
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final, TypeAlias
+
+from attrs import evolve, frozen
+
+from mutation.modules import MODULES, ROOT, Module
+from mutation.operators import Mutant, mutants
+from mutation.trial import GRACE, PATIENCE, Copy, Fate
+
+EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
+TABLE: Final = ROOT / "docs/evidence/mutants.md"
+_HEAD: Final = """\
+# Mutants of the code
+
+`make mutants` changes the code in one small place at a time: a comparison, a condition, a constant,
+a statement that is left out; `mutation/operators.py` has all kinds. Each change is tried by the
+tests that reach the module (`mutation/modules.py`), in a copy of the checkout. At most {size}
+changes of a module, drawn with seed {seed}; all where there are no more. No part of `make test`.
+
+*Possible*: how many there are. *Killed*: a test failed. *Time*: the tests took more than
+{patience} times as long as with the unchanged code. *Types*: all tests passed, but mypy, which is
+one of the project's tests, refuses it. *Equivalent*: it can't be noticed, with the reason below.
+"""
+
+Key: TypeAlias = tuple[str, str, str]
+"""A module, a function in it and a change."""
+
+
+@frozen
+class Result:
+    """A module, and what became of its sample."""
+
+    module: Module
+    possible: int
+    equivalent: tuple[Mutant, ...]
+    fates: tuple[tuple[Mutant, Fate], ...]
+    seconds: float
+
+    def which(self, fate: Fate) -> list[Mutant]:
+        return [mutant for mutant, its in self.fates if its is fate]
+
+
+def read_equivalent() -> dict[Key, str]:
+    """Read which mutants mean the same as the code, and why."""
+    found = tomllib.loads(EQUIVALENT.read_text())["equivalent"]
+    return {(e["module"], e["function"], e["change"]): e["reason"] for e in found}
+
+
+def sample(module: str, found: Iterable[Mutant], size: int, seed: str) -> list[Mutant]:
+    """Draw a sample; all of them if there are no more."""
+
+    def rank(mutant: Mutant) -> bytes:
+        name = f"{seed}\n{module}\n{mutant.function}\n{mutant.change}"
+        return hashlib.sha256(name.encode()).digest()
+
+    return sorted(found, key=rank)[:size]
+
+
+def run(module: Module, size: int, seed: str, copies: Sequence[Copy]) -> Result:
+    """Try a sample of a module's mutants."""
+    began = time.monotonic()
+    source = (ROOT / module.path).read_text()
+    found = list(mutants(source))
+    drawn = sample(module.name, found, size, seed)
+    excused = read_equivalent()
+    equivalent = [m for m in drawn if (module.name, m.function, m.change) in excused]
+    limits = [GRACE + PATIENCE * copies[0].measure(tests) for tests in (module.tests, module.slow)]
+    _check_the_trial(module, source, copies[0], limits)
+    free: SimpleQueue[Copy] = SimpleQueue()
+    for copy in copies:
+        free.put(copy)
+
+    def judge(mutant: Mutant) -> tuple[Mutant, Fate]:
+        copy = free.get()
+        try:
+            fate = copy.try_out(module, mutant, limits)
+        finally:
+            free.put(copy)
+        if fate is not Fate.KILLED:
+            _say(f"  {fate.value}: {module.name}: {_name(mutant)}")
+        return mutant, fate
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        fates = tuple(pool.map(judge, (m for m in drawn if m not in equivalent)))
+    return Result(module, len(found), tuple(equivalent), fates, time.monotonic() - began)
+
+
+def _check_the_trial(module: Module, source: str, copy: Copy, limits: Sequence[float]) -> None:
+    """Make sure that tests see the mutant, and that types are wrong only by a mutant."""
+    broken = Mutant("", "it can't be imported", "raise RuntimeError\n")
+    if copy.try_out(module, broken, limits) is not Fate.KILLED:
+        raise SystemExit(f"the tests of {module.name} do not import {module.path} of the copy")
+    same = Mutant("", "none", ast.unparse(ast.parse(source)))
+    if copy.try_out(evolve(module, tests=(), slow=()), same, limits) is not Fate.SURVIVED:
+        raise SystemExit(f"without its comments mypy refuses {module.path}")
+
+
+def render(results: Sequence[Result], size: int, seed: str) -> str:
+    """Write the table, the survivors, and the equivalents with their reason."""
+    excused = read_equivalent()
+    table = [
+        "| module | possible | tried | killed | time | types | equivalent | survived | seconds |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+        *map(_row, results),
+    ]
+    alive = [f"- {r.module.name}: {_name(m)}" for r in results for m in r.which(Fate.SURVIVED)]
+    equivalent = [
+        f"- {r.module.name}: {_name(m)}: {excused[r.module.name, m.function, m.change]}"
+        for r in results
+        for m in r.equivalent
+    ]
+    parts = [_HEAD.format(size=size, seed=seed, patience=PATIENCE), "\n".join(table)]
+    parts += ["\n## Survivors\n", "\n".join(alive) or "None."]
+    parts += ["\n## Equivalent\n", "\n".join(equivalent) or "None."]
+    return "\n".join(parts) + "\n"
+
+
+def _row(result: Result) -> str:
+    counts = [len(result.which(fate)) for fate in (Fate.KILLED, Fate.TIMEOUT, Fate.REFUSED)]
+    numbers = [
+        *(result.possible, len(result.fates) + len(result.equivalent)),
+        *(*counts, len(result.equivalent)),
+        *(len(result.which(Fate.SURVIVED)), round(result.seconds)),
+    ]
+    return f"| {result.module.name} | {' | '.join(map(str, numbers))} |"
+
+
+def _name(mutant: Mutant) -> str:
+    return f"`{mutant.function or 'module'}`: `{mutant.change}`"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--module", action="append", default=[], help="only this one; repeatable")
+    parser.add_argument("--sample", type=int, default=60, help="mutants of a module, at most")
+    parser.add_argument("--seed", default="1")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--fast", action="store_true", help="leave the slow tests out")
+    parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(ROOT)}")
+    options = parser.parse_args()
+    chosen = [m for m in MODULES if not options.module or m.name in options.module]
+    if options.fast:
+        chosen = [evolve(module, slow=()) for module in chosen]
+    with tempfile.TemporaryDirectory() as scratch:
+        copies = [Copy(Path(scratch) / f"copy{number}") for number in range(options.workers)]
+        results = [run(module, options.sample, options.seed, copies) for module in chosen]
+    table = render(results, options.sample, options.seed)
+    _say(table)
+    if options.write:
+        TABLE.write_text(table)
+    if any(result.which(Fate.SURVIVED) for result in results):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""What a power cut may leave of a directory: recorded at the system calls, in their order."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runner.reconcile import durable
+
+
+@pytest.fixture
+def draft(tmp_path: Path) -> Path:
+    """Make a tree of two files, one of them in a directory of its own."""
+    place = tmp_path / "draft"
+    (place / "inner").mkdir(parents=True)
+    (place / "inner" / "deep").write_text("deep")
+    (place / "file").write_text("new")
+    return place
+
+
+@pytest.fixture
+def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, bool]]:
+    """Record each fsync: its path, and whether the draft had been renamed by then."""
+    calls: list[tuple[Path, bool]] = []
+    real = os.fsync
+
+    def record(descriptor: int) -> None:
+        calls.append(
+            (Path(f"/proc/self/fd/{descriptor}").readlink(), not (tmp_path / "draft").exists())
+        )
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    return calls
+
+
+def test_all_of_a_draft_is_on_the_disk_before_its_name_and_then_the_name(
+    tmp_path: Path, draft: Path, synced: list[tuple[Path, bool]]
+) -> None:
+    """Else a power cut leaves a name for files that are empty, or no name at all."""
+    dest = tmp_path / "place" / "dest"
+    dest.parent.mkdir()
+    whole = {draft, *draft.rglob("*")}
+    durable.put(draft, dest)
+    assert {path for path, renamed in synced if not renamed} == whole
+    assert [path for path, renamed in synced if renamed] == [dest.parent]
+
+
+@pytest.mark.parametrize("files", ["a file", "a directory"])
+def test_a_file_is_put_like_a_directory(
+    tmp_path: Path, synced: list[tuple[Path, bool]], files: str
+) -> None:
+    """A draft may be a single file, or a directory without any."""
+    single = tmp_path / "draft"
+    single.write_text("x") if files == "a file" else single.mkdir()
+    durable.put(single, tmp_path / "dest")
+    assert synced == [(single, False), (tmp_path, True)]
+
+
+@pytest.mark.parametrize("before", ["nothing", "file", "directory", "link", "dangling link"])
+def test_what_stands_there_is_replaced_whole(tmp_path: Path, draft: Path, before: str) -> None:
+    """Whatever was there before: nothing of it is left, and nothing that it led to is touched."""
+    dest, led_to = tmp_path / "dest", tmp_path / "led to"
+    led_to.mkdir()
+    (led_to / "kept").touch()
+    stand(dest, before, led_to)
+    durable.put(draft, dest)
+    assert not draft.exists()
+    assert sorted(path.relative_to(dest).as_posix() for path in dest.rglob("*")) == [
+        *("file", "inner", "inner/deep")
+    ]
+    assert (dest / "file").read_text() == "new"
+    assert (led_to / "kept").exists()
+
+
+def stand(dest: Path, kind: str, led_to: Path) -> None:
+    """Put something where something else is to be."""
+    match kind:
+        case "file":
+            dest.write_text("old")
+        case "directory":
+            (dest / "old").mkdir(parents=True)
+            (dest / "old" / "file").touch()
+        case "link":
+            dest.symlink_to(led_to)
+        case "dangling link":
+            dest.symlink_to(led_to / "nowhere")
+        case _:
+            pass
+
+
+@pytest.mark.parametrize("kind", ["nothing", "file", "directory", "link", "dangling link"])
+def test_what_is_removed_is_gone_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    """A link goes, and not the directory that it leads to; what isn't there is no error."""
+    entry, led_to = tmp_path / "entry", tmp_path / "led to"
+    led_to.mkdir()
+    (led_to / "kept").touch()
+    stand(entry, kind, led_to)
+    durable.remove(entry)
+    assert not os.path.lexists(entry)
+    assert (led_to / "kept").exists()
+
+
+def test_every_entry_goes_but_those_to_keep(tmp_path: Path) -> None:
+    """By name; also a link, and what a run that was killed left. Nowhere is nothing to do."""
+    place = tmp_path / "place"
+    durable.prune(place, frozenset({"a"}))
+    assert not place.exists()
+    for name in ("a", "b", "c.new"):
+        (place / name).mkdir(parents=True)
+    stand(place / "d", "link", place / "a")
+    durable.prune(place, frozenset({"a", "b", "never there"}))
+    assert sorted(entry.name for entry in place.iterdir()) == ["a", "b"]
+
+
+def test_what_cannot_be_removed_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Housekeeping goes as far as it can: the kernel refuses one entry, the others go."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).touch()
+    (tmp_path / "d" / "inner").mkdir(parents=True)
+    (tmp_path / "d" / "file").touch()
+    real = os.unlink
+
+    def refuse(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> None:
+        if Path(os.fspath(path)).name in {"b", "file"}:
+            raise PermissionError(1, "Operation not permitted", path)
+        real(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    durable.prune(tmp_path, frozenset())
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["b", "d"]
+    assert [entry.name for entry in (tmp_path / "d").iterdir()] == ["file"]

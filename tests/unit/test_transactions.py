@@ -1,0 +1,193 @@
+"""When a journal's writes become durable: the file is read by another connection at each statement.
+
+A run can die between any two statements, so what a call makes durable must appear on the disk at
+once: a final state with its last entry, its quarantine and the end of its attempt.
+"""
+
+import contextlib
+import sqlite3  # noqa: TID251 - the test looks at the file without the code under test
+from collections.abc import Callable, Generator
+from typing import Final, TypeVar
+
+import pytest
+from attrs import evolve
+
+from runner.reconcile import database
+from runner.reconcile.attempt import Attempt
+from runner.reconcile.journal import Retention, SqliteJournal, open_journal
+from runner.reconcile.machine import State
+from runner.reconcile.statedir import StateDir
+from runner.reconcile.steps import (
+    Assess,
+    CandidateFound,
+    ChooseFallback,
+    Commit,
+    Committed,
+    Deploy,
+    Judged,
+    LastGoodLive,
+    RunGate,
+    Unreachable,
+    Verify,
+)
+from runner.reconcile.vocabulary import Deployment, Healthy, Release
+
+T = TypeVar("T")
+NOW: Final = 1_000_000.0
+RETENTION: Final = Retention(proven=2, history=2)
+A, B = (Release(f"{name}+v{name}", name, name * 8) for name in "AB")
+A_LIVE, B_LIVE = (Deployment(release, f"token of {release.label}") for release in (A, B))
+
+
+class Watched:
+    """A journal, and another connection that sees what is durable."""
+
+    def __init__(self, state: StateDir) -> None:
+        self.journal: SqliteJournal = open_journal(state, RETENTION, lambda: NOW)
+        self._other = sqlite3.connect(state.journal)
+        self._seen: list[str] = []
+        self.journal._db._connection.set_trace_callback(lambda _: self._look())
+
+    def close(self) -> None:
+        self.journal.close()
+        self._other.close()
+
+    def _look(self) -> None:
+        now = "\n".join(self._other.iterdump())
+        if now not in self._seen[-1:]:
+            self._seen.append(now)
+
+    def states_in(self, call: Callable[[], T]) -> tuple[list[str], T]:
+        """List what was on the disk from before a call until after it."""
+        self._seen.clear()
+        self._look()
+        returned = call()
+        self._look()
+        return list(self._seen), returned
+
+    def writes_nothing(self, call: Callable[[], T]) -> T:
+        seen, returned = self.states_in(call)
+        assert len(seen) == 1, "it became durable too early"
+        return returned
+
+    def writes_at_once(self, call: Callable[[], T]) -> T:
+        seen, returned = self.states_in(call)
+        assert len(seen) == 2, f"{len(seen) - 1} states of the disk came after the first"
+        return returned
+
+
+@pytest.fixture
+def watch(state: StateDir) -> Generator[Callable[[], Watched]]:
+    """Open the journal as the next run would, after the one before ended or died."""
+    with contextlib.ExitStack() as opened:
+
+        def open_next() -> Watched:
+            opened.close()
+            watched = Watched(state)
+            opened.callback(watched.close)
+            return watched
+
+        yield open_next
+
+
+def deploy_and_pass(watched: Watched, attempt: Attempt, live: Deployment, state: State) -> None:
+    """Write down a deployment that passes its gate."""
+    journal = watched.journal
+    watched.writes_at_once(lambda: journal.intend(State.DEPLOYING, Deploy(live)))
+    watched.writes_at_once(lambda: journal.intend(State.GATING, RunGate(live)))
+    watched.writes_nothing(
+        lambda: journal.observe(Judged(Healthy(live, (), 3, 10.0)), state, attempt)
+    )
+
+
+def run_to_commit(watched: Watched, live: Deployment) -> None:
+    """Let a run commit a release."""
+    journal, verdict = watched.journal, Healthy(live, (), 3, 10.0)
+    attempt = evolve(watched.writes_nothing(journal.begin), candidate=live.release)
+    watched.writes_nothing(lambda: journal.intend(State.IDLE, Assess()))
+    watched.writes_nothing(
+        lambda: journal.observe(CandidateFound(live.release), State.DEPLOYING, attempt)
+    )
+    deploy_and_pass(watched, attempt, live, State.COMMITTING)
+    watched.writes_at_once(lambda: journal.intend(State.COMMITTING, Commit(verdict)))
+    watched.writes_nothing(lambda: journal.commit(verdict))
+    watched.writes_at_once(
+        lambda: journal.observe(Committed(live.release), State.COMMITTED, attempt)
+    )
+
+
+def run_to_rollback(watched: Watched, guilty: Release, back: Deployment) -> None:
+    """Let a run roll a release back and put it into quarantine."""
+    journal = watched.journal
+    begun = watched.writes_nothing(journal.begin)
+    attempt = evolve(begun, candidate=guilty, against="500", guilty=True, fallbacks=(back.release,))
+    watched.writes_nothing(lambda: journal.intend(State.CHOOSING, ChooseFallback()))
+    watched.writes_at_once(lambda: journal.intend(State.ROLLING_BACK, Deploy(back)))
+    judged = Judged(Healthy(back, (), 3, 10.0))
+    watched.writes_at_once(lambda: journal.observe(judged, State.ROLLED_BACK, attempt))
+
+
+def run_to_nothing(watched: Watched, final: State) -> None:
+    """Let a run look, and end."""
+    journal = watched.journal
+    attempt = watched.writes_nothing(journal.begin)
+    watched.writes_nothing(lambda: journal.intend(State.IDLE, Assess()))
+    watched.writes_nothing(
+        lambda: journal.observe(LastGoodLive(A_LIVE, ""), State.VERIFYING, attempt)
+    )
+    watched.writes_nothing(lambda: journal.intend(State.VERIFYING, Verify(A_LIVE)))
+    watched.writes_at_once(lambda: journal.observe(Unreachable("no engine"), final, attempt))
+
+
+def test_each_call_of_the_journal_is_durable_at_once_or_not_at_all(
+    watch: Callable[[], Watched],
+) -> None:
+    """Run after run: commits, a quarantine that a later commit ends, and history that goes."""
+    run_to_commit(watch(), A_LIVE)
+    run_to_rollback(watch(), B, A_LIVE)
+    run_to_nothing(watch(), State.UNCHANGED)
+    run_to_commit(watch(), B_LIVE)
+    run_to_rollback(watch(), B, A_LIVE)
+    run_to_commit(watch(), A_LIVE)
+
+
+@pytest.mark.parametrize("interruption", [State.UNDECIDED, None])
+def test_so_is_what_a_later_run_takes_up(
+    watch: Callable[[], Watched], interruption: State | None
+) -> None:
+    """Ended without a decision, or killed: the next run's word of it waits for what it does."""
+    if interruption:
+        run_to_nothing(watch(), interruption)
+    else:
+        dying = watch()
+        dying.journal.begin()
+        dying.journal.intend(State.DEPLOYING, Deploy(A_LIVE))
+    run_to_commit(watch(), A_LIVE)
+
+
+def test_a_quarantine_is_forgotten_at_once(watch: Callable[[], Watched]) -> None:
+    """All of it, or one release's."""
+    run_to_rollback(watch(), B, A_LIVE)
+    run_to_rollback(watch(), A, B_LIVE)
+    watched = watch()
+    assert watched.writes_at_once(lambda: watched.journal.forget_quarantine(A.label)) == 1
+    assert watched.writes_at_once(watched.journal.forget_quarantine) == 1
+    assert watched.writes_nothing(watched.journal.forget_quarantine) == 0
+
+
+def test_what_is_read_changes_nothing(watch: Callable[[], Watched]) -> None:
+    """Nor does it end a transaction that is open."""
+    watched = watch()
+    watched.writes_nothing(watched.journal.begin)
+    for read in (watched.journal.proven, watched.journal.quarantined, watched.journal.needed):
+        watched.writes_nothing(read)
+    assert watched.journal._db._connection.in_transaction
+
+
+def test_a_journal_waits_for_the_disk_at_each_commit(state: StateDir) -> None:
+    """SQLite's own word for it: EXTRA, 3, which syncs the directory as well."""
+    open_journal(state, RETENTION, lambda: NOW).close()
+    for read_only in (False, True):
+        opened = database.connect(state.journal, read_only=read_only)
+        assert opened.execute("PRAGMA synchronous") == [(3,)]
+        opened.close()
