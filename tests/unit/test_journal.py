@@ -241,11 +241,24 @@ def test_an_open_attempt_is_taken_up_with_all_it_remembers(open_it: Open) -> Non
             verdict=None,
             against="500",
             guilty=True,
-            crashes=1,
+            crashes=0,
             note="500",
         )
         == second
     )
+
+
+def test_a_run_that_dies_on_a_candidate_is_counted(open_it: Open) -> None:
+    """Until the candidate is given up; a run that ended undecided did not die."""
+    journal = open_it()
+    first = journal.begin()
+    journal.observe(CandidateFound(A), State.DEPLOYING, first)
+    journal.intend(State.DEPLOYING, Deploy(deployment(A)))
+    journal = open_it()
+    second = journal.begin()
+    assert second.crashes == 1
+    journal.observe(Unreachable("no Docker"), State.UNDECIDED, second)
+    assert open_it().begin().crashes == 1
 
 
 def test_every_crash_is_counted_and_recorded(state: StateDir, open_it: Open) -> None:
@@ -509,6 +522,7 @@ def test_any_text_that_a_reason_can_carry_is_written(open_it: Open) -> None:
 
 def test_an_interruption_is_an_entry_like_any_other() -> None:
     """The fold forgets the fallbacks of the run that died: they are tried again."""
-    attempt = Attempt("a", fallbacks=(A,), crashes=1)
-    assert Attempt("a", crashes=2) == remember(attempt, Interrupted(crashed=True))
-    assert Attempt("a", crashes=1) == remember(attempt, Interrupted(crashed=False))
+    on_trial = Attempt("a", candidate=A, target=A, crashes=1)
+    attempt = evolve(on_trial, fallbacks=(B,), has_looked=True)
+    assert evolve(on_trial, crashes=2) == remember(attempt, Interrupted(crashed=True))
+    assert on_trial == remember(attempt, Interrupted(crashed=False))

@@ -91,7 +91,9 @@ def test_an_instance_without_a_record_is_nobody(
     """Its directory was damaged while it ran."""
     deployment = deploy(world, until)
     (state.instances / deployment.token / RECORD).unlink()
-    assert world.live() == NotLive("nobody knows what the running instance is")
+    assert world.live() == NotLive(
+        "an instance is running, but its deployment.json is missing, damaged or of a newer version"
+    )
     assert only_process(app, state, deployment.token).is_running()
 
 
@@ -360,11 +362,14 @@ def test_an_instance_without_a_record_keeps_its_directory(
 
 
 def test_a_release_is_sealed_only_whole(world: ProcessWorld) -> None:
-    """A damaged one can't become last-good."""
+    """A damaged one is not marked as kept; one that is marked is not read again."""
     deployment = latest(world)
-    world.seal(deployment.release)
     damage_store(world, deployment)
     with pytest.raises(DeployError, match="has changed in the store"):
         world.seal(deployment.release)
     with pytest.raises(DeployError):
         world.seal(Release(LABEL, "3.5.1", "0" * 64))
+    world.latest()  # takes it in again, whole
+    world.seal(deployment.release)
+    damage_store(world, deployment)
+    world.seal(deployment.release)

@@ -177,7 +177,12 @@ def test_replaying_is_folding() -> None:
         crashes=0,
     )
     assert expected == replay("a", entries)
-    assert attrs.evolve(expected, crashes=1) == replay("a", [*entries, Interrupted(crashed=True)])
+    assert expected == replay("a", [*entries, Interrupted(crashed=True)])
+    on_trial = attrs.evolve(expected, against="", guilty=False, note="")
+    assert on_trial == replay("a", entries[:-1])
+    assert attrs.evolve(on_trial, crashes=1) == replay(
+        "a", [*entries[:-1], Interrupted(crashed=True)]
+    )
     assert Attempt("b") == replay("b", [])
 
 

@@ -11,8 +11,8 @@ from fake_swarm import Json
 
 from runner.reconcile.compose import escape
 from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
-from runner.reconcile.stacks import IMAGE_LABEL, RECORD, Record, Stacks
-from runner.reconcile.tasks import TOKEN_VARIABLE, Written
+from runner.reconcile.stacks import IMAGE_LABEL, RECORD, Stacks
+from runner.reconcile.tasks import TOKEN_VARIABLE, Record, Written
 from runner.reconcile.vocabulary import Deployment, Release
 
 RELEASE = Release("1.0.0+v3.5.1", "3.5.1", "a" * 64)

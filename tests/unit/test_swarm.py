@@ -523,7 +523,7 @@ def test_what_nobody_needs_is_dropped_and_what_is_live_is_kept(
         kept.release.digest,
         live.release.digest,
     }
-    assert len(list(state.images.iterdir())) == 1
+    assert len(list(state.images.iterdir())) == 2
     assert {path.name for path in state.instances.iterdir()} == {"kept", "live"}
     assert len(docker.swarm.configs) == 2
 

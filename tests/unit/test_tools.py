@@ -14,10 +14,13 @@ ROOT = Path(__file__).parents[2]
 NEEDS_DOCKER = "tests/unit/test_stackfile.py::test_docker_takes_it_and_reads_what_was_meant"
 
 
-def run_without_tools(ci: str) -> subprocess.CompletedProcess[str]:
+def run_without_tools(ci: str, scratch: Path) -> subprocess.CompletedProcess[str]:
     """Run tests that need a tool, on a PATH that has none."""
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", NEEDS_DOCKER],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+            *(f"--basetemp={scratch / 'nested'}", NEEDS_DOCKER),
+        ],
         cwd=ROOT,
         env={**os.environ, "PATH": str(ROOT / "nothing"), "CI": ci},
         check=False,
@@ -26,18 +29,18 @@ def run_without_tools(ci: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_missing_tool_skips_and_one_line_says_how_to_install_it() -> None:
+def test_a_missing_tool_skips_and_one_line_says_how_to_install_it(tmp_path: Path) -> None:
     """One line for the whole run, however many tests were skipped."""
-    done = run_without_tools(ci="false")
+    done = run_without_tools("false", tmp_path)
     assert done.returncode == 0, done.stdout
     lines = [line for line in done.stdout.splitlines() if line.startswith("missing tools: ")]
     assert lines == ["missing tools: docker; apt-get install docker.io"]
     assert "missing tool: docker 25 or newer (Debian package docker.io)" in done.stdout
 
 
-def test_a_missing_tool_fails_in_ci() -> None:
+def test_a_missing_tool_fails_in_ci(tmp_path: Path) -> None:
     """Nothing is skipped there, so every tool has to be installed."""
-    done = run_without_tools(ci="true")
+    done = run_without_tools("true", tmp_path)
     assert done.returncode == 1, done.stdout
     assert "docker 25 or newer (Debian package docker.io): in CI nothing is skipped" in done.stdout
     assert "skipped" not in done.stdout.splitlines()[-1]
@@ -45,10 +48,10 @@ def test_a_missing_tool_fails_in_ci() -> None:
 
 def test_the_line_names_each_tool_and_each_package_once() -> None:
     """Two tools of one package are one package; a reason that names no tool adds nothing."""
-    lacking = ("systemd", "docker", "ip", "systemd-analyze", "ip")
+    lacking = ("dockerd", "docker", "ip", "systemd-analyze", "ip")
     reasons = ["only root may enter the network of a task", *map(tools.lack, lacking)]
     assert tools.summarize(reasons) == (
-        "missing tools: docker, ip, systemd, systemd-analyze;"
+        "missing tools: docker, dockerd, ip, systemd-analyze;"
         " apt-get install docker.io iproute2 systemd"
     )
     assert tools.summarize(reasons[:1]) == ""
