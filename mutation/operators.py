@@ -56,7 +56,6 @@ _TRIMMERS: Final = frozenset(
     {"strip", "lstrip", "rstrip", "lower", "upper", "removeprefix", "removesuffix", "copy"}
 )
 _SQL: Final = (
-    ("SELECT ", "SELECT DISTINCT "),
     (" DESC", " ASC"),
     (" > ", " >= "),
     (" <= ", " < "),
@@ -65,7 +64,7 @@ _SQL: Final = (
     (" NOT IN ", " IN "),
     ("OR REPLACE", "OR IGNORE"),
     ("OR IGNORE", "OR REPLACE"),
-    (" OR ", " AND "),
+    ("NULL OR ", "NULL AND "),
     (" AND ", " OR "),
     (" WHERE ", " WHERE 1 OR "),
 )
@@ -345,13 +344,21 @@ def _of_constant(value: object) -> Iterator[bool | float | str | bytes]:
             yield value * 2 if value else 1.0
             yield value / 2
         case str() if value.lstrip().startswith(_STATEMENTS):
-            yield from (value.replace(old, new, 1) for old, new in _SQL if old in value)
+            yield from _of_sql(value)
         case str() if " " not in value and len(value) < _PROSE:
             yield f"XX{value}"
         case bytes():
             yield b"XX" + value
         case _:
             pass
+
+
+def _of_sql(sql: str) -> Iterator[str]:
+    """Change one place of a statement."""
+    for old, new in _SQL:
+        parts = sql.split(old)
+        for index in range(1, len(parts)):
+            yield old.join(parts[:index]) + new + old.join(parts[index:])
 
 
 def _of_handler(node: ast.ExceptHandler) -> Iterator[ast.ExceptHandler]:

@@ -312,6 +312,40 @@ def test_the_longest_run_must_fit_the_unit_that_is_really_there(
             check_budget(app.config)
 
 
+@pytest.mark.parametrize("limit", ["9min 10s", "1min 30s"])
+def test_a_run_that_would_be_cut_off_does_not_begin(
+    config: Callable[[str], Path],
+    systemctl_says: Systemctl,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    limit: str,
+) -> None:
+    """Refused with the sum, and not a file written; 550 s itself is too short."""
+    systemctl_says(show=f"LoadState=loaded\nTimeoutStartUSec={limit}\n")
+    assert main(["traefik", "--config", str(config(""))]) == ExitCode.CONFIG
+    assert "margin 60 = 550 s" in capsys.readouterr().err
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_run_says_of_which_names_only_the_config_tells(
+    config: Callable[[str], Path],
+    systemctl_says: Systemctl,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And goes on: here to the end of one that has nothing to deploy."""
+    systemctl_says(
+        show="Id=early.service\nLoadState=loaded\n\nId=deploy-proxy.service\nLoadState=loaded\n",
+        list_dependencies="early.service\n",
+        list_jobs="",
+    )
+    assert main(["traefik", "--config", str(config(NAMED))]) == ExitCode.STRANDED
+    said = capsys.readouterr().err
+    assert "not resolved: probe page" in said
+    assert "only the config says that early.service serves it" in said
+    assert (tmp_path / "state").exists()
+
+
 def test_the_limit_itself_is_too_short() -> None:
     """A start ends at the limit, not after it; nothing ends one without a limit."""
     for limit in (90.01, None):

@@ -310,6 +310,45 @@ def test_two_open_attempts_are_impossible(state: StateDir, open_it: Open) -> Non
             other.execute(sql)
 
 
+def test_a_run_changes_nothing_of_earlier_attempts(state: StateDir, open_it: Open) -> None:
+    """Whatever it is and however it ends; and it remembers nothing of them."""
+    commit(open_it(), A)
+    roll_back(open_it(), B, A)
+    sql = "SELECT * FROM attempt, entry ON attempt = number WHERE number <= 2 ORDER BY entry.rowid"
+    before = on_disk(state, sql)
+    assert 2 < len(before)
+    journal = open_it()
+    attempt = evolve(journal.begin(), candidate=C, note="another")
+    journal.observe(CandidateFound(C), State.DEPLOYING, attempt)
+    journal.intend(State.DEPLOYING, Deploy(deployment(C)))
+    assert before == on_disk(state, sql)
+    taken_up = (journal := open_it()).begin()
+    assert (attempt.id, C, 1, 1) == (
+        *(taken_up.id, taken_up.candidate),
+        *(taken_up.deploys, taken_up.crashes),
+    )
+    journal.observe(NothingDeployable("none"), State.STRANDED, taken_up)
+    assert before == on_disk(state, sql)
+
+
+@pytest.mark.parametrize(
+    ("candidate", "target", "label"),
+    [(A, B, A.label), (A, None, A.label), (None, B, B.label), (None, None, "")],
+)
+def test_an_attempt_is_listed_by_its_candidate_or_else_by_what_it_deployed(
+    state: StateDir,
+    open_it: Open,
+    candidate: Release | None,
+    target: Release | None,
+    label: str,
+) -> None:
+    """A run that only put last-good back has no candidate; one that only looked, neither."""
+    journal = open_it()
+    attempt = evolve(journal.begin(), candidate=candidate, target=target)
+    journal.observe(NothingDeployable("none"), State.STRANDED, attempt)
+    assert [(label,)] == on_disk(state, "SELECT release FROM attempt")
+
+
 # What is proven ----------------------------------------------------------------------------------
 
 
@@ -457,6 +496,24 @@ def test_nobody_is_put_into_quarantine_without_proof(
     attempt = evolve(journal.begin(), candidate=B, against="500", guilty=True, fallbacks=(A,))
     journal.observe(Judged(healthy(A)), final, evolve(attempt, **changes))
     assert frozenset() == journal.quarantined()
+
+
+def test_a_commit_ends_no_other_quarantine(open_it: Open) -> None:
+    """Only that of the release that has proven itself."""
+    for each in (B, C):
+        roll_back(open_it(), each, A)
+    commit(journal := open_it(), B)
+    assert {C.digest} == journal.quarantined()
+
+
+def test_a_release_is_known_by_the_label_that_it_had_first(open_it: Open) -> None:
+    """The same files under another label are the same release."""
+    commit(open_it(), A)
+    commit(open_it(), evolve(A, label="renamed"))
+    roll_back(journal := open_it(), evolve(A, label="again"), B)
+    assert () == journal.proven()
+    assert 1 == journal.forget_quarantine(A.label)
+    assert (A,) == journal.proven()
 
 
 def test_a_commit_ends_the_quarantine(open_it: Open) -> None:

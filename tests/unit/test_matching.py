@@ -45,7 +45,9 @@ SITE = Request("ci.commoninternet.net", "/app/login")
         ("Nobody(`knows`)", None),
         ("_0", None),
         ("_7 || Host(`ci.commoninternet.net`)", None),
+        ("!" * 2_000 + "Host(`ci.commoninternet.net`)", None),
         ("!" * 20_000 + "Host(`ci.commoninternet.net`)", None),
+        ("(" * 1_000 + "Host(`ci.commoninternet.net`)" + ")" * 1_000, None),
     ],
 )
 def test_a_rule_matches_or_not_or_nobody_can_tell(rule: str, truth: Truth) -> None:

@@ -73,10 +73,10 @@ def changes(source: str) -> set[str]:
         ("def f() -> A: return a", {"return a → return None"}),
         ("def f():\n 'Say.'\n x = a\n y = b", {"the body → return None"}),
         (
-            "x = 'SELECT a FROM b ORDER BY a DESC'",
+            "x = 'SELECT a ORDER BY a DESC, b DESC'",
             {
-                "'SELECT a FROM b ORDER BY a DESC' → 'SELECT DISTINCT a FROM b ORDER BY a DESC'",
-                "'SELECT a FROM b ORDER BY a DESC' → 'SELECT a FROM b ORDER BY a ASC'",
+                "'SELECT a ORDER BY a DESC, b DESC' → 'SELECT a ORDER BY a ASC, b DESC'",
+                "'SELECT a ORDER BY a DESC, b DESC' → 'SELECT a ORDER BY a DESC, b ASC'",
             },
         ),
     ],

@@ -223,7 +223,7 @@ def test_each_probe_trusts_its_own_authority_and_no_other_ones(
 
 
 def test_the_latency_is_the_time_of_the_exchange(serve: Serve) -> None:
-    """No shorter than a wait that is known, no longer than the whole call."""
+    """No longer than the whole call; and where nothing came, no shorter than the limit."""
     gate = threading.Event()
 
     class Slow(Server):
@@ -237,8 +237,8 @@ def test_the_latency_is_the_time_of_the_exchange(serve: Serve) -> None:
     for question in (page, evolve(page, url=f"http://127.0.0.1:{serve().port}/", timeout=AMPLE)):
         began = time.monotonic()
         found = ask(question)
-        assert 0 < found.latency <= time.monotonic() - began
-        assert (found.answer is Answer.FAIL) == (found.latency >= SHORT) == (question is page)
+        least = SHORT if question is page else 0.0
+        assert least < found.latency <= time.monotonic() - began
     gate.set()
     silent.close()
 
