@@ -195,12 +195,12 @@ class FakeDocker:
         self.commands.append(arguments)
         verb = " ".join(arguments[:2])
         self.slow(verb)
-        status, out, err = 0, "", ""
+        status, out, err = 0, "", NOTE if verb == "stack deploy" else ""
         try:
             self._refuse_failing(verb)
             out = self._run(verb, arguments[2:], environment)
         except RefusalError as error:
-            status, err = 1, f"{NOTE if verb == 'stack deploy' else ''}{error}\n"
+            status, err = 1, f"{err}{error}\n"
         except UnknownError as error:
             self.unknown.append(f"docker {shlex.join(arguments)}: {error}")
             status, err = 125, f"unknown: {error}\n"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from captured import captured
 
 Json: TypeAlias = dict[str, Any]
@@ -44,8 +44,9 @@ class Fate:
 RUNS: Final = Fate()
 DONE: Final = Fate("completed task")
 FAILS: Final = Fate("failed task", "task: non-zero exit (3)", 3)
-WAITS: Final = Fate(
-    "pending task", "no suitable node (scheduling constraints not satisfied on 1 node)"
+WAITS: Final = Fate("pending task")
+NO_PLACE: Final = evolve(
+    WAITS, error="no suitable node (scheduling constraints not satisfied on 1 node)"
 )
 
 

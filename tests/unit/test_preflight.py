@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from fake_docker import FakeDocker
-from fake_swarm import FAILS, WAITS, Json
+from fake_swarm import FAILS, NO_PLACE, WAITS, Json
 from swarm_app import GATED, STACK, FakeTraefik, SwarmApp, latest
 
 from proofs import CALLER
@@ -193,7 +193,7 @@ def test_a_trial_that_cannot_be_written_is_removed(docker: FakeDocker, world: Sw
 def test_what_never_starts_in_its_trial_is_refused(docker: FakeDocker, world: SwarmWorld) -> None:
     """It has failed each time that it was looked at."""
     assert world.preflight is not None
-    docker.swarm.fates[image(docker)] = WAITS
+    docker.swarm.fates[image(docker)] = NO_PLACE
     hurried = evolve(world.preflight, timeout=SHORT)
     with pytest.raises(DeployError, match=r"^preflight: .*no suitable node") as caught:
         evolve(world, preflight=hurried).deploy(latest(world))

@@ -24,6 +24,8 @@ pytestmark = pytest.mark.swarm
 Json = dict[str, Any]
 IMAGE: Final = "shell:latest"
 STACK: Final = "fake"
+AMPLE: Final = 60.0
+"""Seconds that no answer needs."""
 WRITE: Final = ("--prune", "--resolve-image=never", "--with-registry-auth", STACK)
 IDS: Final = ("Target", "ConfigID", "SecretID")
 """Keys of a spec whose values each engine makes up."""
@@ -46,7 +48,7 @@ def real(engine: Engine, need: Callable[[str], str]) -> Side:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return _run(arguments, engine.environment)
 
-    return Side(run, Api(str(engine.socket)))
+    return Side(run, Api(str(engine.socket), AMPLE))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Side]:
             "PATH": f"{home / 'bin'}:/usr/bin:/bin",
             "DOCKER_HOST": f"unix://{docker.path}",
         }
-        yield Side(lambda *arguments: _run(arguments, environment), Api(str(docker.path)))
+        yield Side(lambda *arguments: _run(arguments, environment), Api(str(docker.path), AMPLE))
         _settle(docker)
 
 
@@ -178,7 +180,7 @@ def test_both_say_the_same_to_the_same_calls(fake: Side, real: Side, tmp_path: P
     def both(*arguments: str) -> None:
         done = [side.command(*arguments) for side in sides]
         ends = [(d.returncode, COMPLAINT.sub("ID", _last(d.stderr))) for d in done]
-        assert ends[0] == ends[1], arguments
+        assert ends[0] == ends[1], (arguments, ends)
 
     def compare_specs() -> None:
         mine, other = (
@@ -262,7 +264,7 @@ def test_both_are_out_of_reach_alike(tmp_path: Path, real: Side) -> None:
         }
         mine = _run(("stack", "rm", "s"), environment)
         with pytest.raises(EngineUnreachableError):
-            Api(str(docker.path)).info()
+            Api(str(docker.path), AMPLE).info()
     absent = f"unix://{tmp_path}/none.sock"
     other = _run(("stack", "rm", "s"), {**clean_environment(), "DOCKER_HOST": absent})
     assert real.api.info()
