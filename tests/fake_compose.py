@@ -222,13 +222,14 @@ class Stack:
 
     def _attachments(self, key: str, service: Json) -> list[Json]:
         attached: Json = service.get("networks") or {"default": None}
-        return [
+        made = [
             {
                 "Target": self.swarm.networks[self._network(network)]["Id"],
                 "Aliases": [*((options or {}).get("aliases") or ()), key],
             }
             for network, options in attached.items()
         ]
+        return sorted(made, key=lambda each: str(each["Target"]))
 
 
 def relabel(spec: Json, label: str) -> Json:

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from proofs import CALLER, proven
 from runner.reconcile.config import AppConfig, DirectorySource, SwarmWorldConfig
+from runner.reconcile.engine import Engine
 from runner.reconcile.questions import Identity, Question
 from runner.reconcile.stackfile import TASK_VARIABLE
 from runner.reconcile.statedir import StateDir
@@ -27,6 +28,8 @@ from runner.wiring import Wired, make_world
 IDENTITY: Final = "/.warm-reconcile/identity"
 STACK: Final = "s"
 GATED: Final = "s_app"
+AMPLE: Final = 60.0
+"""Seconds that no answer needs."""
 
 
 class FakeTraefik(ThreadedServer):
@@ -74,6 +77,8 @@ class SwarmApp:
     config: AppConfig = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        # The first question loads the HTTP client, for which a slow machine needs its time.
+        Engine(str(self.docker.path), AMPLE).info()
         (self.home / "source").mkdir(parents=True)
         (self.home / "overlay").mkdir()
         self.write_overlay({"services": {"app": {"deploy": {"labels": {"gate": "yes"}}}}})

@@ -132,7 +132,10 @@ def essence(value: Any) -> Any:  # noqa: ANN401 - of any object
     """Leave out what is null or false, as newer engines add such, and what each makes up."""
     if isinstance(value, dict):
         kept = {k: v for k, v in value.items() if v not in (None, False) and k not in IDS}
-        return {key: essence(each) for key, each in kept.items()}
+        made = {key: essence(each) for key, each in kept.items()}
+        if "Networks" in made:  # they are in the order of their ids
+            made["Networks"].sort(key=str)
+        return made
     return [essence(each) for each in value] if isinstance(value, list) else value
 
 
