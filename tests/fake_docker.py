@@ -198,7 +198,8 @@ class FakeDocker:
         status, out, err = 0, "", NOTE if verb == "stack deploy" else ""
         try:
             self._refuse_failing(verb)
-            out = self._run(verb, arguments[2:], environment)
+            out, said = self._run(verb, arguments[2:], environment)
+            err += said
         except RefusalError as error:
             status, err = 1, f"{err}{error}\n"
         except UnknownError as error:
@@ -206,16 +207,17 @@ class FakeDocker:
             status, err = 125, f"unknown: {error}\n"
         return json.dumps([status, out, err]).encode()
 
-    def _run(self, verb: str, arguments: list[str], environment: dict[str, str]) -> str:
+    def _run(self, verb: str, arguments: list[str], environment: dict[str, str]) -> tuple[str, str]:
+        """Run a command; say what it prints, and what it remarks beside that."""
         match (verb, arguments):
             case ("stack deploy", [file, "--prune", "--resolve-image=never", auth, name]) if (
                 auth == "--with-registry-auth"
             ):
                 Stack(self.swarm, name, _read([file], environment)).deploy(prune=True)
             case ("stack config", files):
-                return json.dumps(_read(files, environment))
+                return json.dumps(_read(files, environment)), ""
             case ("stack rm", [name]):
-                self._remove_stack(name)
+                return "", self._remove_stack(name)
             case ("service update", ["--detach", "--no-resolve-image", "--label-rm", label, name]):
                 self._remove_label(name, label)
             case ("config rm", [name]):
@@ -224,7 +226,7 @@ class FakeDocker:
                 self._create_bridge(name)
             case _:
                 self._run_image(verb, arguments)
-        return ""
+        return "", ""
 
     def _run_image(self, verb: str, arguments: list[str]) -> None:
         match (verb, arguments):
@@ -239,15 +241,17 @@ class FakeDocker:
             case _:
                 raise UnknownError("no such command")
 
-    def _remove_stack(self, name: str) -> None:
+    def _remove_stack(self, name: str) -> str:
         swarm, label = self.swarm, {"label": [f"com.docker.stack.namespace={name}"]}
-        for service in self._services(label, with_status=False):
+        services = self._services(label, with_status=False)
+        for service in services:
             swarm.remove_service(service["Spec"]["Name"])
         for objects in (swarm.configs, swarm.secrets):
             for key in [k for k, o in objects.items() if _matches(o["Spec"]["Labels"], label)]:
                 del objects[key]
         for key in [k for k, n in swarm.networks.items() if _matches(n["Labels"] or {}, label)]:
             del swarm.networks[key]
+        return "" if services else f"Nothing found in stack: {name}\n"
 
     def _remove_label(self, name: str, label: str) -> None:
         if name not in self.swarm.services:

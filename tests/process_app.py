@@ -51,7 +51,9 @@ with socket.create_server(("127.0.0.1", int(settings["port"]))) as listener:
             connection.recv(4096)
             connection.sendall(answer)
     ends = time.monotonic() + 0.5
-    while fault == "clings" and time.monotonic() < ends and not os.path.exists("../next/traefik.log"):
+    while fault == "clings" and time.monotonic() < ends:
+        if os.path.exists("../next/traefik.log"):
+            break
         time.sleep(0.01)
 if fault == "lingers":
     signal.pause()
