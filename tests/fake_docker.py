@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import yaml
 from attrs import define, field
 from fake_compose import Stack, UnknownError, interpolate, merge, relabel
-from fake_swarm import FakeSwarm, Json, RefusalError
+from fake_swarm import FakeSwarm, Json, RefusalError, part
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
@@ -276,7 +276,7 @@ class FakeDocker:
         self.swarm.add_image(reference, digests=(f"{name.rpartition(':')[0]}@{digest}",))
 
     def _load(self, identity: str) -> None:
-        image = {"Id": identity, "RepoDigests": [], "RepoTags": []}
+        image: Json = {"Id": identity, "RepoDigests": [], "RepoTags": []}
         self.swarm.images.setdefault(identity, image)
 
 
@@ -309,8 +309,10 @@ def _read(options: Sequence[str], environment: dict[str, str]) -> Json:
             text = Path(file).read_text("utf-8")
         except OSError as error:
             raise RefusalError(f"open {file}: {str(error.strerror).lower()}") from error
-        document = interpolate(yaml.safe_load(text), environment)
-        for config in (document.get("configs") or {}).values():
+        document: Json = interpolate(yaml.safe_load(text), environment)
+        configs = part(document, "configs")
+        for key in configs:
+            config = part(configs, key)
             if "file" in config:
                 config["file"] = os.path.join(os.path.dirname(file), config["file"])  # noqa: PTH118, PTH120 - links stay
         whole = merge(whole, document)

@@ -10,7 +10,7 @@ from typing import Final
 import yaml
 from attrs import define, evolve, field
 from fake_docker import FakeDocker
-from fake_swarm import FakeSwarm, Json
+from fake_swarm import FakeSwarm, Json, variables_of
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
@@ -56,7 +56,7 @@ class FakeTraefik(ThreadedServer):
         if self.is_silent or not running:
             return  # as a port that nobody listens on
         spec = running[-1]["Spec"]["ContainerSpec"]
-        variables = dict(each.split("=", 1) for each in spec.get("Env") or [])
+        variables = variables_of(spec)
         version = spec["Image"].partition("@")[0].rpartition(":v")[2]
         body = json.dumps({"Version": version})
         connection.sendall(

@@ -5,7 +5,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 from attrs import frozen
@@ -131,31 +131,35 @@ def document(tmp_path: Path, token: str) -> Path:
 def essence(value: Any) -> Any:  # noqa: ANN401 - of any object
     """Leave out what is null or false, as newer engines add such, and what each makes up."""
     if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if v not in (None, False) and k not in IDS}
+        members = cast("Json", value).items()
+        kept = {k: v for k, v in members if v not in (None, False) and k not in IDS}
         made = {key: essence(each) for key, each in kept.items()}
         if "Networks" in made:  # they are in the order of their ids
             made["Networks"].sort(key=str)
         return made
-    return [essence(each) for each in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [essence(each) for each in cast("list[Any]", value)]
+    return value
 
 
 def shape(value: Any) -> Any:  # noqa: ANN401 - of any object
     """Say of which type each part of an object is; of a list, of which types its entries are."""
     if isinstance(value, dict):
-        return {key: shape(each) for key, each in value.items()}
+        return {key: shape(each) for key, each in cast("Json", value).items()}
     if isinstance(value, list):
-        return [shape(each) for each in value[:1]]
+        return [shape(each) for each in cast("list[Any]", value)[:1]]
     return type(value).__name__
 
 
 def assert_within(fake: Any, real: Any, where: str) -> None:  # noqa: ANN401 - shapes
     """All that the fake tells is told by the real engine, each part with the same type."""
     if isinstance(fake, dict) and isinstance(real, dict):
-        for key in fake:
-            assert key in real, f"{where}.{key} is not told by a real engine"
-            assert_within(fake[key], real[key], f"{where}.{key}")
+        told = cast("Json", real)
+        for key, each in cast("Json", fake).items():
+            assert key in told, f"{where}.{key} is not told by a real engine"
+            assert_within(each, told[key], f"{where}.{key}")
     elif isinstance(fake, list) and isinstance(real, list):
-        for mine, other in zip(fake, real, strict=False):
+        for mine, other in zip(cast("list[Any]", fake), cast("list[Any]", real), strict=False):
             assert_within(mine, other, f"{where}[]")
     else:
         assert fake == real, where
