@@ -9,10 +9,10 @@ import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from attrs import frozen
-from fake_swarm import NAMESPACE, FakeSwarm, Json, RefusalError
+from fake_swarm import NAMESPACE, FakeSwarm, Json, RefusalError, part
 
 IMAGE_LABEL: Final = "com.docker.stack.image"
 _UNITS: Final = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -36,9 +36,10 @@ class UnknownError(Exception):
 def interpolate(value: Any, variables: Mapping[str, str]) -> Any:  # noqa: ANN401 - of a document
     """Replace ``$$`` and the variables in every value, as Docker does when it reads a file."""
     if isinstance(value, dict):
-        return {key: interpolate(each, variables) for key, each in value.items()}
+        members = cast("Json", value).items()
+        return {key: interpolate(each, variables) for key, each in members}
     if isinstance(value, list):
-        return [interpolate(each, variables) for each in value]
+        return [interpolate(each, variables) for each in cast("list[Any]", value)]
     if not isinstance(value, str):
         return value
 
@@ -56,9 +57,10 @@ def interpolate(value: Any, variables: Mapping[str, str]) -> Any:  # noqa: ANN40
 def merge(base: Any, more: Any) -> Any:  # noqa: ANN401 - of a document
     """Lay one document over another: objects only, what both say must be the same."""
     if isinstance(base, dict) and isinstance(more, dict):
+        first, second = cast("Json", base), cast("Json", more)
         return {
-            key: merge(base[key], more[key]) if key in base and key in more else each
-            for key, each in {**base, **more}.items()
+            key: merge(first[key], second[key]) if key in first and key in second else each
+            for key, each in {**first, **second}.items()
         }
     if base != more:
         raise UnknownError(f"both files say something else: {base} and {more}")
@@ -104,27 +106,29 @@ class Stack:
             raise RefusalError(told) from error
 
     def _make_networks(self, services: Json) -> None:
-        networks: Json = dict(self.document.get("networks") or {})
+        networks: Json = dict(part(self.document, "networks"))
         if any(not service.get("networks") for service in services.values()):
             networks["default"] = {}
-        for key, network in networks.items():
+        for key in networks:
             name = self._network(key)
-            if (network or {}).get("external"):
+            if part(networks, key).get("external"):
                 if name not in self.swarm.networks:
                     raise RefusalError(
                         f'network "{name}" is declared as external, but could not be found. You'
                         " need to create a swarm-scoped network before the stack is deployed"
                     )
             elif name not in self.swarm.networks:
-                internal = bool((network or {}).get("internal"))
+                internal = bool(part(networks, key).get("internal"))
                 self.swarm.put_network(name, Labels={NAMESPACE: self.name}, Internal=internal)
 
     def _make_configs(self) -> None:
-        for key, config in (self.document.get("configs") or {}).items():
+        configs = part(self.document, "configs")
+        for key in configs:
+            config = part(configs, key)
             if config.get("external"):
                 continue
             data = base64.b64encode(Path(config["file"]).read_bytes()).decode()
-            spec = {"Name": self._config(key), "Labels": {NAMESPACE: self.name}, "Data": data}
+            spec: Json = {"Name": self._config(key), "Labels": {NAMESPACE: self.name}, "Data": data}
             if "template_driver" in config:
                 spec["Templating"] = {"Name": config["template_driver"]}
             try:
@@ -136,11 +140,11 @@ class Stack:
                 raise RefusalError(told) from error
 
     def _network(self, key: str) -> str:
-        declared = (self.document.get("networks") or {}).get(key) or {}
+        declared = part(part(self.document, "networks"), key)
         return str(declared.get("name") or f"{self.name}_{key}")
 
     def _config(self, key: str) -> str:
-        if key not in (self.document.get("configs") or {}):
+        if key not in part(self.document, "configs"):
             raise RefusalError(f'undefined config "{key}"')
         return str(self.document["configs"][key].get("name") or f"{self.name}_{key}")
 
@@ -213,7 +217,7 @@ class Stack:
             made["ReadOnly"] = True
         if volume["type"] == "volume":
             if "source" in volume:
-                declared = (self.document.get("volumes") or {}).get(volume["source"]) or {}
+                declared = part(part(self.document, "volumes"), volume["source"])
                 made["Source"] = declared.get("name") or f"{self.name}_{volume['source']}"
                 made["VolumeOptions"] = {"Labels": {NAMESPACE: self.name}}
         elif "source" in volume:
@@ -222,13 +226,12 @@ class Stack:
 
     def _attachments(self, key: str, service: Json) -> list[Json]:
         attached: Json = service.get("networks") or {"default": None}
-        return [
-            {
-                "Target": self.swarm.networks[self._network(network)]["Id"],
-                "Aliases": [*((options or {}).get("aliases") or ()), key],
-            }
-            for network, options in attached.items()
-        ]
+        made: list[Json] = []
+        for network in attached:
+            aliases: list[str] = part(attached, network).get("aliases") or []
+            target = self.swarm.networks[self._network(network)]["Id"]
+            made.append({"Target": target, "Aliases": [*aliases, key]})
+        return sorted(made, key=lambda each: str(each["Target"]))
 
 
 def relabel(spec: Json, label: str) -> Json:

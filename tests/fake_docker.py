@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import yaml
 from attrs import define, field
 from fake_compose import Stack, UnknownError, interpolate, merge, relabel
-from fake_swarm import FakeSwarm, Json, RefusalError
+from fake_swarm import FakeSwarm, Json, RefusalError, part
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
@@ -195,27 +195,29 @@ class FakeDocker:
         self.commands.append(arguments)
         verb = " ".join(arguments[:2])
         self.slow(verb)
-        status, out, err = 0, "", ""
+        status, out, err = 0, "", NOTE if verb == "stack deploy" else ""
         try:
             self._refuse_failing(verb)
-            out = self._run(verb, arguments[2:], environment)
+            out, said = self._run(verb, arguments[2:], environment)
+            err += said
         except RefusalError as error:
-            status, err = 1, f"{NOTE if verb == 'stack deploy' else ''}{error}\n"
+            status, err = 1, f"{err}{error}\n"
         except UnknownError as error:
             self.unknown.append(f"docker {shlex.join(arguments)}: {error}")
             status, err = 125, f"unknown: {error}\n"
         return json.dumps([status, out, err]).encode()
 
-    def _run(self, verb: str, arguments: list[str], environment: dict[str, str]) -> str:
+    def _run(self, verb: str, arguments: list[str], environment: dict[str, str]) -> tuple[str, str]:
+        """Run a command; say what it prints, and what it remarks beside that."""
         match (verb, arguments):
             case ("stack deploy", [file, "--prune", "--resolve-image=never", auth, name]) if (
                 auth == "--with-registry-auth"
             ):
                 Stack(self.swarm, name, _read([file], environment)).deploy(prune=True)
             case ("stack config", files):
-                return json.dumps(_read(files, environment))
+                return json.dumps(_read(files, environment)), ""
             case ("stack rm", [name]):
-                self._remove_stack(name)
+                return "", self._remove_stack(name)
             case ("service update", ["--detach", "--no-resolve-image", "--label-rm", label, name]):
                 self._remove_label(name, label)
             case ("config rm", [name]):
@@ -224,7 +226,7 @@ class FakeDocker:
                 self._create_bridge(name)
             case _:
                 self._run_image(verb, arguments)
-        return ""
+        return "", ""
 
     def _run_image(self, verb: str, arguments: list[str]) -> None:
         match (verb, arguments):
@@ -239,15 +241,17 @@ class FakeDocker:
             case _:
                 raise UnknownError("no such command")
 
-    def _remove_stack(self, name: str) -> None:
+    def _remove_stack(self, name: str) -> str:
         swarm, label = self.swarm, {"label": [f"com.docker.stack.namespace={name}"]}
-        for service in self._services(label, with_status=False):
+        services = self._services(label, with_status=False)
+        for service in services:
             swarm.remove_service(service["Spec"]["Name"])
         for objects in (swarm.configs, swarm.secrets):
             for key in [k for k, o in objects.items() if _matches(o["Spec"]["Labels"], label)]:
                 del objects[key]
         for key in [k for k, n in swarm.networks.items() if _matches(n["Labels"] or {}, label)]:
             del swarm.networks[key]
+        return "" if services else f"Nothing found in stack: {name}\n"
 
     def _remove_label(self, name: str, label: str) -> None:
         if name not in self.swarm.services:
@@ -272,7 +276,7 @@ class FakeDocker:
         self.swarm.add_image(reference, digests=(f"{name.rpartition(':')[0]}@{digest}",))
 
     def _load(self, identity: str) -> None:
-        image = {"Id": identity, "RepoDigests": [], "RepoTags": []}
+        image: Json = {"Id": identity, "RepoDigests": [], "RepoTags": []}
         self.swarm.images.setdefault(identity, image)
 
 
@@ -305,8 +309,10 @@ def _read(options: Sequence[str], environment: dict[str, str]) -> Json:
             text = Path(file).read_text("utf-8")
         except OSError as error:
             raise RefusalError(f"open {file}: {str(error.strerror).lower()}") from error
-        document = interpolate(yaml.safe_load(text), environment)
-        for config in (document.get("configs") or {}).values():
+        document: Json = interpolate(yaml.safe_load(text), environment)
+        configs = part(document, "configs")
+        for key in configs:
+            config = part(configs, key)
             if "file" in config:
                 config["file"] = os.path.join(os.path.dirname(file), config["file"])  # noqa: PTH118, PTH120 - links stay
         whole = merge(whole, document)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from captured import captured
 
 Json: TypeAlias = dict[str, Any]
@@ -44,14 +44,33 @@ class Fate:
 RUNS: Final = Fate()
 DONE: Final = Fate("completed task")
 FAILS: Final = Fate("failed task", "task: non-zero exit (3)", 3)
-WAITS: Final = Fate(
-    "pending task", "no suitable node (scheduling constraints not satisfied on 1 node)"
+WAITS: Final = Fate("pending task")
+NO_PLACE: Final = evolve(
+    WAITS, error="no suitable node (scheduling constraints not satisfied on 1 node)"
 )
 
 
 def recorded(kind: str) -> Json:
     found: Json = copy.deepcopy(RECORDED[kind])
     return found
+
+
+def part(data: Json, key: str) -> Json:
+    """Take an object out of another; what is missing or null is empty."""
+    found: Json = data.get(key) or {}
+    return found
+
+
+def parts(data: Json, key: str) -> list[Json]:
+    """Take a list of objects out of another."""
+    found: list[Json] = data.get(key) or []
+    return found
+
+
+def variables_of(spec: Json) -> dict[str, str]:
+    """Read the environment of a ``ContainerSpec``."""
+    found: list[str] = spec.get("Env") or []
+    return dict(each.split("=", 1) for each in found)
 
 
 def now() -> str:
@@ -117,7 +136,8 @@ class FakeSwarm:
         return identity
 
     def add_node(self, name: str, *, state: str = "ready", address: str = "10.0.0.2") -> str:
-        node = {**recorded("node"), "ID": make_id(), "Status": {"State": state, "Addr": address}}
+        node: Json = recorded("node")
+        node |= {"ID": make_id(), "Status": {"State": state, "Addr": address}}
         node["Description"]["Hostname"] = name
         self.nodes.append(node)
         return str(node["ID"])
@@ -187,7 +207,7 @@ class FakeSwarm:
         if config is None:
             raise RefusalError(f"config {name} not found", 404)
         for service in self.services.values():
-            used = service["Spec"]["TaskTemplate"]["ContainerSpec"].get("Configs") or []
+            used = parts(service["Spec"]["TaskTemplate"]["ContainerSpec"], "Configs")
             if config["ID"] in [each["ConfigID"] for each in used]:
                 raise RefusalError(
                     f"rpc error: code = InvalidArgument desc = config '{name}' is in use by the"
@@ -299,11 +319,11 @@ class FakeSwarm:
         task["Status"] = status
 
     def _make_container(self, task: Json, identity: str) -> None:
-        found = {**recorded("container"), "Id": identity}
+        found: Json = {**recorded("container"), "Id": identity}
         found["State"].pop("Health")  # there is one only where a check is defined
         self.containers[identity] = found
         service = next(each for each in self.services.values() if each["ID"] == task["ServiceID"])
-        published = service["Spec"]["EndpointSpec"].get("Ports") or []
+        published = parts(service["Spec"]["EndpointSpec"], "Ports")
         ports = [
             {"IP": "::", "PrivatePort": port["TargetPort"], "Type": port["Protocol"]}
             | {"PublicPort": port["PublishedPort"]}

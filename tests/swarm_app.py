@@ -10,12 +10,13 @@ from typing import Final
 import yaml
 from attrs import define, evolve, field
 from fake_docker import FakeDocker
-from fake_swarm import FakeSwarm, Json
+from fake_swarm import FakeSwarm, Json, variables_of
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
 from proofs import CALLER, proven
 from runner.reconcile.config import AppConfig, DirectorySource, SwarmWorldConfig
+from runner.reconcile.engine import Engine
 from runner.reconcile.questions import Identity, Question
 from runner.reconcile.stackfile import TASK_VARIABLE
 from runner.reconcile.statedir import StateDir
@@ -27,6 +28,8 @@ from runner.wiring import Wired, make_world
 IDENTITY: Final = "/.warm-reconcile/identity"
 STACK: Final = "s"
 GATED: Final = "s_app"
+AMPLE: Final = 60.0
+"""Seconds that no answer needs."""
 
 
 class FakeTraefik(ThreadedServer):
@@ -53,7 +56,7 @@ class FakeTraefik(ThreadedServer):
         if self.is_silent or not running:
             return  # as a port that nobody listens on
         spec = running[-1]["Spec"]["ContainerSpec"]
-        variables = dict(each.split("=", 1) for each in spec.get("Env") or [])
+        variables = variables_of(spec)
         version = spec["Image"].partition("@")[0].rpartition(":v")[2]
         body = json.dumps({"Version": version})
         connection.sendall(
@@ -74,6 +77,8 @@ class SwarmApp:
     config: AppConfig = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        # The first question loads the HTTP client, for which a slow machine needs its time.
+        Engine(str(self.docker.path), AMPLE).info()
         (self.home / "source").mkdir(parents=True)
         (self.home / "overlay").mkdir()
         self.write_overlay({"services": {"app": {"deploy": {"labels": {"gate": "yes"}}}}})

@@ -1,12 +1,13 @@
 """The trial of a release beside what serves, on the fake Docker engine."""
 
+import time
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from attrs import evolve
 from fake_docker import FakeDocker
-from fake_swarm import FAILS, WAITS, Json
+from fake_swarm import FAILS, NO_PLACE, WAITS, Json
 from swarm_app import GATED, STACK, FakeTraefik, SwarmApp, latest
 
 from proofs import CALLER
@@ -24,8 +25,31 @@ TRIAL = "s-try-"
 """How the name of a trial of stack ``s`` begins."""
 LONG = 60.0
 """Seconds that no trial needs which is decided."""
-SHORT = 1.0
-"""Seconds for a trial that is never decided."""
+SHORT = 5.0
+"""Seconds, on the clock of a test, for a trial that is never decided."""
+
+
+class StepClock:
+    """A clock that goes on only while somebody sleeps: no deadline depends on this machine."""
+
+    def __init__(self) -> None:
+        self._at = 0.0
+
+    def monotonic(self) -> float:
+        return self._at
+
+    def sleep(self, seconds: float) -> None:
+        self._at += seconds
+
+    def now(self) -> float:
+        return time.time()
+
+
+def try_out(world: SwarmWorld, timeout: float = SHORT) -> None:
+    """Deploy the newest release; its trial has so many seconds of a ``StepClock``."""
+    assert world.preflight is not None
+    hurried = evolve(world.preflight, timeout=timeout, clock=StepClock())
+    evolve(world, preflight=hurried).deploy(latest(world))
 
 
 @pytest.fixture
@@ -192,11 +216,9 @@ def test_a_trial_that_cannot_be_written_is_removed(docker: FakeDocker, world: Sw
 
 def test_what_never_starts_in_its_trial_is_refused(docker: FakeDocker, world: SwarmWorld) -> None:
     """It has failed each time that it was looked at."""
-    assert world.preflight is not None
-    docker.swarm.fates[image(docker)] = WAITS
-    hurried = evolve(world.preflight, timeout=SHORT)
+    docker.swarm.fates[image(docker)] = NO_PLACE
     with pytest.raises(DeployError, match=r"^preflight: .*no suitable node") as caught:
-        evolve(world, preflight=hurried).deploy(latest(world))
+        try_out(world)
     assert not isinstance(caught.value, NotPreparedError)
     assert_spared(docker)
 
@@ -205,7 +227,6 @@ def test_an_engine_that_is_lost_during_the_trial_blames_nobody(
     docker: FakeDocker, world: SwarmWorld
 ) -> None:
     """The release could not be tried."""
-    assert world.preflight is not None
 
     def slow(asked: str) -> None:
         is_trying = any(name.startswith(TRIAL) for name in docker.swarm.services)
@@ -213,7 +234,7 @@ def test_an_engine_that_is_lost_during_the_trial_blames_nobody(
 
     docker.slow = slow
     with pytest.raises(NotPreparedError, match=r"^preflight: engine: .*there is no leader"):
-        evolve(world, preflight=evolve(world.preflight, timeout=SHORT)).deploy(latest(world))
+        try_out(world)
     assert_spared(docker)
 
 
@@ -221,7 +242,6 @@ def test_a_failure_after_a_loss_of_the_engine_blames_nobody(
     docker: FakeDocker, world: SwarmWorld
 ) -> None:
     """What the engine took with it is not started again in a trial."""
-    assert world.preflight is not None
     docker.swarm.fates[image(docker)] = WAITS
     # First `write` looks, and must see all of it; the first round of the gate doesn't.
     left = [1]
@@ -236,7 +256,7 @@ def test_a_failure_after_a_loss_of_the_engine_blames_nobody(
 
     docker.slow = slow
     with pytest.raises(NotPreparedError, match=r"^preflight: the engine was lost meanwhile; "):
-        evolve(world, preflight=evolve(world.preflight, timeout=SHORT)).deploy(latest(world))
+        try_out(world)
     assert_spared(docker)
 
 
@@ -244,10 +264,8 @@ def test_a_trial_that_passes_too_slowly_blames_nobody(
     docker: FakeDocker, world: SwarmWorld
 ) -> None:
     """Each round passed, but there was no time for enough of them: the host is slow."""
-    assert world.preflight is not None
-    hurried = evolve(world.preflight, timeout=0.05)
     with pytest.raises(NotPreparedError, match=r"^preflight: "):
-        evolve(world, preflight=hurried).deploy(latest(world))
+        try_out(world, 0.05)
     assert_spared(docker)
 
 
@@ -257,9 +275,8 @@ def test_a_trial_that_passes_too_slowly_blames_nobody(
 def test_a_task_of_the_trial_is_asked_from_inside(docker: FakeDocker, world: SwarmWorld) -> None:
     """A process that has gone can't be entered: that speaks against the release."""
     docker.swarm.pid = 2**22 + 1  # no process has such an id
-    assert world.preflight is not None
     with pytest.raises(DeployError, match=r"^preflight: .*has just ended"):
-        evolve(world, preflight=evolve(world.preflight, timeout=SHORT)).deploy(latest(world))
+        try_out(world)
     assert_spared(docker)
 
 

@@ -146,6 +146,18 @@ def test_an_instance_has_its_token_and_the_gate(
     assert '{{ env "WARM_RECONCILE_TOKEN" }}' in gate
 
 
+def test_the_next_instance_starts_when_the_port_is_free(
+    app: ProcessApp, state: StateDir, until: Until
+) -> None:
+    """Not as soon as the old one was asked to stop: it would find its port taken."""
+    app.release(LABEL, fault="clings")
+    with app.world(state) as world:
+        old = deploy(world, until)
+        app.release(NEXT)
+        deploy(world, until, "next")
+        assert (state.instances / old.token / "ended").read_text() == "by itself"
+
+
 def test_an_instance_that_drains_has_its_time(
     app: ProcessApp, state: StateDir, until: Until
 ) -> None:

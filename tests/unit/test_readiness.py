@@ -1,17 +1,27 @@
-"""What tasks are told of who may ask, by an engine that has just become a swarm."""
+"""What a swarm must have before a stack is written, and what tasks are told of who may ask."""
 
 import json
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
+from fake_docker import FakeDocker
+from fake_swarm import Json
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
+from runner.reconcile import readiness
 from runner.reconcile.docker import Docker
 from runner.reconcile.engine import Engine
-from runner.reconcile.readiness import name_askers, require_gateway
+from runner.reconcile.errors import DeployError, NotPreparedError
+from runner.reconcile.readiness import (
+    name_askers,
+    require_externals,
+    require_gateway,
+    require_nodes,
+)
+from runner.reconcile.stacks import Stacks
 
 LOOKS = 3
 BRIDGE = {"IPAM": {"Config": [{"Subnet": "172.18.0.0/16", "Gateway": "172.18.0.1"}]}}
@@ -55,3 +65,122 @@ def test_the_host_may_ask_although_its_bridge_comes_late(young: YoungSwarm, tmp_
     require_gateway(engine, Docker(engine.url))
     assert young.looks == LOOKS + 1
     assert "ClientIP(`172.18.0.1`)" in name_askers(engine, SERVICE)
+
+
+# What a stack takes for given, on the fake Docker engine -----------------------------------------
+
+GIVEN = {
+    "networks": {"n": {"external": True, "name": "given"}, "own": {}},
+    "secrets": {"s": {"external": True, "name": "given"}},
+    "configs": {"c": {"external": True, "name": "given"}, "own": {"file": "x"}},
+}
+MAKERS: dict[str, Callable[[FakeDocker], None]] = {
+    "network": lambda docker: docker.swarm.put_network("given"),
+    "secret": lambda docker: docker.swarm.put_secret("given"),
+    "config": lambda docker: docker.swarm.put_config({"Name": "given", "Data": ""}),
+}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_what_is_missing_is_named_with_the_command_that_makes_it(
+    docker: FakeDocker, stacks: Stacks, kind: str
+) -> None:
+    """A network, a secret and a config of one name are three things; what is its own is none."""
+    for other, make in MAKERS.items():
+        if other != kind:
+            make(docker)
+    with pytest.raises(NotPreparedError) as caught:
+        require_externals(stacks.engine, GIVEN)
+    assert caught.value.message == f"the {kind} given doesn't exist in the swarm"
+    assert caught.value.hint.startswith(f"make it: docker {kind} create ")
+    assert " given" in caught.value.hint
+    MAKERS[kind](docker)
+    require_externals(stacks.engine, GIVEN)
+
+
+HOST_PORT = {"mode": "host", "target": 80, "published": 80}
+
+
+@pytest.mark.parametrize(
+    ("service", "is_refused"),
+    [
+        ({"ports": [HOST_PORT], "deploy": {"replicas": 3}}, True),
+        ({"ports": [HOST_PORT], "deploy": {"replicas": 2}}, False),
+        ({"ports": [HOST_PORT]}, False),
+        ({"ports": [{**HOST_PORT, "mode": "ingress"}], "deploy": {"replicas": 3}}, False),
+        ({"deploy": {"replicas": 3}}, False),
+    ],
+    ids=["too many", "as many as nodes", "one", "ingress", "no port"],
+)
+def test_tasks_that_each_hold_a_port_of_their_host(
+    docker: FakeDocker, stacks: Stacks, service: Json, *, is_refused: bool
+) -> None:
+    """There are two nodes that are ready, and one that is not; any service counts."""
+    docker.swarm.add_node("second")
+    docker.swarm.add_node("third", state="down")
+    document = {"services": {"other": {}, "app": service}}
+    if not is_refused:
+        require_nodes(stacks.engine, document)
+        return
+    with pytest.raises(DeployError, match=r"service app wants 3 tasks .* only 2 nodes$"):
+        require_nodes(stacks.engine, document)
+
+
+def test_a_bridge_that_never_comes_is_made(
+    docker: FakeDocker, stacks: Stacks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the options that the engine itself makes it with."""
+    monkeypatch.setattr(readiness, "GATEWAY_PATIENCE", 0.0)
+    del docker.swarm.networks["docker_gwbridge"]
+    require_gateway(stacks.engine, stacks.docker)
+    (command,) = docker.commands
+    recorded = docker.swarm.networks["docker_gwbridge"]["Options"]
+    assert command == [
+        *("network", "create", "--driver=bridge"),
+        "--opt=com.docker.network.bridge.name=docker_gwbridge",
+        *(f"--opt={key}={recorded[key]}" for key in sorted(recorded) if not key.endswith(".name")),
+        "docker_gwbridge",
+    ]
+    require_gateway(stacks.engine, stacks.docker)
+    assert len(docker.commands) == 1
+
+
+def test_a_bridge_that_comes_while_it_is_made_is_fine(
+    docker: FakeDocker, stacks: Stacks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine was faster; the command says that it exists."""
+    monkeypatch.setattr(readiness, "GATEWAY_PATIENCE", 0.0)
+    del docker.swarm.networks["docker_gwbridge"]
+
+    def meanwhile(asked: str) -> None:
+        if asked == "network create":
+            docker.swarm.put_network("docker_gwbridge", "bridge network")
+
+    docker.slow = meanwhile
+    require_gateway(stacks.engine, stacks.docker)
+
+
+def test_a_bridge_that_cannot_be_made_is_told(
+    docker: FakeDocker, stacks: Stacks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks could not be told who may ask."""
+    monkeypatch.setattr(readiness, "GATEWAY_PATIENCE", 0.0)
+    del docker.swarm.networks["docker_gwbridge"]
+    docker.failing["network create"] = "could not find an available IPv4 address pool"
+    with pytest.raises(NotPreparedError, match=r"^the network docker_gwbridge: .*address pool"):
+        require_gateway(stacks.engine, stacks.docker)
+
+
+def test_who_may_ask_a_service_of_the_routing_mesh(docker: FakeDocker, stacks: Stacks) -> None:
+    """Through the mesh this host is seen as an address of it. A node may have none."""
+    docker.swarm.add_node("second", address="0.0.0.0")
+    docker.swarm.nodes.append({"ID": "third"})
+    mesh = docker.swarm.networks["ingress"]["IPAM"]["Config"][0]["Subnet"]
+    bridge = docker.swarm.networks["docker_gwbridge"]["IPAM"]["Config"][0]["Gateway"]
+    inside = "ClientIP(`127.0.0.0/8`) || ClientIP(`::1`)"
+    known = [f"ClientIP(`{each}`)" for each in sorted([mesh, bridge, "127.0.0.1"])]
+    assert name_askers(stacks.engine, {}) == " || ".join([inside, *known])
+    known.remove(f"ClientIP(`{mesh}`)")
+    assert name_askers(stacks.engine, {"ports": [HOST_PORT]}) == " || ".join([inside, *known])
+    docker.swarm.networks.clear()
+    assert name_askers(stacks.engine, {}) == f"{inside} || ClientIP(`127.0.0.1`)"

@@ -207,7 +207,7 @@ def test_what_somebody_took_away_is_restored(platform: Platform) -> None:
 
 def test_what_no_kept_release_needs_is_dropped_by_a_run(platform: Platform) -> None:
     """A release that was rolled back; what is proven stays, and so does what a rollback needs."""
-    kept = []
+    kept: list[str] = []
     for label in (FIRST, SECOND):
         platform.release(label)
         run(platform)

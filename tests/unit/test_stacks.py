@@ -21,8 +21,8 @@ FIRST, SECOND = Deployment(RELEASE, "token-1"), Deployment(RELEASE, "token-2")
 
 def document(token: str = FIRST.token, *, image: str = "app:1", **more: Json) -> Json:
     """Make a stack of a gated service and one beside it."""
-    app = {"image": image, "environment": {TOKEN_VARIABLE: token}, "deploy": {"labels": {}}}
-    side = {"image": "side:1", "deploy": {"labels": {}}}
+    app: Json = {"image": image, "environment": {TOKEN_VARIABLE: token}, "deploy": {"labels": {}}}
+    side: Json = {"image": "side:1", "deploy": {"labels": {}}}
     return {"services": {"app": app, "side": side, **more}}
 
 
