@@ -60,7 +60,6 @@ MODULE ?=
 SAMPLE ?= 60
 SEED ?= 1
 
-.PHONY: run test test-all test-oldest test-newest proof proof-server proof-vm search coverage mutants bench bench-swarm docs golden fresh lock clean
 mutants: .venv/.ready
 	.venv/bin/python -m mutation.run --sample $(SAMPLE) --seed $(SEED) \
 	    $(if $(MODULE),$(MODULE:%=--module %),--write)

@@ -10,7 +10,12 @@ PACKAGE: Final = "runner/reconcile"
 
 _SEARCH: Final = ("tests/property/test_stateful.py", "tests/property/test_exhaustive.py")
 _DOCUMENTS: Final = "tests/test_linters.py::test_generated_documents_are_fresh"
-_CORE: Final = ("tests/property/test_machine.py", "tests/property/test_outcomes.py")
+_CORE: Final = (
+    "tests/property/test_machine.py",
+    "tests/property/test_plan.py",
+    "tests/property/test_plays.py",
+    "tests/property/test_outcomes.py",
+)
 _MEMORY: Final = ("tests/unit/test_records.py", "tests/unit/test_journal.py")
 
 
