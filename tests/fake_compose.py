@@ -39,7 +39,7 @@ def interpolate(value: Any, variables: Mapping[str, str]) -> Any:  # noqa: ANN40
         members = cast("Json", value).items()
         return {key: interpolate(each, variables) for key, each in members}
     if isinstance(value, list):
-        return [interpolate(each, variables) for each in cast("list[Any]", value)]
+        return [interpolate(each, variables) for each in cast("list[object]", value)]
     if not isinstance(value, str):
         return value
 
@@ -54,7 +54,7 @@ def interpolate(value: Any, variables: Mapping[str, str]) -> Any:  # noqa: ANN40
     return _VARIABLE.sub(replace, value)
 
 
-def merge(base: Any, more: Any) -> Any:  # noqa: ANN401 - of a document
+def merge(base: object, more: object) -> Any:  # noqa: ANN401 - of a document
     """Lay one document over another: objects only, what both say must be the same."""
     if isinstance(base, dict) and isinstance(more, dict):
         first, second = cast("Json", base), cast("Json", more)
@@ -64,7 +64,7 @@ def merge(base: Any, more: Any) -> Any:  # noqa: ANN401 - of a document
         }
     if base != more:
         raise UnknownError(f"both files say something else: {base} and {more}")
-    return base
+    return cast("object", base)
 
 
 @frozen

@@ -255,7 +255,7 @@ class FakeSwarm:
         spec = copy.deepcopy(service["Spec"]["TaskTemplate"])
         spec.pop("Runtime", None)
         place = {"ID": make_id(), "ServiceID": service["ID"], "NodeID": node, "Slot": slot}
-        task = {**recorded("running task"), **place, "Spec": spec}
+        task: Json = {**recorded("running task"), **place, "Spec": spec}
         self._labels[task["ID"]] = service["Spec"]["Labels"]
         self.tasks.append(task)
         usual = DONE if "ReplicatedJob" in service["Spec"]["Mode"] else RUNS

@@ -478,7 +478,8 @@ def test_a_task_that_has_just_ended_fails_and_may_heal(gate: StackGate, start: S
     """The others are asked all the same; one that never had a process is nobody to ask."""
     ended = read_task(task("t2", pid=GONE))
     alive, (gone,) = ask_each(gate, start("t1", says="t1"), ended, read_task(task("t3")))
-    assert (gone.answer, gone.reason) == (Answer.FAIL, "task t2 has just ended")
+    assert (gone.probe, gone.answer) == ("inside", Answer.FAIL)
+    assert (gone.reason, gone.target_unit) == ("task t2 has just ended", UNIT)
     assert not gone.terminal
     assert [result.answer for result in alive] == [Answer.PASS] * 2
 

@@ -138,7 +138,7 @@ def essence(value: Any) -> Any:  # noqa: ANN401 - of any object
             made["Networks"].sort(key=str)
         return made
     if isinstance(value, list):
-        return [essence(each) for each in cast("list[Any]", value)]
+        return [essence(each) for each in cast("list[object]", value)]
     return value
 
 
@@ -147,7 +147,7 @@ def shape(value: Any) -> Any:  # noqa: ANN401 - of any object
     if isinstance(value, dict):
         return {key: shape(each) for key, each in cast("Json", value).items()}
     if isinstance(value, list):
-        return [shape(each) for each in cast("list[Any]", value)[:1]]
+        return [shape(each) for each in cast("list[object]", value)[:1]]
     return type(value).__name__
 
 
@@ -159,7 +159,9 @@ def assert_within(fake: Any, real: Any, where: str) -> None:  # noqa: ANN401 - s
             assert key in told, f"{where}.{key} is not told by a real engine"
             assert_within(each, told[key], f"{where}.{key}")
     elif isinstance(fake, list) and isinstance(real, list):
-        for mine, other in zip(cast("list[Any]", fake), cast("list[Any]", real), strict=False):
+        for mine, other in zip(
+            cast("list[object]", fake), cast("list[object]", real), strict=False
+        ):
             assert_within(mine, other, f"{where}[]")
     else:
         assert fake == real, where
