@@ -116,7 +116,8 @@ def test_what_is_below_or_elsewhere_changes_nothing(more: Router) -> None:
 @pytest.mark.parametrize("priority", [-1, 28, 29, 30, 99])
 def test_priority_decides_nothing_between_tcp_and_http(rule: str, priority: int) -> None:
     """A TCP router may take the request, or leave it to HTTP: both count, whatever they weigh."""
-    same = router(rule, "dashboard@swarm", is_tcp=True, priority=priority)
+    everywhere = frozenset({"web", "web-secure"})
+    same = router(rule, "dashboard@swarm", is_tcp=True, priority=priority, entrypoints=everywhere)
     assert find(f"https://{SITE}/", same) == Resolved(DASHBOARD, "dashboard@swarm, other@file")
     found = find(f"https://{SITE}/", evolve(same, service="api@internal"))
     assert found == Unresolved(
