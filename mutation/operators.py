@@ -7,7 +7,7 @@ Annotations, docstrings, imports, prose in messages and ``hint=`` are left as th
 import ast
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar, cast
 
 from attrs import frozen
 
@@ -162,7 +162,7 @@ def _children(value: object) -> Iterator[tuple[int | None, Node]]:
     if isinstance(value, Node):
         yield None, value
     elif isinstance(value, list):
-        for index, item in enumerate(value):
+        for index, item in enumerate(cast("list[object]", value)):
             if isinstance(item, Node):
                 yield index, item
 

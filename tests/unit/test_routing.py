@@ -120,6 +120,34 @@ def test_what_is_below_or_elsewhere_changes_nothing(more: Router) -> None:
     assert found.unit == DASHBOARD
 
 
+@pytest.mark.parametrize("rule", ["HostSNI(`*`)", f"HostSNI(`{SITE}`)", "never heard of"])
+@pytest.mark.parametrize("priority", [-1, 28, 29, 30, 99])
+def test_priority_decides_nothing_between_tcp_and_http(rule: str, priority: int) -> None:
+    """A TCP router may take the request, or leave it to HTTP: both count, whatever they weigh."""
+    everywhere = frozenset({"web", "web-secure"})
+    same = router(rule, "dashboard@swarm", is_tcp=True, priority=priority, entrypoints=everywhere)
+    assert find(f"https://{SITE}/", same) == Resolved(DASHBOARD, "dashboard@swarm, other@file")
+    found = find(f"https://{SITE}/", evolve(same, service="api@internal"))
+    assert found == Unresolved(
+        f"{SITE} may be served by any of {DASHBOARD}, {PROXY} (routers dashboard@swarm, other@file)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("priority", "names"),
+    [
+        (28, "dashboard@swarm"),
+        (29, "dashboard@swarm, other@file"),
+        (30, "other@file"),
+    ],
+)
+def test_of_http_routers_those_of_the_highest_priority_count(priority: int, names: str) -> None:
+    """Of equals, both."""
+    everywhere = frozenset({"web", "web-secure"})
+    more = router(f"Host(`{SITE}`)", "dashboard@swarm", priority=priority, entrypoints=everywhere)
+    assert find(f"https://{SITE}/", more) == Resolved(DASHBOARD, names)
+
+
 def test_bytes_that_are_passed_on_are_no_page() -> None:
     """An entrypoint for ssh takes every name, but not that of an http URL."""
     assert find(f"http://{SITE}/") == Resolved(PROXY, "web-to-443@internal")
