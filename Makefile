@@ -7,9 +7,10 @@ export UV_LINK_MODE := copy
 
 CLAIM ?=
 REPORT ?= .proof/report
+SUITES ?= boot server vm
 PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $(REPORT) --claim "$(CLAIM)"
 
-.PHONY: run test test-all proof proof-server proof-vm coverage bench bench-swarm docs golden lock clean
+.PHONY: run test test-all proof proof-server proof-vm proof-sabotage coverage bench bench-swarm docs golden lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
@@ -29,6 +30,10 @@ proof-server: .venv/.ready
 # Two machines in QEMU, emulated: some twenty minutes, so no part of CI. See docs/evidence/proof-vm.md.
 proof-vm: .venv/.ready
 	@$(PROOFS) vm
+
+# Each claim has to fail where a machine is sabotaged: half an hour and more. See proofs/lab/sabotage.py.
+proof-sabotage: .venv/.ready
+	@$(PROOFS) --sabotage $(SUITES)
 
 coverage: .venv/.ready
 	.venv/bin/coverage erase
