@@ -9,9 +9,10 @@ SUITES ?= bookworm trixie sid
 ACCOUNTS ?= root user
 CLAIM ?=
 REPORT ?= .proof/report
+MACHINES ?= boot server vm
 PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $(REPORT) --claim "$(CLAIM)"
 
-.PHONY: run test test-all test-oldest test-newest proof proof-server proof-vm search coverage mutants bench bench-swarm docs golden fresh lock clean
+.PHONY: run test test-all test-oldest test-newest proof proof-server proof-vm search proof-sabotage coverage mutants bench bench-swarm docs golden fresh lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.console.demo
@@ -48,6 +49,10 @@ proof-vm: .venv/.ready
 # Every world of tests/property/universes.py; writes docs/evidence/search.md. Some ten minutes.
 search: .venv/.ready
 	PYTHONPATH=.:tests:tests/property .venv/bin/python tests/property/universes.py
+
+# Each claim has to fail where a machine is sabotaged: half an hour and more. See proofs/lab/sabotage.py.
+proof-sabotage: .venv/.ready
+	@$(PROOFS) --sabotage $(MACHINES)
 
 coverage: .venv/.ready
 	.venv/bin/coverage erase

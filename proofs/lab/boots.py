@@ -2,14 +2,16 @@
 
 import functools
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-from swarm.harness import NEW
+from swarm.harness import NEW, OLD
 
 from lab.furnishing import DASHBOARD, GOLDEN, PROXY, TRAEFIK, Gate, Setup
 from lab.recipes import FAULTS, Fault
-from lab.stage import PAGE, PING, Record, Stage, stage
+from lab.serving import ask_apps, ask_serving, read_disk
+from lab.stage import BOOT_LIMIT, PAGE, PING, Record, Stage, stage
 from lab.supplies import Supplies
 
 Play: TypeAlias = Callable[[Supplies, Path], Record]
@@ -31,7 +33,25 @@ AFTER: Final = {
     "rolled-back-2": tuple(fault for fault in FAULTS if fault.key in {"crash", "hang"}),
 }
 """Which machine is offered what."""
+LAST_GOOD: Final = Setup(
+    units=(PROXY,),
+    offered=f"1.0.0+v{OLD}",
+    versions=(OLD, NEW),
+    config={**PATIENT, "world": {"preflight": 0}},
+)
+"""Its last-good is an older Traefik than the broken ones: the version tells them apart."""
+BROKEN_BOOT: Final = "the boot with a broken release"
+NEXT_BOOT: Final = "the boot after it"
 DEPLOYED_HERE: Final = "traefik_ci_commoninternet_net_app"
+DASHBOARD_HERE: Final = "ci_commoninternet_net_app"
+CONVERGE: Final = "converge.service"
+CONVERGE_CONFIG: Final = "/etc/warm-reconcile/assertions/converge.json"
+CONVERGE_DEADLINE: Final = 15
+WITHOUT: Final = "without the dashboard"
+WITH: Final = "with the dashboard again"
+SWEEP: Final = "nightly-sweep.service"
+SWEEP_TIMER: Final = "nightly-sweep.timer"
+DUE_AT_BOOT: Final = "[Timer]\nOnBootSec=1\nRandomizedDelaySec=0\n"
 HOLD: Final = "proof-hold.service"
 HOLDING: Final = """\
 [Unit]
@@ -86,7 +106,7 @@ def old_after(supplies: Supplies, scratch: Path) -> Record:
     title = "old gate, the dashboard After=deploy-proxy.service"
     with stage("old-after", title, setup, supplies, scratch) as on:
         on.await_answer(PING)
-        on.await_answer(PAGE, 404)
+        on.await_any_answer(PAGE)
         capture_the_wait(on)
         _try_the_guard(on)
         on.await_boot()
@@ -135,7 +155,6 @@ def new_after(supplies: Supplies, scratch: Path) -> Record:
         on.await_boot()
         on.ask("ping", "Traefik", PING)
         on.ask("page", "the dashboard's page", PAGE)
-        note_status(on)
     return on.record
 
 
@@ -150,17 +169,32 @@ def new_free(supplies: Supplies, scratch: Path) -> Record:
 
 
 def whole(supplies: Supplies, scratch: Path) -> Record:
-    """Boot everything that is shipped, exactly as it is."""
-    setup = Setup(units=every_unit())
-    title = "the whole control plane, as shipped"
+    """Boot everything that is shipped; the nightly sweep is due in the middle of the boot."""
+    setup = Setup(units=every_unit(), drop_ins={SWEEP_TIMER: DUE_AT_BOOT})
+    title = "the whole control plane, as shipped, and a sweep that is due"
     with stage("whole", title, setup, supplies, scratch) as on:
         on.await_boot()
         on.ask("ping", "Traefik", PING)
         on.ask("page", "the dashboard's page", PAGE)
-        note_status(on)
+        ask_apps(on)
         on.capture("services", "what Swarm runs", "docker", "service", "ls")
         on.capture("why", "what the tool says", *explain())
+        on.capture("sweep", "what the sweep says", *said_by(SWEEP))
+        converge_without_dashboard(on)
     return on.record
+
+
+def converge_without_dashboard(on: Stage) -> None:
+    """Stop the dashboard and run the end-to-end assertion again; then start it, and once more."""
+    shorter = f's/"deadline": [0-9.]*/"deadline": {CONVERGE_DEADLINE * on.machine.slowness:g}/'
+    on.machine.run("sed", "--in-place", shorter, CONVERGE_CONFIG).check()
+    for tasks, status, later in ((0, HTTPStatus.NOT_FOUND, WITHOUT), (1, HTTPStatus.OK, WITH)):
+        scale = ("docker", "service", "scale", "--detach", f"{DASHBOARD_HERE}={tasks}")
+        on.machine.run(*scale).check()
+        on.await_answer(PAGE, status)
+        on.machine.run("systemctl", "restart", CONVERGE, timeout=BOOT_LIMIT)
+        on.note_units(later)
+        on.capture(later, f"what the assertion says {later}", *said_by(CONVERGE))
 
 
 def every_unit() -> tuple[str, ...]:
@@ -228,16 +262,15 @@ def stranded(number: int, supplies: Supplies, scratch: Path) -> Record:
         name, f"no last-good, and a Traefik that {fault.name}", setup, supplies, scratch
     ) as on:
         on.await_boot()
-        note_status(on)
+        on.record.facts["proven"] = read_disk(on).proven
         on.capture("why", "what the tool says", *explain())
     return on.record
 
 
 def rolled_back(name: str, supplies: Supplies, scratch: Path) -> Record:
     """Prove a release from scratch, then offer one broken Traefik after the other."""
-    setup = Setup(units=(PROXY,), config={**PATIENT, "world": {"preflight": 0}})
     title = "a last-good that serves, and broken releases after it"
-    with stage(name, title, setup, supplies, scratch) as on:
+    with stage(name, title, LAST_GOOD, supplies, scratch) as on:
         on.await_boot()
         on.require_active(PROXY)
         for number, fault in enumerate(AFTER[name]):
@@ -245,13 +278,37 @@ def rolled_back(name: str, supplies: Supplies, scratch: Path) -> Record:
             on.run_job()
             state = on.note_units(fault.name)[PROXY]
             on.record.facts[fault.key] = {
-                **_status(on),
+                "serving": ask_serving(on),
                 "offered": label,
                 "exit": state.status,
                 "ping": on.ask(f"ping {fault.key}", f"after one that {fault.name}", PING),
             }
             on.capture(f"why {fault.key}", f"a Traefik that {fault.name}", *explain())
     return on.record
+
+
+def rolled_back_at_boot(supplies: Supplies, scratch: Path) -> Record:
+    """Prove a release; boot with a broken one on the disk; and boot again."""
+    title = "a last-good on its disk, and a broken release that came while it was off"
+    fault = next(fault for fault in FAULTS if fault.key == "crash")
+    with stage("rolled-back-at-boot", title, LAST_GOOD, supplies, scratch) as on:
+        on.await_boot()
+        on.require_active(PROXY)
+        on.machine.power_off()
+        on.record.facts["offered"] = on.disk.offer_traefik(f"1.1.0+v{NEW}", fault.edits)
+        on.machine.boot()
+        _note_boot(on, BROKEN_BOOT)
+        on.reboot()
+        _note_boot(on, NEXT_BOOT)
+    return on.record
+
+
+def _note_boot(on: Stage, later: str) -> None:
+    on.await_state(PROXY, "active", "failed")
+    on.note_units(later)
+    on.record.facts[later] = ask_serving(on)
+    on.ask(f"ping {later}", f"Traefik after {later}", PING)
+    on.capture(f"why {later}", f"what the tool says after {later}", *explain())
 
 
 # A warm reboot -----------------------------------------------------------------------------------
@@ -272,17 +329,12 @@ def warm(supplies: Supplies, scratch: Path) -> Record:
     return on.record
 
 
-def note_status(on: Stage) -> None:
-    on.record.facts["status"] = _status(on)
-
-
-def _status(on: Stage) -> dict[str, Any]:
-    told = on.status()
-    return {"last_good": told.get("last_good"), "live": told.get("live")}
-
-
 def explain() -> tuple[str, ...]:
     return ("/opt/warm-reconcile/bin/warm-reconcile", "explain", TRAEFIK)
+
+
+def said_by(unit: str) -> tuple[str, ...]:
+    return ("journalctl", "--boot", f"--unit={unit}", "--output=cat")
 
 
 def _by_fault(fault: Fault) -> tuple[str, Play]:
@@ -291,6 +343,7 @@ def _by_fault(fault: Fault) -> tuple[str, Play]:
 
 PLAYS: Final[dict[str, Play]] = {
     **{name: functools.partial(rolled_back, name) for name in AFTER},  # the longest ones first
+    "rolled-back-at-boot": rolled_back_at_boot,
     "whole": whole,
     "new-after": new_after,
     "old-after": old_after,

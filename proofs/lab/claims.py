@@ -5,8 +5,20 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from lab.boots import AFTER, DEPLOYED_HERE, LIMIT, every_unit
-from lab.furnishing import DASHBOARD, FIRST, NOT_UP, PROXY
+from lab.boots import (
+    AFTER,
+    BROKEN_BOOT,
+    CONVERGE,
+    DEPLOYED_HERE,
+    LAST_GOOD,
+    LIMIT,
+    NEXT_BOOT,
+    SWEEP,
+    WITH,
+    WITHOUT,
+    every_unit,
+)
+from lab.furnishing import DASHBOARD, NOT_UP, PROXY
 from lab.judging import (
     Check,
     Claim,
@@ -18,12 +30,13 @@ from lab.judging import (
     never_began,
 )
 from lab.recipes import FAULTS, Fault
+from lab.serving import apps_answer, serves
 from lab.stage import Record
 
 ROLLED_BACK: Final = 12
 STRANDED: Final = 20
+NOT_CONVERGED: Final = 22
 REFUSED: Final = 77
-CONVERGE: Final = "converge.service"
 TIMED_OUT: Final = "failed/timeout"
 MATRIX: Final = {
     "old-after": (TIMED_OUT, "active"),
@@ -132,7 +145,7 @@ def _stranded(fault: Fault, records: Records) -> Sequence[Check]:
     return [
         is_state(it.units[PROXY], "failed/exit-code"),
         equals("exit status of the job", it.units[PROXY].status, STRANDED),
-        equals("last-good", it.facts["status"]["last_good"], None),
+        equals("proven releases on the disk", it.facts["proven"], []),
         _matches("the reason that it tells", it.captures["why"].text, fault.reason),
     ]
 
@@ -144,11 +157,28 @@ def _rolled_back(fault: Fault, records: Records) -> Sequence[Check]:
         equals("the first boot", it.units[PROXY].state, "active"),
         equals(f"`{PROXY}` afterwards", it.later[fault.name][PROXY].state, "active"),
         equals("exit status of the job", seen["exit"], ROLLED_BACK),
-        equals("last-good", seen["last_good"], FIRST),
-        equals("what is live", seen["live"], FIRST),
+        *serves(seen["serving"], LAST_GOOD.offered),
         equals("Traefik's ping", seen["ping"], 200),
+        contains("quarantine on the disk", str(seen["serving"].memory.quarantine), seen["offered"]),
         _matches("the reason that it tells", it.captures[f"why {fault.key}"].text, fault.reason),
     ]
+
+
+def _rolled_back_at_boot(records: Records) -> Sequence[Check]:
+    it = records["rolled-back-at-boot"]
+    checks = [equals("the first boot", it.units[PROXY].state, "active")]
+    for later, status in ((BROKEN_BOOT, ROLLED_BACK), (NEXT_BOOT, 0)):
+        proxy, seen = it.later[later][PROXY], it.facts[later]
+        checks += [
+            equals(f"`{PROXY}`, {later}", proxy.state, "active"),
+            equals(f"exit status of the job, {later}", proxy.status, status),
+            *serves(seen, LAST_GOOD.offered, f", {later}"),
+            equals(f"Traefik's ping, {later}", it.facts[f"ping {later}"], 200),
+            equals(
+                f"quarantine on the disk, {later}", seen.memory.quarantine, [it.facts["offered"]]
+            ),
+        ]
+    return checks
 
 
 def _machine_of(fault: Fault) -> str:
@@ -171,7 +201,31 @@ def converged(name: str, records: Records) -> Sequence[Check]:
         ),
         is_state(units[CONVERGE], "active"),
         *(began_after(units[CONVERGE], u) for u in consumers),
-        equals("the dashboard's page", records[name].facts["page"], 200),
+        *apps_answer(records[name]),
+    ]
+
+
+def asserted(name: str, records: Records) -> Sequence[Check]:
+    """Check that the end-to-end assertion fails where the dashboard is missing, and only there."""
+    later = records[name].later
+    without, again = later[WITHOUT][CONVERGE], later[WITH][CONVERGE]
+    return [
+        equals(f"`{CONVERGE}`, {WITHOUT}", without.state, "failed/exit-code"),
+        equals(f"its exit status, {WITHOUT}", without.status, NOT_CONVERGED),
+        equals(f"`{CONVERGE}`, {WITH}", again.state, "active"),
+    ]
+
+
+def _sweep(records: Records) -> Sequence[Check]:
+    units = records["whole"].units
+    sweep = units[SWEEP]
+    jobs = [n for n in units if n in every_unit() and n.endswith(".service")]
+    jobs = [name for name in jobs if name not in {CONVERGE, *NOT_UP}]
+    ran = sweep.main_ended is not None
+    return [
+        *(began_after(sweep, units[name]) for name in jobs),
+        Check("it ran", "yes" if ran else "no", holds=ran),
+        equals("its exit status", sweep.status, 0),
     ]
 
 
@@ -186,14 +240,15 @@ def _warm(records: Records) -> Sequence[Check]:
 
 
 def _shipped(records: Records) -> Sequence[Check]:
-    def changed_in(it: Record) -> list[str]:
-        return [name for name, told in it.hashes.items() if not told.endswith("as shipped")]
+    def seen(it: Record) -> list[str]:
+        changed = [name for name, told in it.hashes.items() if not told.endswith("as shipped")]
+        return changed if it.hashes else ["none was read"]
 
     free = {"old-free", "new-free"}
     return [
         equals(
             f"{name}: units that are not as shipped",
-            changed_in(it),
+            seen(it),
             [DASHBOARD] if name in free else [],
         )
         for name, it in records.items()
@@ -285,11 +340,32 @@ M1: Final = (
         for fault in FAULTS
     ),
     Claim(
+        "rolled-back-at-boot",
+        "A boot that finds a broken Traefik rolls it back: the job is active, last-good serves."
+        " The next boot doesn't try it again.",
+        ("rolled-back-at-boot",),
+        _rolled_back_at_boot,
+    ),
+    Claim(
         "consumers",
         "The whole control plane comes up from scratch: deploy-proxy.service without the dashboard,"
         " then every consumer, and last of all the end-to-end assertion.",
         ("whole",),
         functools.partial(converged, "whole"),
+    ),
+    Claim(
+        "asserted",
+        "The end-to-end assertion asks: it fails while the dashboard is stopped, and passes again"
+        " afterwards.",
+        ("whole",),
+        functools.partial(asserted, "whole"),
+    ),
+    Claim(
+        "sweep",
+        "A nightly sweep that is due in the middle of a boot begins when every deployment has"
+        " ended its start, and ends well.",
+        ("whole",),
+        _sweep,
     ),
 )
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 from attrs import field, frozen
 from swarm.harness import NEW, OVERLAY, RECIPE
 
-from lab.recipes import APP_IMAGE, Edit, app_release, traefik_release
+from lab.recipes import APP_IMAGE, Edit, app_release, edit, traefik_release
 from lab.roots import PYTHON
 from lab.shelves import Shelf
 from lab.supplies import DOMAIN, INTERPRETER, PROJECT, Supplies
@@ -75,6 +75,7 @@ class Disk:
         self._put_configs()
         self._put_units()
         self.set_gate(setup.gate)
+        self._sabotage()
 
     # What comes later ----------------------------------------------------------------------------
 
@@ -187,6 +188,14 @@ class Disk:
         self.drop_in("proof-swarm.service", f"[Unit]\nBefore={before}\n")
         for name, text in setup.drop_ins.items():
             self.drop_in(name, text)
+
+    def _sabotage(self) -> None:
+        for pattern, old, new in self.supplies.sabotage:
+            for file in self.root.glob(pattern):  # a machine may lack a unit
+                edit(file, old, new)
+                for compiled in file.parent.glob(f"__pycache__/{file.stem}.*.pyc"):
+                    compiled.unlink()
+                self.differs.append(f"sabotaged: `{pattern}`")
 
 
 def _differences(setup: Setup) -> list[str]:

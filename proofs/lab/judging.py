@@ -46,9 +46,25 @@ class Verdict:
 
 
 def judge(claim: Claim, records: Records, broken: Mapping[str, str]) -> Verdict:
-    """Judge a claim; a machine that went wrong fails every claim that it is needed for."""
+    """Judge a claim by the records of its machines.
+
+    Args:
+        claim: to be judged.
+        records: of the machines. One that went wrong has a record of all that was seen before: it
+            fails the claims that need more.
+        broken: machines of which nothing was seen, and what went wrong.
+    """
     lost = [Check(f"the machine {n}", broken[n], holds=False) for n in claim.boots if n in broken]
-    return Verdict(claim, tuple(lost or claim.judge(records)))
+    if lost:
+        return Verdict(claim, tuple(lost))
+    try:
+        checks = tuple(claim.judge({name: records[name] for name in claim.boots}))
+    except LookupError as error:
+        checks = (Check("all that was to be seen", f"nothing of {error}", holds=False),)
+    if not all(check.holds for check in checks):
+        stopped = ((name, records[name].stopped) for name in claim.boots)
+        checks += tuple(Check(f"the machine {n}", why, holds=False) for n, why in stopped if why)
+    return Verdict(claim, checks)
 
 
 def equals(what: str, seen: object, expected: object) -> Check:

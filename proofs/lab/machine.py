@@ -21,6 +21,8 @@ PROPERTIES: Final = (
     "TimeoutStartUSec",
 )
 MICROSECONDS: Final = 1e6
+RUN_LIMIT: Final = 300.0
+"""Seconds for a command that only asks."""
 
 
 class ProofError(Exception):
@@ -50,6 +52,9 @@ class Done:
 class Machine(Protocol):
     """One machine. Between two boots it keeps its disk, and nothing else."""
 
+    slowness: float
+    """How many times as long as on a real processor anything may take."""
+
     def boot(self) -> None:
         """Switch it on, and return as soon as its systemd can be asked.
 
@@ -58,7 +63,7 @@ class Machine(Protocol):
         """
         ...
 
-    def run(self, *command: str, timeout: float = 60.0) -> Done:
+    def run(self, *command: str, timeout: float = RUN_LIMIT) -> Done:
         """Run a command in it; ``timeout`` in seconds.
 
         Raises:

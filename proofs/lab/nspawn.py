@@ -13,11 +13,11 @@ from typing import IO, Final
 from swarm.network import Load, Network, Reply, clean_environment, wait_for
 from typing_extensions import override
 
-from lab.machine import Done, ProofError
+from lab.machine import RUN_LIMIT, Done, ProofError
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
-BOOT_LIMIT: Final = 30.0
-OFF_LIMIT: Final = 60.0
+BOOT_LIMIT: Final = 300.0
+OFF_LIMIT: Final = 300.0
 FLAGS: Final = (
     *("--quiet", "--register=no", "--keep-unit", "--private-network", "--console=pipe"),
     "--system-call-filter=bpf @keyring",  # what runc and containerd want
@@ -51,6 +51,7 @@ class Nspawn:
     def __init__(self, name: str, root: Path, console: Path) -> None:
         """Args: ``console`` is the file that gets what the machine prints."""
         self.name = name
+        self.slowness = 1.0
         self._root = root
         self._console = console
         self._process: subprocess.Popen[bytes] | None = None
@@ -73,10 +74,11 @@ class Nspawn:
         if self._process.poll() is not None:
             raise ProofError(f"{self.name} did not start: {self._console.read_text()[-800:]}")
         pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        # It is systemd when it has got past nspawn's own preparations.
-        names = [(child, Path(f"/proc/{child}/comm")) for child in children]
-        with contextlib.suppress(FileNotFoundError):
+        # A child may end while it is looked at: nspawn's own preparations have some.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            # It is systemd when it has got past these.
+            names = [(child, Path(f"/proc/{child}/comm")) for child in children]
             return next((int(c) for c, comm in names if comm.read_text() == "systemd\n"), None)
         return None
 
@@ -110,7 +112,7 @@ class Nspawn:
 
     # Asking it -----------------------------------------------------------------------------------
 
-    def run(self, *command: str, timeout: float = 60.0) -> Done:
+    def run(self, *command: str, timeout: float = RUN_LIMIT) -> Done:
         enter = ("nsenter", f"--target={self._leader}", "--all")
         try:
             done = subprocess.run(

@@ -15,15 +15,15 @@ from swarm.harness import NEW
 from swarm.leak import forget_sandboxes
 from swarm.network import wait_for
 
-from lab.boots import Play, explain
+from lab.boots import Play, explain, said_by
 from lab.furnishing import FREE_PORTS, PROXY, TRAEFIK, Setup
 from lab.recipes import FAULTS
+from lab.serving import ask_serving, read_disk
 from lab.stage import PING, STATE, Record, Stage, stage
 from lab.supplies import Supplies
 from runner.reconcile.errors import JournalError
 from runner.reconcile.history import History, open_history
 from runner.reconcile.statedir import find_state
-from runner.reconcile.steps import Commit
 
 JOBS: Final = (FREE_PORTS, PROXY)
 CUTS: Final = 10
@@ -56,8 +56,9 @@ class Cut:
     """What the next boot said of the engine where it held ports for nobody; else empty."""
     unit: str
     exit: int
-    live: str | None
-    last_good: str | None
+    serving: str | None
+    proven: bool
+    """What serves is: last-good, or an older one if that didn't pass its gate in time."""
     ping: int
 
 
@@ -72,22 +73,28 @@ def power(name: str, seed: int, supplies: Supplies, scratch: Path) -> Record:
         on.record.figures["seed"] = seed
         on.record.figures["undisturbed runs, s"] = {k: round(s, 1) for k, s in spans.items()}
         cuts: list[Cut] = []
+        _note_past(on, cuts)
         for number in range(ROUNDS):
             if sum(bool(cut.amid) for cut in cuts) == CUTS:
                 break
             kind = KINDS[number % len(KINDS)]
             cuts.append(_cut(on, kind, number, chance.uniform(0, spans[kind])))
-        on.record.facts["cuts"] = [asdict(cut) for cut in cuts]
-        with _history(on) as past:
-            on.record.facts["proven"] = [r.label for r in past.proven(1000, float("inf"))]
-            on.record.facts["gated"] = sorted(_gated(past))
+            _note_past(on, cuts)
         for number, cut in enumerate(cuts):
             on.record.figures[f"cut {number + 1}"] = (
                 f"{cut.kind}, {cut.seconds:.1f} s into the attempt, {cut.amid or 'ended'}:"
-                f" next boot {cut.unit} with exit {cut.exit}, {cut.live} is live"
+                f" next boot {cut.unit} with exit {cut.exit}, {cut.serving} serves"
                 f"{f'; {cut.freed}' if cut.freed else ''}"
             )
     return on.record
+
+
+def _note_past(on: Stage, cuts: list[Cut]) -> None:
+    """Note after each cut, so that what goes wrong later leaves it to be judged."""
+    on.record.facts["cuts"] = [asdict(cut) for cut in cuts]
+    memory = read_disk(on)
+    on.record.facts["proven"] = memory.proven
+    on.record.facts["without evidence"] = memory.without_evidence
 
 
 def is_bad(label: str) -> bool:
@@ -117,7 +124,7 @@ def _cut(on: Stage, kind: str, number: int, seconds: float) -> Cut:
     with _history(on) as past:
         before = past.attempts(1)[0].number
     on.run_job("--no-block")
-    wait_for(lambda: _has_begun(on, before), "an attempt in the journal")
+    wait_for(lambda: _has_begun(on, before), "an attempt in the journal", on.patience)
     time.sleep(seconds)  # the moment is to be any
     on.machine.cut_power()
     readable, amid = _left(on)
@@ -125,7 +132,7 @@ def _cut(on: Stage, kind: str, number: int, seconds: float) -> Cut:
     state = on.await_state(PROXY, "active", "failed")
     if state.state != "active":
         _look_closer(on, number)
-    told = on.status()
+    seen = ask_serving(on)
     reply = on.machine.get(PING)
     return Cut(
         kind=kind,
@@ -135,15 +142,15 @@ def _cut(on: Stage, kind: str, number: int, seconds: float) -> Cut:
         freed=_freed(on),
         unit=state.state,
         exit=state.status,
-        live=told["live"],
-        last_good=told["last_good"],
+        serving=seen.release,
+        proven=seen.release in seen.memory.proven,
         ping=reply.status if reply is not None else 0,
     )
 
 
 def _freed(on: Stage) -> str:
     """Read what this boot's look for leaked ports said, if it found any."""
-    lines = on.machine.run(*_said_of_ports()).check().splitlines()
+    lines = on.machine.run(*said_by(FREE_PORTS)).check().splitlines()
     return next((line for line in lines if line.startswith("the engine held")), "")
 
 
@@ -209,16 +216,6 @@ def _opened(state: Path) -> Generator[History]:
         yield history
 
 
-def _gated(past: History) -> set[str]:
-    """Name the releases that an attempt committed upon a verdict about them."""
-    found: set[str] = set()
-    for attempt in past.attempts(1000):
-        for _, entry in past.story(attempt.number):
-            if isinstance(entry, Commit):
-                found.add(entry.verdict.deployment.release.label)
-    return found
-
-
 # Leaked ports ------------------------------------------------------------------------------------
 
 
@@ -238,18 +235,17 @@ def leaked(supplies: Supplies, scratch: Path) -> Record:
         on.capture("listeners", "who listens: proxies of the engine", "ss", "-ltnp", "sport = :443")
         on.capture("containers", "what runs", "docker", "ps")
         on.capture("stuck", "what it says of the ports", *_free_ports("--dry-run"))
-        on.record.facts["quarantined"] = on.status()["quarantine"]
+        on.record.facts["quarantined"] = read_disk(on).quarantine
         on.capture("by hand", "what an operator does then", *_free_ports())
         on.run_job()
         on.note_units("freed by hand")
         on.disk.remove_drop_in(FREE_PORTS)
         _leak(on)
         on.note_units("freed")
-        on.capture("freed", "what the unit says", *_said_of_ports())
+        on.capture("freed", "what the unit says", *said_by(FREE_PORTS))
         on.capture("why freed", "what the tool says", *explain())
         on.record.facts["freed"] = _freed(on)
-        told = on.status()
-        on.record.facts["last-good is live"] = told["live"] == told["last_good"]
+        on.record.facts["serving"] = ask_serving(on)
         on.ask("ping", "Traefik", PING)
     return on.record
 
@@ -263,10 +259,6 @@ def _leak(on: Stage) -> None:
 
 def _free_ports(*flags: str) -> tuple[str, ...]:
     return ("/opt/warm-reconcile/bin/warm-reconcile", "free-ports", *flags)
-
-
-def _said_of_ports() -> tuple[str, ...]:
-    return ("journalctl", "--boot", f"--unit={FREE_PORTS}", "--output=cat")
 
 
 POWER_PLAYS: Final[Mapping[str, Play]] = {

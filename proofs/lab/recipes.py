@@ -10,6 +10,9 @@ from swarm.broken import TEST
 from swarm.harness import LABEL, NEW, OVERLAY, RECIPE
 
 APP_IMAGE: Final = "proof-app:v1.0.0"
+ENVIRONMENT: Final = "    environment:\n"
+RELEASE: Final = "PROOF_RELEASE"
+"""A variable of each container of Traefik: the release that it was made from."""
 CERTIFICATE: Final = """\
   certificates:
     - {certFile: /etc/traefik/proof.crt, keyFile: /etc/traefik/proof.key}
@@ -95,13 +98,14 @@ def traefik_release(
     for name, old, new in (
         ("compose.yml", f"traefik:v{NEW}", f"traefik:{label.partition('+')[2]}"),
         ("compose.yml", LABEL, label),
+        ("compose.yml", ENVIRONMENT, f"{ENVIRONMENT}      {RELEASE}: '{label}'\n"),
         ("compose.yml", "    configs:\n", f"    configs:\n{mounts}"),
         ("compose.yml", "\nvolumes:\n", f"{configs}\nvolumes:\n"),
         ("tls.yml", "tls:\n", f"tls:\n{CERTIFICATE}"),
         ("abra.sh", "_VERSION=v1", f"_VERSION=v{number}"),
         *edits,
     ):
-        _edit(release / name, old, new)
+        edit(release / name, old, new)
     return release
 
 
@@ -161,7 +165,11 @@ def app_release(place: Path, label: str, name: str, config: Mapping[str, Any]) -
     return release
 
 
-def _edit(path: Path, old: str, new: str) -> None:
+def edit(path: Path, old: str, new: str) -> None:
+    """Replace a text in a file, or all of the file if the text is empty."""
+    if not old:
+        path.write_text(new)
+        return
     text = path.read_text()
     assert old in text, f"{path.name} has no {old!r}"
     path.write_text(text.replace(old, new))

@@ -13,13 +13,15 @@ from lab.boots import Play, every_unit, explain
 from lab.furnishing import PROXY, TRAEFIK, Setup
 from lab.power import POWER_PLAYS
 from lab.recipes import FAULTS
-from lab.stage import PAGE, Record, Stage, stage
+from lab.serving import ask_apps, ask_serving
+from lab.stage import BOOT_LIMIT, PAGE, Record, Stage, stage
 from lab.supplies import Supplies
 
 FIRST: Final = f"1.0.0+v{OLD}"
 NEXT: Final = f"1.1.0+v{NEW}"
-BAD_IN_TRIAL: Final = f"1.2.0+v{NEW}"
-BAD_LATER: Final = f"1.3.0+v{NEW}"
+BAD_IN_TRIAL: Final = f"1.2.0+v{OLD}"
+BAD_LATER: Final = f"1.3.0+v{OLD}"
+"""An older Traefik than the one that serves: its version tells them apart."""
 EVERY: Final = 0.05
 """Seconds between two requests of the load."""
 BEFORE: Final = 2.0
@@ -35,6 +37,7 @@ def settled(supplies: Supplies, scratch: Path) -> Record:
         on.await_boot()
         on.require_active(PROXY)
         on.ask("page", "the dashboard's page", PAGE)
+        ask_apps(on)
         on.record.facts["first"] = _all(on)
         _run_again(on)
         _reboot(on)
@@ -55,14 +58,14 @@ def _run_again(on: Stage) -> None:
     """Start every job again, as a rebuild of the host would."""
     jobs = [name for name in every_unit() if name.endswith(".service")]
     with _loaded(on, "second run"):
-        on.machine.run("systemctl", "restart", *jobs, timeout=240).check()
+        on.machine.run("systemctl", "restart", *jobs, timeout=BOOT_LIMIT)
     on.note_units("every job started again")
     on.record.facts["again"] = _all(on)
 
 
 def _reboot(on: Stage) -> None:
     on.reboot()
-    on.machine.run("systemctl", "is-system-running", "--wait", timeout=240)
+    on.machine.run("systemctl", "is-system-running", "--wait", timeout=BOOT_LIMIT)
     on.note_units("a warm reboot")
     on.ask("page after the reboot", "the dashboard's page after a warm reboot", PAGE)
     on.record.facts["rebooted"] = _all(on)
@@ -95,10 +98,8 @@ def _loaded(on: Stage, key: str) -> Generator[Load]:
 
 
 def _all(on: Stage) -> dict[str, Any]:
-    told = on.status()
     return {
-        "last_good": told["last_good"],
-        "live": told["live"],
+        "serving": ask_serving(on),
         "services": on.services(),
         "containers": on.containers(),
     }

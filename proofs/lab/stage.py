@@ -2,17 +2,17 @@
 
 import contextlib
 import hashlib
-import json
 import time
+import traceback
 from collections.abc import Generator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field, frozen
-from swarm.network import PATIENCE, wait_for
+from swarm.network import wait_for
 
-from lab.furnishing import DASHBOARD, GOLDEN, PROXY, TRAEFIK, Disk, Setup
+from lab.furnishing import DASHBOARD, GOLDEN, PROXY, Disk, Setup
 from lab.machine import Done, Machine, ProofError, UnitState, seconds_up, unit_states
 from lab.nspawn import Nspawn
 from lab.roots import fresh_root
@@ -20,8 +20,10 @@ from lab.supplies import DOMAIN, INTERPRETER, Supplies
 
 PAGE: Final = f"https://{DOMAIN}/"
 PING: Final = "http://127.0.0.1/ping"
-BOOT_LIMIT: Final = 240.0
-"""Seconds for all that a boot starts."""
+BOOT_LIMIT: Final = 1200.0
+"""Seconds for all that a boot starts. No claim rests on it: the units have limits of their own."""
+PATIENCE: Final = 300.0
+"""Seconds until a condition that has to come true counts as missed, likewise."""
 EXCERPT: Final = 40
 """Lines of the journal that a report shows."""
 STATE: Final = Path("var/lib/warm-reconcile")
@@ -58,6 +60,8 @@ class Record:
     """What was measured, for a reader."""
     versions: dict[str, str] = field(factory=dict[str, str])
     journal: str = ""
+    stopped: str = ""
+    """What went wrong, if something did: all of the above was seen before."""
 
 
 class Stage:
@@ -65,6 +69,8 @@ class Stage:
 
     def __init__(self, machine: Machine, disk: Disk, record: Record) -> None:
         self.machine = machine
+        self.patience = PATIENCE * machine.slowness
+        """Seconds until a condition that has to come true counts as missed."""
         self.disk = disk
         self.record = record
 
@@ -96,16 +102,18 @@ class Stage:
             said = self.machine.run("journalctl", "--unit", unit, "--output=cat", "--lines=5").out
             raise ProofError(f"{unit} is {state} after the first boot: {' '.join(said.split())}")
 
-    def await_answer(
-        self, url: str, status: int = HTTPStatus.OK, patience: float = PATIENCE
-    ) -> None:
-        """Wait until a URL answers with this status; ``patience`` in seconds."""
+    def await_answer(self, url: str, status: int = HTTPStatus.OK) -> None:
+        """Wait until a URL answers with this status."""
 
         def look() -> bool | None:
             reply = self.machine.get(url)
             return True if reply is not None and reply.status == status else None
 
-        wait_for(look, f"{status} from {url}", patience)
+        wait_for(look, f"{status} from {url}", self.patience)
+
+    def await_any_answer(self, url: str) -> None:
+        """Wait until a URL answers, whatever the status."""
+        wait_for(lambda: self.machine.get(url), f"an answer from {url}", self.patience)
 
     # Doing ---------------------------------------------------------------------------------------
 
@@ -155,14 +163,6 @@ class Stage:
         at = seconds_up(self.machine)
         self.record.captures[key] = Capture(title, at, command, text)
 
-    def status(self) -> dict[str, Any]:
-        """Ask the tool itself what is live and what is last-good."""
-        told = self.machine.run(
-            "/opt/warm-reconcile/bin/warm-reconcile", "status", "--json", TRAEFIK
-        )
-        found: dict[str, Any] = json.loads(told.check())
-        return found
-
     def services(self) -> dict[str, str]:
         """List what Swarm runs: the version of each service's spec, by its name."""
         names = self.machine.run("docker", "service", "ls", "--format={{.Name}}").check().split()
@@ -183,12 +183,21 @@ class Stage:
 
 @contextlib.contextmanager
 def perform(machine: Machine, disk: Disk, record: Record) -> Generator[Stage]:
-    """Boot a machine that is furnished, and in the end cut its power: all is known by then."""
+    """Boot a machine that is furnished, and in the end cut its power: all is known by then.
+
+    What goes wrong after the boot ends the play, and is noted in the record.
+    """
     began = time.monotonic()
     record.differs = disk.differs
     try:
         machine.boot()
-        yield Stage(machine, disk, record)
+        on = Stage(machine, disk, record)
+        try:
+            yield on
+        except Exception as error:  # noqa: BLE001 - the claims that need more fail by it
+            record.stopped = tell(error)
+            if not record.units:
+                on.note_units()
         record.versions = _versions(machine)
         record.journal = _excerpt(machine, disk.setup.units)
         record.hashes = _hashes(machine, disk.setup.units)
@@ -204,9 +213,18 @@ def stage(
     """Boot a machine from scratch; whatever happens, nothing of it is left."""
     with fresh_root(scratch / name, INTERPRETER) as root:
         disk = Disk(root, supplies, setup)
-        machine = Nspawn(f"proof-{name}", root, scratch / f"{name}.console")
+        # Its cgroups have this name; another proof on this host may boot a machine of that name.
+        unique = f"{scratch.name}-{name}".replace("_", "-")  # which no host's name may have
+        machine = Nspawn(unique, root, scratch / f"{name}.console")
         with perform(machine, disk, Record(name, title)) as on:
             yield on
+
+
+def tell(error: BaseException) -> str:
+    """Say what went wrong, and where."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}, line {frame.lineno}"
+    return f"{type(error).__name__}: {str(error) or frame.line} ({where})"
 
 
 def _hashes(machine: Machine, units: tuple[str, ...]) -> dict[str, str]:

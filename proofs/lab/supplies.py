@@ -15,7 +15,7 @@ from traefik.harness import cache_directory
 
 from lab.images import shell_archive, traefik_archive
 from lab.machine import ProofError
-from lab.recipes import APP_IMAGE
+from lab.recipes import APP_IMAGE, Edit
 from runner.releases.binaries import Binaries, WheelOrigin
 
 PROJECT: Final = Path(__file__).parents[2]
@@ -52,6 +52,8 @@ class Supplies:
     """Of the domain and all below it, and its key."""
     docker: Path
     """A command line of Docker that knows ``stack config``."""
+    sabotage: tuple[Edit, ...] = ()
+    """What is changed on the disk of every machine to turn a claim red."""
 
 
 def missing() -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from lab.machine import Done, ProofError
 
-CALL_LIMIT: Final = 60.0
-SYNC_LIMIT: Final = 2.0
+CALL_LIMIT: Final = 600.0
+SYNC_LIMIT: Final = 10.0
 PAUSE: Final = 1.0
 """Seconds between two questions whether a command has ended: each costs the machine time."""
 ENVIRONMENT: Final = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from lab.machine import Done, ProofError
+from lab.machine import RUN_LIMIT, Done, ProofError
 from swarm.network import Load, Network, Reply, clean_environment, wait_for
 from typing_extensions import override
 
@@ -19,10 +19,8 @@ from vm.image import Base
 
 PROGRAM: Final = "qemu-system-x86_64"
 AGENT: Final = "org.qemu.guest_agent.0"
-BOOT_LIMIT: Final = 240.0
+BOOT_LIMIT: Final = 1200.0
 OFF_LIMIT: Final = 180.0
-SLOWNESS: Final = 5
-"""How much longer an answer may take than from a machine on a real processor."""
 HARDWARE: Final = (
     *("-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "2048"),
     *("-nodefaults", "-display", "none", "-no-reboot"),
@@ -51,9 +49,10 @@ class Outside(Network):
 class Qemu:
     """A machine whose disk is the file ``image``."""
 
-    def __init__(self, base: Base, image: Path, console: Path) -> None:
+    def __init__(self, base: Base, image: Path, console: Path, slowness: float) -> None:
         """Args: ``console`` is the file that gets what the machine prints."""
         self.name = image.stem
+        self.slowness = slowness
         self.port = _free_port()
         """Of this host's loopback; it leads to port 80 of the machine, as from a neighbour."""
         self._base = base
@@ -120,15 +119,15 @@ class Qemu:
 
     # Asking it -----------------------------------------------------------------------------------
 
-    def run(self, *command: str, timeout: float = 60.0) -> Done:
+    def run(self, *command: str, timeout: float = RUN_LIMIT) -> Done:
         assert self._agent is not None
-        return self._agent.run(*command, timeout=timeout * SLOWNESS)
+        return self._agent.run(*command, timeout=timeout * self.slowness)
 
     def get(self, url: str, *, host: str | None = None, timeout: float = 2.0) -> Reply | None:
         header = () if host is None else ("--header", f"Host: {host}" if host else "Host;")
         done = self.run(
             *("curl", "--silent", "--insecure", "--include", "--http1.1", "--noproxy", "*"),
-            *("--connect-to", "::127.0.0.1:", "--max-time", f"{timeout * SLOWNESS:g}"),
+            *("--connect-to", "::127.0.0.1:", "--max-time", f"{timeout * self.slowness:g}"),
             *header,
             url,
         )
@@ -136,7 +135,7 @@ class Qemu:
 
     def get_from_outside(self, url: str, *, host: str | None = None) -> Reply | None:
         """Ask its port 80 once, as its neighbour on the network does; None if nobody answers."""
-        return self._outside.get(self._forwarded(url), host=host, timeout=2.0 * SLOWNESS)
+        return self._outside.get(self._forwarded(url), host=host, timeout=2.0 * self.slowness)
 
     @contextlib.contextmanager
     def load(self, url: str, *, host: str | None = None, pause: float = 0.1) -> Generator[Load]:

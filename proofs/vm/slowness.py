@@ -1,13 +1,26 @@
-"""An emulated processor is slow: every time limit is longer there, and nothing else differs."""
+"""An emulated processor is slow: every time limit is longer there, and nothing else differs.
 
+How much longer is measured: a machine with nothing on its disk but Debian is booted first.
+"""
+
+import functools
 import json
+import math
 import re
+import tempfile
+import time
 from pathlib import Path
 from typing import Any, Final
 
 from lab.furnishing import GOLDEN, Disk
 
-from vm.qemu import SLOWNESS
+from vm.image import fresh_disk, prepare_base, write_image
+from vm.qemu import Qemu
+
+LEAST: Final = 5
+"""How many times as long everything takes on a host that boots such a machine in ``USUAL``."""
+USUAL: Final = 30.0
+"""Seconds of that boot, until the guest agent answers."""
 
 HEARTBEAT: Final = 5
 """Seconds: how often a node of Swarm has to be heard of, or its tasks are given up."""
@@ -18,37 +31,61 @@ PREFLIGHT: Final = 20.0
 GATE_LIMITS: Final = ("deadline", "verify_deadline")
 
 
+@functools.cache
+def measure_slowness() -> int:
+    """Boot Debian alone, and return how many times as long as on a real processor limits are."""
+    base = prepare_base()
+    with tempfile.TemporaryDirectory(prefix="wr-proof-", dir="/tmp") as scratch:
+        place = Path(scratch)
+        with fresh_disk(base, place / "disk") as root:
+            write_image(root, place / "disk.img")
+        machine = Qemu(base, place / "disk.img", place / "console", LEAST)
+        began = time.monotonic()
+        try:
+            machine.boot()
+            seconds = time.monotonic() - began
+        finally:
+            machine.cut_power()
+    return slowness_from(seconds)
+
+
+def slowness_from(seconds: float) -> int:
+    """Return the factor of a host that boots Debian alone in so many seconds."""
+    return max(LEAST, math.ceil(LEAST * seconds / USUAL))
+
+
 def longer_starts(units: tuple[str, ...]) -> dict[str, str]:
     """Write drop-ins that give each unit of those so much longer to start."""
     drop_ins: dict[str, str] = {}
     for name in units:
         shipped = (GOLDEN / "units" / name).read_text()
         if found := re.search(r"^TimeoutStartSec=(\d+)$", shipped, re.MULTILINE):
-            drop_ins[name] = f"[Service]\nTimeoutStartSec={int(found[1]) * SLOWNESS}\n"
+            drop_ins[name] = f"[Service]\nTimeoutStartSec={int(found[1]) * measure_slowness()}\n"
     return drop_ins
 
 
 def slow_down(disk: Disk) -> None:
     """Give the gates of every config that is on a disk so much longer, and nodes to be heard of."""
+    slowness = measure_slowness()
     place = disk.root / "etc/warm-reconcile"
     for file in place.rglob("*.json"):
-        _lengthen(file)
+        lengthen(file, slowness)
     with (disk.root / "opt/proofs/swarm.sh").open("a") as script:
-        script.write(f"docker swarm update --dispatcher-heartbeat {HEARTBEAT * SLOWNESS}s\n")
-    disk.differs.append(f"the heartbeat of Swarm is {SLOWNESS} times as slow")
+        script.write(f"docker swarm update --dispatcher-heartbeat {HEARTBEAT * slowness}s\n")
+    disk.differs.append(f"the heartbeat of Swarm is {slowness} times as slow")
     disk.differs.append(
         "in each config, the limits of the gate, the budget, the trial and each probe are"
-        f" {SLOWNESS} times as long: the processor is emulated"
+        f" {slowness} times as long: the processor is emulated"
     )
 
 
-def _lengthen(file: Path) -> None:
+def lengthen(file: Path, slowness: int) -> None:
     config: dict[str, Any] = json.loads(file.read_text())
     for table, keys in (("gate", GATE_LIMITS), ("budget", tuple(config.get("budget", ())))):
         for key in keys:
-            config[table][key] *= SLOWNESS
+            config[table][key] *= slowness
     if "world" in config:
-        config["world"]["preflight"] = SLOWNESS * config["world"].get("preflight", PREFLIGHT)
+        config["world"]["preflight"] = slowness * config["world"].get("preflight", PREFLIGHT)
     for probe in config["probes"]:
-        probe["timeout"] = probe.get("timeout", DEFAULT_TIMEOUT) * SLOWNESS
+        probe["timeout"] = probe.get("timeout", DEFAULT_TIMEOUT) * slowness
     file.write_text(json.dumps(config))

@@ -16,6 +16,8 @@ from runner.reconcile.web import httpx
 
 Json: TypeAlias = dict[str, Any]
 """An object as the engine sends it."""
+Published: TypeAlias = tuple[str, str, int]
+"""A published port: protocol, address of the host ("" is every one), number."""
 
 DEFAULT_SOCKET: Final = "/run/docker.sock"
 TIMEOUT: Final = 6.0
@@ -97,26 +99,32 @@ class Engine:
     def container(self, identity: str) -> Json | None:
         return self._find(f"/containers/{identity}/json")
 
-    def published_ports(self) -> frozenset[int]:
-        """List the TCP ports of this host that running containers have.
+    def published_ports(self) -> frozenset[Published]:
+        """List the ports of this host that running containers publish.
 
-        One that could not be started names those that it was to have, too: it is left out.
+        A container that could not be started names the ports that it asked for, too: it is left
+        out.
         """
-        found: set[int] = set()
+        found: set[Published] = set()
         for container in self._list("/containers/json"):
             ports: list[Json] = container.get("Ports") or []
-            found |= {port.get("PublicPort", 0) for port in ports if port.get("Type") == "tcp"}
-        return frozenset(found - {0})
+            public = (port for port in ports if port.get("PublicPort"))
+            found |= {(port["Type"], port.get("IP", ""), port["PublicPort"]) for port in public}
+        return frozenset(found)
 
-    def bridge_addresses(self) -> frozenset[str]:
-        """List the addresses of all that is attached to a bridge of this host."""
-        found: set[str] = set()
-        for listed in self._list("/networks", driver="bridge"):
-            network = self.network(listed["Id"]) or {}  # it may be gone by now
-            ends: dict[str, Json] = network.get("Containers") or {}
-            for end in ends.values():
-                found |= {end[key].partition("/")[0] for key in ("IPv4Address", "IPv6Address")}
-        return frozenset(found - {""})
+    def mesh_ports(self) -> frozenset[Published]:
+        """List the ports that services publish through the routing mesh, on every address.
+
+        Only a manager knows them; on any other engine the list is empty.
+        """
+        if not self.info().get("Swarm", {}).get("ControlAvailable"):
+            return frozenset()
+        found: set[Published] = set()
+        for service in self.all_services():
+            ports: list[Json] = service.get("Endpoint", {}).get("Ports") or []
+            meshed = (port for port in ports if port.get("PublishMode") == "ingress")
+            found |= {(port["Protocol"], "", port["PublishedPort"]) for port in meshed}
+        return frozenset(found)
 
     def registry_digest(self, reference: str) -> str | None:
         """Ask the registry, through the engine, for the digest of an image; None if it says no."""

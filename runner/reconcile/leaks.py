@@ -1,10 +1,16 @@
-"""Ports of this host that the engine holds for no container.
+"""Finds leaked ports: ports of this host that dockerd holds although no container publishes them.
 
-After a cut of the power it may come back with the endpoint of a container that is no more, and
-remove that without giving back its ports: nothing can start there until it is started again itself
-(libnetwork's populateEndpoints and cleanupLocalEndpoints). It has no word for it; but for each port
-it runs a proxy, whose arguments name the address that it is for. An engine without such proxies
-(``"userland-proxy": false``) can leak, too: then only a task that is denied its port tells.
+After a power cut dockerd may restore the endpoint of a deleted container, and remove the endpoint
+without releasing its ports: no container can publish them until dockerd is restarted (libnetwork's
+populateEndpoints and cleanupLocalEndpoints). The Docker API does not list such ports, but for each
+published port dockerd runs a ``docker-proxy`` process, whose arguments name the port. A leaked port
+is one that has such a process and that neither a running container nor the routing mesh publishes.
+
+The address of the container in those arguments decides nothing: Docker assigns the address of a
+deleted container again, to another container or to the routing mesh (``ingress-sbox``).
+
+A dockerd without such processes (``"userland-proxy": false``) can leak ports, too. Then only a task
+that is denied its port shows it.
 """
 
 import itertools
@@ -16,52 +22,67 @@ from typing import Final, Protocol
 from attrs import frozen
 
 PROGRAM: Final = "docker-proxy"
+LOOKS: Final = 10
 PAUSE: Final = 1.0
-"""Seconds between two looks: a container that ends in between takes its proxies with it."""
+"""Seconds between two looks. Docker starts the proxies of a container before it lists the container
+as running, and ends them after it: each look must find the same process without a container."""
 
 
 @frozen
 class Proxy:
-    """A process that holds a port of the host for an address inside."""
+    """A process that holds a port of the host."""
 
     pid: int
+    protocol: str
+    host: str
+    """The address of the host on which it listens."""
     port: int
-    address: str
 
 
-class Attached(Protocol):
-    """The engine, as far as it is asked here."""
+class Publishing(Protocol):
+    """The Docker API, as far as it is used here. A port: protocol, address or "", number."""
 
-    def bridge_addresses(self) -> frozenset[str]: ...
+    def published_ports(self) -> frozenset[tuple[str, str, int]]: ...
+
+    def mesh_ports(self) -> frozenset[tuple[str, str, int]]: ...
 
 
-def find_leaks(engine: Attached, pid: int, proc: Path = Path("/proc")) -> frozenset[int]:
-    """List the ports that the engine holds for nobody, in two looks.
+def find_leaks(engine: Publishing, pid: int, proc: Path = Path("/proc")) -> frozenset[int]:
+    """Return the host ports that dockerd holds although nothing publishes them.
 
     Args:
-        engine: to ask for the addresses of all that is attached to its bridges.
-        pid: of its process, whose children its proxies are.
+        engine: the Docker API.
+        pid: of dockerd, the parent of its proxies.
         proc: where processes are listed.
 
     Raises:
-        EngineUnreachableError: it can't be asked.
+        EngineUnreachableError: Docker doesn't say what is published.
     """
     leaked = _look(engine, pid, proc)
-    if leaked:
+    for _ in range(LOOKS - 1):
+        if not leaked:
+            break
         time.sleep(PAUSE)
         leaked &= _look(engine, pid, proc)
     return frozenset(proxy.port for proxy in leaked)
 
 
-def _look(engine: Attached, pid: int, proc: Path) -> set[Proxy]:
-    # In this order: an endpoint is there before its proxy, and goes after it.
+def _look(engine: Publishing, pid: int, proc: Path) -> set[Proxy]:
     proxies = set(list_proxies(pid, proc))
-    addresses = engine.bridge_addresses() if proxies else frozenset[str]()
-    return {proxy for proxy in proxies if proxy.address not in addresses}
+    published = engine.published_ports() if proxies else frozenset[tuple[str, str, int]]()
+    unexplained = {proxy for proxy in proxies if not _is_published(proxy, published)}
+    if not unexplained:
+        return set()
+    meshed = engine.mesh_ports()
+    return {proxy for proxy in unexplained if not _is_published(proxy, meshed)}
+
+
+def _is_published(proxy: Proxy, published: frozenset[tuple[str, str, int]]) -> bool:
+    return any((proxy.protocol, host, proxy.port) in published for host in (proxy.host, ""))
 
 
 def list_proxies(parent: int, proc: Path = Path("/proc")) -> Iterator[Proxy]:
-    """Find the proxies that a process has started."""
+    """List the docker-proxy processes that a process has started."""
     for entry in proc.iterdir():
         if not entry.name.isdecimal():
             continue
@@ -69,11 +90,13 @@ def list_proxies(parent: int, proc: Path = Path("/proc")) -> Iterator[Proxy]:
             words = (entry / "cmdline").read_text().split("\0")
             # Behind the name, which may have any character: state, then the parent.
             behind = (entry / "stat").read_text().rpartition(")")[2].split()
-        except (OSError, UnicodeDecodeError):  # it has ended, or is none of the engine's
+        except (OSError, UnicodeDecodeError):  # it has ended, or is no proxy
             continue
         if Path(words[0]).name == PROGRAM and int(behind[1]) == parent:
             given = dict(itertools.pairwise(words))
-            yield Proxy(int(entry.name), int(given["-host-port"]), given["-container-ip"])
+            yield Proxy(
+                int(entry.name), given["-proto"], given["-host-ip"], int(given["-host-port"])
+            )
 
 
 def tell_ports(ports: Iterable[int]) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 from attrs import define, evolve, field, frozen
 
 from runner.reconcile.answers import Expected, printable, without_colours
+from runner.reconcile.engine import Published
 from runner.reconcile.errors import EngineUnreachableError
 from runner.reconcile.evidence import Finding, denied_port, judge
 from runner.reconcile.inside import run_inside
@@ -158,8 +159,8 @@ class StackGate:
         """
         here = (task for task in snapshot.tasks if task.node == self._node)
         denied = {task.id: port for task in here if (port := denied_port(task)) is not None}
-        held = self.stacks.engine.published_ports() if denied else frozenset[int]()
-        leaked = set(denied.values()) - held
+        published = self.stacks.engine.published_ports() if denied else frozenset[Published]()
+        leaked = set(denied.values()) - {port for kind, _, port in published if kind == "tcp"}
         self._leaked = {port: self._leaked.get(port, snapshot.now) for port in leaked}
         return {
             task: snapshot.now - self._leaked[port]

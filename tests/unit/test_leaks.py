@@ -22,6 +22,8 @@ from runner.reconcile.leaks import Proxy, find_leaks, list_proxies, tell_ports
 
 INSIDE = "172.18.0.3"
 PARENT = 77
+ANY = "0.0.0.0"
+Ports = set[tuple[str, str, int]]
 
 
 @define
@@ -39,24 +41,34 @@ class FakeProc:
         (entry / "stat").write_text(f"{self._last} ({name}) S {parent} 1 1 0 -1 4194304\n")
         return self._last
 
-    def add_proxy(self, port: int, address: str = INSIDE, *, parent: int = PARENT) -> int:
+    def add_proxy(
+        self, port: int, protocol: str = "tcp", host: str = ANY, *, parent: int = PARENT
+    ) -> int:
         return self.add(
-            *("/usr/sbin/docker-proxy", "-proto", "tcp", "-host-ip", "0.0.0.0"),
-            *("-host-port", str(port), "-container-ip", address, "-container-port", "80"),
+            *("/usr/sbin/docker-proxy", "-proto", protocol, "-host-ip", host),
+            *("-host-port", str(port), "-container-ip", INSIDE, "-container-port", "80"),
             parent=parent,
         )
 
+    def end(self, pid: int) -> None:
+        for file in ("cmdline", "stat"):
+            (self.place / str(pid) / file).unlink()
+
 
 @define
-class Bridges:
-    """An engine that has these addresses, at one look after the other."""
+class Publisher:
+    """A Docker whose containers and mesh publish these ports, at one look after the other."""
 
-    looks: list[set[str]]
+    looks: list[Ports]
+    mesh: Ports = field(factory=set[tuple[str, str, int]])
     asked: int = field(default=0, init=False)
 
-    def bridge_addresses(self) -> frozenset[str]:
+    def published_ports(self) -> frozenset[tuple[str, str, int]]:
         self.asked += 1
         return frozenset(self.looks[min(self.asked, len(self.looks)) - 1])
+
+    def mesh_ports(self) -> frozenset[tuple[str, str, int]]:
+        return frozenset(self.mesh)
 
 
 @pytest.fixture(autouse=True)
@@ -72,53 +84,117 @@ def proc(tmp_path: Path) -> FakeProc:
 
 
 def test_the_proxies_of_an_engine_are_its_children(proc: FakeProc) -> None:
-    """Not another engine's, nor whatever else it started; a name may have any character."""
+    """Neither another dockerd's, nor other children; a name may have any character."""
     mine = proc.add_proxy(443)
     proc.add_proxy(80, parent=78)
     proc.add("/usr/bin/containerd")
     proc.add("/opt/docker-proxy (x) S 77", name="a) S 77 (b", parent=1)
     proc.add("")
     (proc.place / "999").mkdir()  # it has just ended
-    assert list(list_proxies(PARENT, proc.place)) == [Proxy(mine, 443, INSIDE)]
+    assert list(list_proxies(PARENT, proc.place)) == [Proxy(mine, "tcp", ANY, 443)]
 
 
-def test_a_proxy_with_a_name_of_its_own_choice_is_read_right(proc: FakeProc) -> None:
-    """Options without a value may stand anywhere, as newer engines have them."""
-    pid = proc.add("docker-proxy", "-use-listen-fd", "-container-ip", "fd00::3", "-host-port", "8")
-    assert list(list_proxies(PARENT, proc.place)) == [Proxy(pid, 8, "fd00::3")]
+def test_options_of_a_proxy_may_stand_anywhere(proc: FakeProc) -> None:
+    """Newer releases of Docker have options without a value."""
+    words = ("-use-listen-fd", "-host-ip", "::", "-host-port", "8", "-proto", "udp")
+    pid = proc.add("docker-proxy", *words)
+    assert list(list_proxies(PARENT, proc.place)) == [Proxy(pid, "udp", "::", 8)]
 
 
-def test_a_port_is_leaked_if_its_address_is_nobodys(proc: FakeProc) -> None:
-    """Of two, the one that is nobody's; each port is told once."""
-    proc.add_proxy(80)
-    proc.add_proxy(443, "172.18.0.9")
-    proc.add_proxy(443, "172.18.0.9")
-    assert find_leaks(Bridges([{INSIDE}]), PARENT, proc.place) == {443}
+WEB: Ports = {("tcp", ANY, 80), ("tcp", "::", 80)}
 
 
-def test_a_container_that_ends_between_two_questions_leaks_nothing(proc: FakeProc) -> None:
-    """Its endpoint is gone, and its proxy is gone at the second look."""
-    place = proc.place / str(proc.add_proxy(443))
+@pytest.mark.parametrize(
+    ("published", "leaked"),
+    [
+        (WEB | {("tcp", ANY, 443), ("tcp", "::", 443)}, set[int]()),
+        (WEB, {443}),
+        (WEB | {("tcp", ANY, 8443)}, {443}),
+        (WEB | {("udp", ANY, 443), ("udp", "::", 443)}, {443}),
+        (WEB | {("tcp", ANY, 443)}, {443}),
+        (WEB | {("tcp", "127.0.0.1", 443)}, {443}),
+        (WEB | {("tcp", "", 443)}, set[int]()),
+    ],
+    ids=[
+        "a container",
+        "no container",
+        "a container that has its address, and other ports",
+        "UDP alone is published",
+        "IPv6 leaks",
+        "on another address of the host",
+        "Docker names no address",
+    ],
+)
+def test_a_port_is_leaked_if_no_container_publishes_it(
+    proc: FakeProc, published: Ports, leaked: set[int]
+) -> None:
+    """Every proxy has the same address inside: a container or the mesh may have got it again."""
+    for host in (ANY, "::"):
+        proc.add_proxy(80, "tcp", host)
+        proc.add_proxy(443, "tcp", host)
+    assert find_leaks(Publisher([published]), PARENT, proc.place) == leaked
 
-    class Ending(Bridges):
+
+@pytest.mark.parametrize(
+    ("mesh", "leaked"),
+    [({("tcp", "", 443)}, set[int]()), ({("udp", "", 443), ("tcp", "", 80)}, {443})],
+    ids=["this port", "other ports"],
+)
+def test_what_the_mesh_publishes_is_not_leaked(
+    proc: FakeProc, mesh: Ports, leaked: set[int]
+) -> None:
+    """A service publishes it, on every address."""
+    proc.add_proxy(443, "tcp", "::")
+    assert find_leaks(Publisher([set()], mesh), PARENT, proc.place) == leaked
+
+
+def test_a_container_that_is_just_stopping_leaks_nothing(proc: FakeProc) -> None:
+    """Docker lists it no more; its proxies end at some later look."""
+    pid = proc.add_proxy(443)
+
+    class Stopping(Publisher):
         @override
-        def bridge_addresses(self) -> frozenset[str]:
-            for file in ("cmdline", "stat"):
-                (place / file).unlink(missing_ok=True)
-            return super().bridge_addresses()
+        def published_ports(self) -> frozenset[tuple[str, str, int]]:
+            if self.asked == 3:
+                proc.end(pid)
+            return super().published_ports()
 
-    assert find_leaks(Ending([set()]), PARENT, proc.place) == frozenset()
+    assert find_leaks(Stopping([set()]), PARENT, proc.place) == frozenset()
 
 
-def test_an_endpoint_that_comes_late_is_no_leak(proc: FakeProc) -> None:
-    """Both looks have to find the same."""
+def test_a_container_that_is_just_starting_leaks_nothing(proc: FakeProc) -> None:
+    """It has its proxies before Docker lists it as running, however late that is."""
     proc.add_proxy(443)
-    assert find_leaks(Bridges([set(), {INSIDE}]), PARENT, proc.place) == frozenset()
+    starting = Publisher([*[set[tuple[str, str, int]]()] * (leaks.LOOKS - 1), {("tcp", ANY, 443)}])
+    assert find_leaks(starting, PARENT, proc.place) == frozenset()
+
+
+def test_a_task_that_is_denied_the_port_again_and_again_does_not_hide_it(proc: FakeProc) -> None:
+    """It is never listed as running; the process that holds the port stays the same."""
+    proc.add_proxy(443)
+    engine = Publisher([set()])
+    assert find_leaks(engine, PARENT, proc.place) == {443}
+    assert engine.asked == leaks.LOOKS
+
+
+def test_proxies_of_one_task_after_another_leak_nothing(proc: FakeProc) -> None:
+    """Each look finds another process: something starts and stops, and gives its port back."""
+    engine = Publisher([set()])
+    pids = [proc.add_proxy(443)]
+
+    class Restarting(Publisher):
+        @override
+        def published_ports(self) -> frozenset[tuple[str, str, int]]:
+            proc.end(pids[-1])
+            pids.append(proc.add_proxy(443))
+            return engine.published_ports()
+
+    assert find_leaks(Restarting([]), PARENT, proc.place) == frozenset()
 
 
 def test_an_engine_without_proxies_is_not_asked(proc: FakeProc) -> None:
     """It has published nothing."""
-    engine = Bridges([set()])
+    engine = Publisher([set()])
     assert find_leaks(engine, PARENT, proc.place) == frozenset()
     assert engine.asked == 0
 
@@ -145,24 +221,50 @@ def engine(socket: Path) -> Generator[Playback]:
         yield server
 
 
-def end(four: str = "", six: str = "") -> dict[str, Any]:
-    return {"Name": "x", "IPv4Address": four, "IPv6Address": six}
+def listed(*ports: dict[str, Any]) -> dict[str, Any]:
+    return {"Id": "c1", "Ports": list(ports)}
 
 
-def test_every_bridge_is_asked_who_is_attached(engine: Playback, socket: Path) -> None:
-    """By either protocol; one that is removed meanwhile has nobody."""
-    engine.says["/networks"] = [{"Id": "a"}, {"Id": "b"}, {"Id": "gone"}]
-    engine.says["/networks/a"] = {"Containers": {"c1": end(f"{INSIDE}/16", "fd00::3/64")}}
-    engine.says["/networks/b"] = {"Containers": None}
-    assert Engine(str(socket)).bridge_addresses() == {INSIDE, "fd00::3"}
+HTTPS = {"IP": ANY, "PrivatePort": 443, "PublicPort": 443, "Type": "tcp"}
 
 
-def test_an_engine_that_breaks_off_is_lost(engine: Playback, socket: Path) -> None:
+def test_ports_are_those_of_running_containers(engine: Playback, socket: Path) -> None:
+    """Not those that are exposed only, nor of a container that has none."""
+    engine.says["/containers/json"] = [
+        listed(HTTPS, {**HTTPS, "IP": "::", "Type": "udp"}, {"PrivatePort": 80, "Type": "tcp"}),
+        {"Id": "c2", "Ports": None},
+    ]
+    found = Engine(str(socket)).published_ports()
+    assert found == {("tcp", ANY, 443), ("udp", "::", 443)}
+
+
+def test_ports_of_the_mesh_are_those_of_services(engine: Playback, socket: Path) -> None:
+    """Not those that tasks publish on their hosts; a service may have none at all."""
+    meshed = {"Protocol": "tcp", "PublishedPort": 443, "PublishMode": "ingress"}
+    engine.says["/info"] = {"Swarm": {"ControlAvailable": True}}
+    engine.says["/services"] = [
+        {"Endpoint": {"Ports": [meshed, {**meshed, "PublishedPort": 80, "PublishMode": "host"}]}},
+        {"Endpoint": {"Spec": {}}},
+        {},
+    ]
+    assert Engine(str(socket)).mesh_ports() == {("tcp", "", 443)}
+
+
+def test_only_a_manager_knows_the_mesh(engine: Playback, socket: Path) -> None:
+    """Another engine is not asked for services, which it would refuse."""
+    engine.says["/info"] = {"Swarm": {"LocalNodeState": "active", "ControlAvailable": False}}
+    assert Engine(str(socket)).mesh_ports() == frozenset()
+
+
+@pytest.mark.parametrize("path", ["/containers/json", "/services"])
+def test_an_engine_that_breaks_off_is_lost(engine: Playback, socket: Path, path: str) -> None:
     """Half an answer must not make a leak of what it left out."""
-    engine.says["/networks"] = [{"Id": "a"}]
-    engine.says["/networks/a"] = None
+    engine.says["/containers/json"] = []
+    engine.says["/info"] = {"Swarm": {"ControlAvailable": True}}
+    engine.says[path] = None
+    ask = Engine(str(socket))
     with pytest.raises(EngineUnreachableError):
-        Engine(str(socket)).bridge_addresses()
+        _ = ask.published_ports(), ask.mesh_ports()
 
 
 # The command -------------------------------------------------------------------------------------
@@ -188,9 +290,10 @@ def dockerd(
 
     The proxy is a process of ours, so the engine's process is this one.
     """
-    engine.says["/networks"] = [{"Id": "a"}]
-    engine.says["/networks/a"] = {"Containers": {"c1": end(f"{INSIDE}/16")}}
-    words = ("docker-proxy", "-c", "input()", "-host-port", "443", "-container-ip", "172.18.0.9")
+    engine.says["/containers/json"] = [listed({**HTTPS, "PublicPort": 80})]
+    engine.says["/info"] = {"Swarm": {"ControlAvailable": False}}
+    port = ("-proto", "tcp", "-host-ip", ANY, "-host-port", "443", "-container-ip", INSIDE)
+    words = ("docker-proxy", "-c", "input()", *port)
     with subprocess.Popen(words, executable=sys.executable, stdin=subprocess.PIPE) as proxy:
         systemctl_says(
             script=f'echo "$@" >> {tmp_path}/calls\n'
@@ -239,7 +342,7 @@ def test_an_engine_that_holds_nothing_for_nobody_is_left_alone(
 ) -> None:
     """Its proxy is for somebody."""
     assert dockerd.poll() is None
-    engine.says["/networks/a"] = {"Containers": {"c1": end("172.18.0.9/16")}}
+    engine.says["/containers/json"] = [listed(HTTPS)]
     code, out, _ = free()
     assert (code, out) == (0, "every port that the engine holds is a container's\n")
     assert calls(tmp_path) == ["show"]
@@ -278,7 +381,7 @@ def test_a_lost_engine_is_not_taken_for_a_leak(
     free: Free, engine: Playback, tmp_path: Path
 ) -> None:
     """Nobody knows whose the port is."""
-    engine.says["/networks/a"] = None
+    engine.says["/containers/json"] = None
     code, _, err = free()
     assert code == 21
     assert "doesn't answer" in err

@@ -9,10 +9,10 @@ from typing import Final
 import pytest
 from attrs import evolve
 from lab import boots, claims
-from lab.furnishing import PROXY
+from lab.furnishing import DASHBOARD, PROXY
 from lab.judging import judge
 from lab.machine import UnitState
-from lab.stage import Record
+from lab.stage import Capture, Record
 from lab.supplies import Supplies
 
 BY_KEY = {claim.key: claim for claim in claims.M1}
@@ -59,3 +59,21 @@ def test_a_machine_that_went_wrong_fails_its_claims() -> None:
     verdict = judge(BY_KEY["guard-boot"], {}, {"guard": "no end in 60 s"})
     assert not verdict.holds
     assert verdict.checks[0].seen == "no end in 60 s"
+
+
+def test_a_machine_that_stopped_halfway_fails_only_the_claims_that_need_more() -> None:
+    """What was seen before is judged; the reason is told where something is missing."""
+    it = Record("old-after", "", stopped="no end in 60 s")
+    it.facts |= {"guard: status": claims.REFUSED, "changed": []}
+    it.captures["guard"] = Capture("", 0.0, "", f"{DASHBOARD} → After= → {PROXY}")
+    records = {"old-after": it}
+    assert judge(BY_KEY["guard-live"], records, {}).holds
+    verdict = judge(BY_KEY["looks-well"], records, {})
+    assert not verdict.holds
+    assert verdict.checks[-1].seen == "no end in 60 s"
+
+
+def test_a_machine_whose_units_were_not_read_is_no_proof_of_them() -> None:
+    """No hash at all is not the same as every hash being right."""
+    shipped = claims.shipped(["guard"])
+    assert not judge(shipped, {"guard": Record("guard", "")}, {}).holds
