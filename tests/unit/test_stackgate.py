@@ -531,6 +531,18 @@ def test_who_ended_between_two_losses_is_excused(engine: Playback, gate: StackGa
     assert ask(gate)["tasks"] == ENDED
 
 
+def test_who_was_seen_before_a_loss_is_excused_although_it_ends_later(
+    engine: Playback, gate: StackGate
+) -> None:
+    """An engine that has just come back may still list a task that it has lost as running."""
+    assert ask(gate)["tasks"] == PASS
+    with engine.lost():
+        ask(gate)
+    assert ask(gate)["tasks"] == PASS
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
+    assert ask(gate)["tasks"] == PASS
+
+
 def test_an_excuse_of_another_run_is_found_at_its_first_look(
     engine: Playback, gate: StackGate
 ) -> None:
