@@ -115,6 +115,11 @@ def test_what_runs_as_written_passes_and_is_named(gate: StackGate) -> None:
     evidence = gate.ask_engine(record(), is_ours=True)
     assert [result.probe for result in evidence.results] == ["stack", "tasks"]
     assert {result.answer for result in evidence.results} == {Answer.PASS}
+    assert [result.excerpt for result in evidence.results] == ["", ""]
+    assert [result.reason for result in evidence.results] == [
+        "the engine holds what was deployed",
+        "1 of 1 running: t1",
+    ]
     assert [task.id for task in evidence.running] == ["t1"]
     assert evidence.service is not None
     assert evidence.service.published == {8080: 80}
