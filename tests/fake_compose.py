@@ -56,15 +56,19 @@ def interpolate(value: Any, variables: Mapping[str, str]) -> Any:  # noqa: ANN40
 
 def merge(base: object, more: object) -> Any:  # noqa: ANN401 - of a document
     """Lay one document over another: objects only, what both say must be the same."""
-    if isinstance(base, dict) and isinstance(more, dict):
-        first, second = cast("Json", base), cast("Json", more)
-        return {
-            key: merge(first[key], second[key]) if key in first and key in second else each
-            for key, each in {**first, **second}.items()
-        }
+    if not all(isinstance(each, dict) for each in (base, more)):
+        return _require_same(base, more)
+    first, second = cast("Json", base), cast("Json", more)
+    return {
+        key: merge(first[key], second[key]) if key in first and key in second else each
+        for key, each in {**first, **second}.items()
+    }
+
+
+def _require_same(base: object, more: object) -> object:
     if base != more:
         raise UnknownError(f"both files say something else: {base} and {more}")
-    return cast("object", base)
+    return base
 
 
 @frozen

@@ -107,7 +107,7 @@ class FakeDocker:
         method, _, rest = request.decode().partition(" ")
         target = urlsplit(rest.partition(" ")[0])
         path = unquote(target.path)
-        self.requests.append(path)
+        self.requests.append(unquote(rest.partition(" ")[0]))
         self.slow(path)
         status, body = 200, b""
         try:

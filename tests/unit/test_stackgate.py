@@ -115,6 +115,11 @@ def test_what_runs_as_written_passes_and_is_named(gate: StackGate) -> None:
     evidence = gate.ask_engine(record(), is_ours=True)
     assert [result.probe for result in evidence.results] == ["stack", "tasks"]
     assert {result.answer for result in evidence.results} == {Answer.PASS}
+    assert [result.excerpt for result in evidence.results] == ["", ""]
+    assert [result.reason for result in evidence.results] == [
+        "the engine holds what was deployed",
+        "1 of 1 running: t1",
+    ]
     assert [task.id for task in evidence.running] == ["t1"]
     assert evidence.service is not None
     assert evidence.service.published == {8080: 80}
@@ -529,6 +534,18 @@ def test_who_ended_between_two_losses_is_excused(engine: Playback, gate: StackGa
     assert ask(gate)["tasks"] == PASS
     engine.says["/tasks"] = [task("t3", "failed"), task("t4")]
     assert ask(gate)["tasks"] == ENDED
+
+
+def test_who_was_seen_before_a_loss_is_excused_although_it_ends_later(
+    engine: Playback, gate: StackGate
+) -> None:
+    """An engine that has just come back may still list a task that it has lost as running."""
+    assert ask(gate)["tasks"] == PASS
+    with engine.lost():
+        ask(gate)
+    assert ask(gate)["tasks"] == PASS
+    engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
+    assert ask(gate)["tasks"] == PASS
 
 
 def test_an_excuse_of_another_run_is_found_at_its_first_look(

@@ -179,6 +179,7 @@ def test_the_next_deployment_takes_the_place_of_the_last(
     docker: FakeDocker, world: SwarmWorld
 ) -> None:
     """What a run wrote itself is no change by somebody else."""
+    world.live()
     first = latest(world)
     world.deploy(first)
     second = evolve(first, token="token-2")  # noqa: S106 - no password
@@ -505,7 +506,7 @@ def test_a_name_is_held_against_what_is_routed(
         world.deploy(deployment)
         found = answers(world.ask(deployment, AMPLE))
         assert found["page"] is Answer.PASS
-        assert "/services" in docker.requests
+        assert "/services?filters={}" in docker.requests
         assert not [probe for probe in found if probe.startswith("route")]
 
 
