@@ -77,6 +77,7 @@ def use_newest_format(text: bytes) -> bytes:
 
 
 def _version(root: yaml.Node | None) -> yaml.ScalarNode | None:
+    entries: list[tuple[yaml.Node, yaml.Node]]
     entries = root.value if isinstance(root, yaml.MappingNode) else []
     found = (value for key, value in entries if key.value == "version")
     return next((value for value in found if isinstance(value, yaml.ScalarNode)), None)
