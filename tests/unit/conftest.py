@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from captured import Systemctl
@@ -54,6 +55,16 @@ def until() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def unshare(need: Callable[[str], str], missing: Callable[[str], NoReturn]) -> str:
+    """Find what makes a network namespace, if this user may, and what sets it up is there."""
+    program = need("unshare")
+    need("ip")
+    if subprocess.run([program, "--net", "true"], check=False, capture_output=True).returncode:
+        missing("this user may not make a network namespace")
+    return program
 
 
 @pytest.fixture(scope="session")

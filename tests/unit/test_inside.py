@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from attrs import frozen
@@ -48,12 +47,8 @@ Start = Callable[[str], Container]
 
 
 @pytest.fixture
-def start(need: Callable[[str], str], missing: Callable[[str], NoReturn]) -> Generator[Start]:
+def start(unshare: str) -> Generator[Start]:
     """Start containers: ``start("what it says")``."""
-    unshare = need("unshare")
-    need("ip")
-    if subprocess.run([unshare, "--net", "true"], check=False, capture_output=True).returncode:
-        missing("this user may not make a network namespace")
     with contextlib.ExitStack() as stack:
 
         def make(says: str) -> Container:

@@ -816,18 +816,21 @@ ROUNDS = 12
 
 def ask_again(
     start_python: Callable[..., subprocess.Popen[str]], url: str, seconds: float
-) -> set[str]:
-    """Ask in a process of its own; list the reasons, and fail if a round never ends."""
+) -> tuple[set[str], bool]:
+    """Ask in a process of its own; fail if a round never ends.
+
+    Return the reasons, and whether each round leaves a file open.
+    """
     process = start_python(ASK_AGAIN, url, str(seconds), str(ROUNDS))
     try:
         out, err = process.communicate(timeout=ROUNDS * seconds + AMPLE)
     except subprocess.TimeoutExpired:
         pytest.fail("a round outlived its timeout")
-    assert "" == err
+    # Python 3.11 logs a child that has ended right before asyncio looked for it.
+    assert [] == [line for line in err.splitlines() if "Unknown child process" not in line]
     reasons, files = zip(*(line.rsplit(" ", 1) for line in out.splitlines()), strict=True)
     assert len(reasons) == ROUNDS
-    assert int(files[-1]) - int(files[0]) < ROUNDS / 2, f"each round leaves a file open: {files}"
-    return set(reasons)
+    return set(reasons), int(files[-1]) - int(files[0]) >= ROUNDS / 2
 
 
 @pytest.mark.parametrize(
@@ -852,7 +855,7 @@ def test_a_systemctl_that_hangs_ends_at_the_timeout(
     pids.touch()
     systemctl(script.format(pids))
     try:
-        enough(lambda seconds: ask_again(start_python, "", seconds) == {reason.format(seconds)})
+        enough(lambda s: ask_again(start_python, "", s) == ({reason.format(s)}, False))
     finally:
         for pid in map(int, pids.read_text().split()):
             with contextlib.suppress(ProcessLookupError):
@@ -862,9 +865,16 @@ def test_a_systemctl_that_hangs_ends_at_the_timeout(
 def test_a_handshake_that_hangs_ends_at_the_timeout_and_leaves_nothing_open(
     serve: Serve, start_python: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    """A connection that never became TLS is closed with its round, too."""
+    """A connection that never became TLS is closed with its round, too.
+
+    Only where connecting takes less than a fifth of the time: so a slow machine gets more of it.
+    """
     url = serve(say_nothing).url.replace("http:", "https:")
-    assert {"no whole answer within 0.1 s"} == ask_again(start_python, url, 0.1)
+    assert any(
+        ({f"no whole answer within {seconds:.2g} s"}, False)
+        == ask_again(start_python, url, seconds)
+        for seconds in (0.1, 0.5, 2.5, 10.0)
+    )
 
 
 # Trouble on the asking side ----------------------------------------------------------------------
