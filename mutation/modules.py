@@ -13,6 +13,7 @@ _DOCUMENTS: Final = "tests/test_linters.py::test_generated_documents_are_fresh"
 _CORE: Final = (
     "tests/property/test_machine.py",
     "tests/property/test_plan.py",
+    "tests/property/test_attempt.py",
     "tests/property/test_plays.py",
     "tests/property/test_outcomes.py",
 )

@@ -1,0 +1,207 @@
+"""The fold, entry by entry: exactly what an attempt remembers, and the words that it keeps."""
+
+import pytest
+from attrs import evolve
+from promises import GOOD, NEW, NEWEST, OLD
+
+from runner.reconcile.attempt import Attempt, Entry, Interrupted, blamed, remember
+from runner.reconcile.steps import (
+    Assess,
+    CandidateFound,
+    CandidateLive,
+    ChooseFallback,
+    Commit,
+    CommitFailed,
+    Committed,
+    Deploy,
+    Deployed,
+    DeployFailed,
+    FallbackChosen,
+    FallbackLive,
+    Judged,
+    LastGoodAbsent,
+    LastGoodLive,
+    NoFallback,
+    NothingDecided,
+    NothingDeployable,
+    RollbackDue,
+    RunGate,
+    Unreachable,
+    Verify,
+)
+from runner.reconcile.vocabulary import Deployment, Healthy, Inconclusive, Release, Unhealthy
+
+
+def of(release: Release, token: str = "a-1") -> Deployment:  # noqa: S107
+    return Deployment(release, token)
+
+
+HEALTHY = Healthy(of(NEW), (), 3, 10.0)
+EMPTY = Attempt("a")
+TRIAL = Attempt("a", candidate=NEW, target=NEW, deployment=of(NEW), deploys=1)
+REFUTED = evolve(TRIAL, against="404", guilty=True, note="404")
+UNCLEAR = evolve(TRIAL, against="no socket", note="no socket")
+FALLEN = evolve(REFUTED, target=GOOD, fallbacks=(GOOD,))
+RESTORING = Attempt("a", target=GOOD, note="offline")
+
+UNHEALTHY = Unhealthy(of(NEW), "502", (), 1)
+DUNNO = Inconclusive(of(NEW), "timeout", (), 1)
+
+
+FOLDS: tuple[tuple[Attempt, Entry, Attempt], ...] = (
+    # What a run is for
+    (EMPTY, CandidateFound(NEW), evolve(EMPTY, candidate=NEW, target=NEW)),
+    (
+        evolve(REFUTED, crashes=2),
+        CandidateFound(NEW),
+        evolve(TRIAL, crashes=2, note="404"),
+    ),
+    (
+        evolve(REFUTED, crashes=2),
+        CandidateFound(NEWEST),
+        evolve(TRIAL, candidate=NEWEST, target=NEWEST, note="404"),
+    ),
+    (
+        evolve(TRIAL, deployment=None, crashes=1),
+        CandidateLive(of(NEW, "a-2")),
+        evolve(TRIAL, deployment=of(NEW, "a-2"), crashes=1),
+    ),
+    (
+        REFUTED,
+        LastGoodLive(of(GOOD, "b-1"), "offline"),
+        evolve(TRIAL, target=GOOD, deployment=of(GOOD, "b-1"), note="offline"),
+    ),
+    (REFUTED, LastGoodAbsent(GOOD, "gone"), evolve(TRIAL, target=GOOD, note="gone")),
+    (
+        evolve(TRIAL, crashes=3, note="old"),
+        RollbackDue(NEW, "3 runs died"),
+        evolve(TRIAL, crashes=3, against="3 runs died", guilty=True, note="3 runs died"),
+    ),
+    (
+        evolve(UNCLEAR, target=GOOD),
+        RollbackDue(NEW, "no socket at all"),
+        evolve(TRIAL, against="no socket at all", note="no socket at all"),
+    ),
+    (EMPTY, NothingDeployable("offline"), evolve(EMPTY, note="offline")),
+    (REFUTED, NothingDeployable("offline"), REFUTED),
+    # A deployment
+    (
+        evolve(TRIAL, verdict=HEALTHY),
+        Deploy(of(GOOD, "a-2")),
+        evolve(TRIAL, deployment=of(GOOD, "a-2"), deploys=2),
+    ),
+    (
+        TRIAL,
+        DeployFailed(of(NEW), "full", guilty=False),
+        evolve(TRIAL, against="full", note="full"),
+    ),
+    (
+        TRIAL,
+        DeployFailed(of(NEW), "bad", guilty=True),
+        evolve(TRIAL, against="bad", guilty=True, note="bad"),
+    ),
+    (FALLEN, DeployFailed(of(GOOD), "bad", guilty=True), FALLEN),
+    (
+        evolve(FALLEN, note=""),
+        DeployFailed(of(GOOD), "bad", guilty=True),
+        evolve(FALLEN, note="2-good: bad"),
+    ),
+    # The first fault of last-good stands before what its restoration was for
+    (
+        RESTORING,
+        DeployFailed(of(GOOD), "bad", guilty=True),
+        evolve(RESTORING, note="2-good: bad (offline)"),
+    ),
+    (
+        evolve(RESTORING, note=""),
+        DeployFailed(of(GOOD), "bad", guilty=True),
+        evolve(RESTORING, note="2-good: bad"),
+    ),
+    (
+        evolve(RESTORING, fallbacks=(OLD,), note="2-good: bad"),
+        DeployFailed(of(OLD), "worse", guilty=True),
+        evolve(RESTORING, fallbacks=(OLD,), note="2-good: bad"),
+    ),
+    # A verdict
+    (TRIAL, Judged(HEALTHY), evolve(TRIAL, verdict=HEALTHY)),
+    (
+        TRIAL,
+        Judged(UNHEALTHY),
+        evolve(TRIAL, verdict=UNHEALTHY, against="502", guilty=True, note="502"),
+    ),
+    (TRIAL, Judged(DUNNO), evolve(TRIAL, verdict=DUNNO, against="timeout", note="timeout")),
+    (REFUTED, Judged(DUNNO), evolve(REFUTED, verdict=DUNNO)),
+    (TRIAL, CommitFailed(NEW, "full"), evolve(TRIAL, against="full", note="full")),
+    # A rollback
+    (REFUTED, FallbackChosen(GOOD), FALLEN),
+    (FALLEN, FallbackChosen(OLD), evolve(FALLEN, target=OLD, fallbacks=(GOOD, OLD))),
+    (
+        evolve(REFUTED, verdict=UNHEALTHY),
+        FallbackLive(of(GOOD, "b-1")),
+        evolve(REFUTED, deployment=of(GOOD, "b-1"), has_looked=True),
+    ),
+    (REFUTED, NoFallback("none is left"), REFUTED),
+    (EMPTY, NoFallback("none is left"), evolve(EMPTY, note="none is left")),
+    (UNCLEAR, NothingDecided("no socket"), evolve(TRIAL, note="no socket")),
+    (
+        evolve(UNCLEAR, note=""),
+        NothingDecided("no socket"),
+        evolve(TRIAL, note="no socket"),
+    ),
+    # Docker is lost
+    (UNCLEAR, Unreachable("no Docker"), evolve(TRIAL, note="no socket")),
+    (TRIAL, Unreachable("no Docker"), evolve(TRIAL, note="no Docker")),
+    (REFUTED, Unreachable("no Docker"), REFUTED),
+    (evolve(REFUTED, note=""), Unreachable("no Docker"), evolve(REFUTED, note="no Docker")),
+    (
+        evolve(UNCLEAR, fallbacks=(GOOD,)),
+        Unreachable("no Docker"),
+        evolve(UNCLEAR, fallbacks=(GOOD,)),
+    ),
+    # A run dies
+    (
+        evolve(TRIAL, verdict=HEALTHY, fallbacks=(GOOD,), has_looked=True),
+        Interrupted(crashed=True),
+        evolve(TRIAL, crashes=1),
+    ),
+    (TRIAL, Interrupted(crashed=False), TRIAL),
+    (REFUTED, Interrupted(crashed=True), REFUTED),
+    (evolve(TRIAL, target=GOOD), Interrupted(crashed=True), evolve(TRIAL, target=GOOD)),
+    (RESTORING, Interrupted(crashed=True), RESTORING),
+    (evolve(EMPTY, target=None), Interrupted(crashed=True), EMPTY),
+    # What changes nothing
+    *(
+        (evolve(FALLEN, verdict=HEALTHY), entry, evolve(FALLEN, verdict=HEALTHY))
+        for entry in (
+            Assess(),
+            Verify(of(GOOD)),
+            RunGate(of(GOOD)),
+            Commit(HEALTHY),
+            ChooseFallback(),
+            Deployed(of(GOOD)),
+            Committed(NEW),
+        )
+    ),
+)
+
+
+@pytest.mark.parametrize(("before", "entry", "after"), FOLDS)
+def test_fold(before: Attempt, entry: Entry, after: Attempt) -> None:
+    """Each field is as it must be after the entry, the words for the operator among them."""
+    assert remember(before, entry) == after
+
+
+@pytest.mark.parametrize(
+    ("attempt", "release"),
+    [
+        (REFUTED, NEW),
+        (FALLEN, NEW),
+        (evolve(FALLEN, fallbacks=(GOOD, OLD)), None),
+        (UNCLEAR, None),
+        (TRIAL, None),
+        (EMPTY, None),
+    ],
+)
+def test_blamed(attempt: Attempt, release: Release | None) -> None:
+    """The candidate, on evidence, and only where last-good was the one that held."""
+    assert blamed(attempt) == release
