@@ -63,6 +63,6 @@ MODULES: Final = (
     ),
     Module("matching", ("tests/unit/test_matching.py", "tests/property/test_routing.py")),
     Module("answers", ("tests/unit/test_answers.py",), ("tests/unit/test_probes.py",)),
-    Module("probes", ("tests/unit/test_probe_requests.py", "tests/unit/test_probes.py")),
-    Module("durable", ("tests/unit/test_durable.py", "tests/unit/test_store.py")),
+    Module("probes", ("tests/unit/test_probe_requests.py",), ("tests/unit/test_probes.py",)),
+    Module("durable", ("tests/unit/test_durable.py",), ("tests/unit/test_store.py",)),
 )
