@@ -53,8 +53,13 @@ MODULES: Final = (
     ),
     Module(
         "journal",
-        ("tests/unit/test_journal.py", "tests/unit/test_transactions.py", _DOCUMENTS),
-        ("tests/unit/test_database.py", "tests/unit/test_console.py"),
+        (
+            "tests/unit/test_journal.py",
+            "tests/unit/test_transactions.py",
+            "tests/unit/test_database.py",
+            _DOCUMENTS,
+        ),
+        ("tests/unit/test_console.py",),
     ),
     Module(
         "routing",
