@@ -66,8 +66,7 @@ SAMPLE ?= 60
 SEED ?= 1
 
 mutants: .venv/.ready
-	.venv/bin/python -m mutation.run --sample $(SAMPLE) --seed $(SEED) \
-	    $(if $(MODULE),$(MODULE:%=--module %),--write)
+	.venv/bin/python -m mutation.run --sample $(SAMPLE) --seed $(SEED) $(MODULE:%=--module %) --write
 
 bench: .venv/.ready
 	.venv/bin/python bench/run.py --write

@@ -59,8 +59,13 @@ MODULES: Final = (
     ),
     Module(
         "journal",
-        ("tests/unit/test_journal.py", "tests/unit/test_transactions.py", _DOCUMENTS),
-        ("tests/unit/test_database.py", "tests/unit/test_console.py"),
+        (
+            "tests/unit/test_journal.py",
+            "tests/unit/test_transactions.py",
+            "tests/unit/test_database.py",
+            _DOCUMENTS,
+        ),
+        ("tests/unit/test_console.py",),
     ),
     Module(
         "routing",
@@ -69,6 +74,6 @@ MODULES: Final = (
     ),
     Module("matching", ("tests/unit/test_matching.py", "tests/property/test_routing.py")),
     Module("answers", ("tests/unit/test_answers.py",), ("tests/unit/test_probes.py",)),
-    Module("probes", ("tests/unit/test_probe_requests.py", "tests/unit/test_probes.py")),
-    Module("durable", ("tests/unit/test_durable.py", "tests/unit/test_store.py")),
+    Module("probes", ("tests/unit/test_probe_requests.py",), ("tests/unit/test_probes.py",)),
+    Module("durable", ("tests/unit/test_durable.py",), ("tests/unit/test_store.py",)),
 )

@@ -7,16 +7,19 @@ does not change which others are in it. Mutants that no test can kill stand in `
 import argparse
 import ast
 import hashlib
+import json
 import os
 import tempfile
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, TypeAlias
 
+import cattrs
 from attrs import evolve, frozen
 
 from mutation.modules import MODULES, ROOT, Module
@@ -25,17 +28,20 @@ from mutation.trial import GRACE, PATIENCE, Copy, Fate
 
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 TABLE: Final = ROOT / "docs/evidence/mutants.md"
+STORE: Final = TABLE.with_suffix(".json")
+"""What the table is made from."""
 _HEAD: Final = """\
 # Mutants of the code
 
 `make mutants` changes the code in one small place at a time: a comparison, a condition, a constant,
 a statement that is left out; `mutation/operators.py` has all kinds. Each change is tried by the
-tests that reach the module (`mutation/modules.py`), in a copy of the checkout. At most {size}
-changes of a module, drawn with seed {seed}; all where there are no more. No part of `make test`.
+tests that reach the module (`mutation/modules.py`), in a copy of the checkout. No part of
+`make test`. `make mutants MODULE=gate` tries one module again, and replaces its row here.
 
-*Possible*: how many there are. *Killed*: a test failed. *Time*: the tests took more than
-{patience} times as long as with the unchanged code. *Types*: all tests passed, but mypy, which is
-one of the project's tests, refuses it. *Equivalent*: it can't be noticed, with the reason below.
+*Possible*: how many there are. *Tried*: a sample of them, drawn with the seed. *Killed*: a test
+failed. *Time*: the tests took more than {patience} times as long as with the unchanged code.
+*Types*: all tests passed, but mypy, which is one of the project's tests, refuses it. *Equivalent*:
+it can't be noticed, for the reason below.
 """
 
 Key: TypeAlias = tuple[str, str, str]
@@ -46,14 +52,16 @@ Key: TypeAlias = tuple[str, str, str]
 class Result:
     """A module, and what became of its sample."""
 
-    module: Module
+    module: str
+    seed: str
     possible: int
-    equivalent: tuple[Mutant, ...]
-    fates: tuple[tuple[Mutant, Fate], ...]
-    seconds: float
-
-    def which(self, fate: Fate) -> list[Mutant]:
-        return [mutant for mutant, its in self.fates if its is fate]
+    killed: int
+    late: int
+    refused: int
+    survivors: tuple[str, ...]
+    equivalent: tuple[str, ...]
+    """With their reason."""
+    seconds: int
 
 
 def read_equivalent() -> dict[Key, str]:
@@ -97,8 +105,21 @@ def run(module: Module, size: int, seed: str, copies: Sequence[Copy]) -> Result:
         return mutant, fate
 
     with ThreadPoolExecutor(len(copies)) as pool:
-        fates = tuple(pool.map(judge, (m for m in drawn if m not in equivalent)))
-    return Result(module, len(found), tuple(equivalent), fates, time.monotonic() - began)
+        fates = list(pool.map(judge, (m for m in drawn if m not in equivalent)))
+    counts = Counter(fate for _, fate in fates)
+    return Result(
+        module=module.name,
+        seed=seed,
+        possible=len(found),
+        killed=counts[Fate.KILLED],
+        late=counts[Fate.TIMEOUT],
+        refused=counts[Fate.REFUSED],
+        survivors=tuple(_name(m) for m, fate in fates if fate is Fate.SURVIVED),
+        equivalent=tuple(
+            f"{_name(m)}: {excused[module.name, m.function, m.change]}" for m in equivalent
+        ),
+        seconds=round(time.monotonic() - began),
+    )
 
 
 def _check_the_trial(module: Module, source: str, copy: Copy, limits: Sequence[float]) -> None:
@@ -111,34 +132,39 @@ def _check_the_trial(module: Module, source: str, copy: Copy, limits: Sequence[f
         raise SystemExit(f"without its comments mypy refuses {module.path}")
 
 
-def render(results: Sequence[Result], size: int, seed: str) -> str:
+def render(results: Iterable[Result]) -> str:
     """Write the table, the survivors, and the equivalents with their reason."""
-    excused = read_equivalent()
+    known = {result.module: result for result in results}
+    order = [known[module.name] for module in MODULES if module.name in known]
     table = [
-        "| module | possible | tried | killed | time | types | equivalent | survived | seconds |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-        *map(_row, results),
+        "| module | possible | seed | tried | killed | time | types | equivalent | survived | s |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        *map(_row, order),
     ]
-    alive = [f"- {r.module.name}: {_name(m)}" for r in results for m in r.which(Fate.SURVIVED)]
-    equivalent = [
-        f"- {r.module.name}: {_name(m)}: {excused[r.module.name, m.function, m.change]}"
-        for r in results
-        for m in r.equivalent
-    ]
-    parts = [_HEAD.format(size=size, seed=seed, patience=PATIENCE), "\n".join(table)]
+    alive = [f"- {r.module}: {name}" for r in order for name in r.survivors]
+    equivalent = [f"- {r.module}: {name}" for r in order for name in r.equivalent]
+    parts = [_HEAD.format(patience=PATIENCE), "\n".join(table)]
     parts += ["\n## Survivors\n", "\n".join(alive) or "None."]
     parts += ["\n## Equivalent\n", "\n".join(equivalent) or "None."]
     return "\n".join(parts) + "\n"
 
 
 def _row(result: Result) -> str:
-    counts = [len(result.which(fate)) for fate in (Fate.KILLED, Fate.TIMEOUT, Fate.REFUSED)]
-    numbers = [
-        *(result.possible, len(result.fates) + len(result.equivalent)),
-        *(*counts, len(result.equivalent)),
-        *(len(result.which(Fate.SURVIVED)), round(result.seconds)),
-    ]
-    return f"| {result.module.name} | {' | '.join(map(str, numbers))} |"
+    counts = [result.killed, result.late, result.refused]
+    counts += [len(result.equivalent), len(result.survivors)]
+    cells = [result.module, result.possible, result.seed, sum(counts), *counts, result.seconds]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def keep(results: Iterable[Result], store: Path = STORE) -> list[Result]:
+    """Keep results beside those of other modules; return all."""
+    kept: dict[str, Result] = {}
+    if store.exists():
+        kept = cattrs.structure(json.loads(store.read_text()), dict[str, Result])
+    kept |= {result.module: result for result in results}
+    text = json.dumps(cattrs.unstructure(kept), indent=1, ensure_ascii=False, sort_keys=True)
+    store.write_text(f"{text}\n")
+    return list(kept.values())
 
 
 def _name(mutant: Mutant) -> str:
@@ -164,12 +190,13 @@ def main() -> None:
         chosen = [evolve(module, slow=()) for module in chosen]
     with tempfile.TemporaryDirectory() as scratch:
         copies = [Copy(Path(scratch) / f"copy{number}") for number in range(options.workers)]
-        results = [run(module, options.sample, options.seed, copies) for module in chosen]
-    table = render(results, options.sample, options.seed)
-    _say(table)
-    if options.write:
-        TABLE.write_text(table)
-    if any(result.which(Fate.SURVIVED) for result in results):
+        results: list[Result] = []
+        for module in chosen:
+            results.append(run(module, options.sample, options.seed, copies))
+            if options.write:
+                TABLE.write_text(render(keep(results)))
+    _say(render(results))
+    if any(result.survivors for result in results):
         raise SystemExit(1)
 
 

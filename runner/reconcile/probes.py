@@ -55,7 +55,6 @@ class _CannotAskError(Exception):
     """The asking side lacks something."""
 
     def __init__(self, cause: OSError) -> None:
-        super().__init__(str(cause))
         self.cause = cause
 
 

@@ -57,6 +57,26 @@ def test_a_file_is_put_like_a_directory(
     assert synced == [(single, False), (tmp_path, True)]
 
 
+@pytest.mark.parametrize("works", [True, False])
+def test_no_file_stays_open(
+    tmp_path: Path, draft: Path, monkeypatch: pytest.MonkeyPatch, *, works: bool
+) -> None:
+    """Not even where the disk fails; then the name is not taken."""
+
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    if works:
+        durable.put(draft, tmp_path / "dest")
+    else:
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            durable.put(draft, tmp_path / "dest")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert (tmp_path / "dest").exists() == works
+
+
 @pytest.mark.parametrize("before", ["nothing", "file", "directory", "link", "dangling link"])
 def test_what_stands_there_is_replaced_whole(tmp_path: Path, draft: Path, before: str) -> None:
     """Whatever was there before: nothing of it is left, and nothing that it led to is touched."""

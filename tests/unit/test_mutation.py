@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from mutation.modules import MODULES, ROOT, Module
 from mutation.operators import Mutant, mutants
-from mutation.run import Result, read_equivalent, render, sample
+from mutation.run import Result, keep, read_equivalent, render, sample
 from mutation.trial import Copy, Fate
 
 AMPLE = 300.0
@@ -168,21 +169,21 @@ def test_the_tests_and_then_the_types_judge_a_mutant(tmp_path: Path) -> None:
         copy.measure(("test_none.py",))
 
 
-def test_the_table_counts_and_names_what_survived() -> None:
-    """Killed, by time, by mypy, equivalent, survived: they add up to what was tried."""
-    key, reason = next(iter(read_equivalent().items()))
-    (module,) = [each for each in MODULES if each.name == key[0]]
-    fates = zip(map(str, range(9)), [*Fate, *Fate, Fate.SURVIVED], strict=True)
-    result = Result(
-        module=module,
-        possible=99,
-        equivalent=(Mutant(key[1], key[2], ""),),
-        fates=tuple((Mutant("f", name, ""), fate) for name, fate in fates),
-        seconds=1.6,
-    )
-    table = render([result], 40, "7")
-    assert f"| {module.name} | 99 | 10 | 2 | 2 | 2 | 1 | 3 | 2 |" in table
-    order = list(Fate).index(Fate.SURVIVED)
-    for number in (order, order + 4, 8):
-        assert f"\n- {module.name}: `f`: `{number}`\n" in table
-    assert f"`{key[2]}`: {reason}\n" in table
+def test_the_table_has_a_row_a_module_and_names_what_survived(tmp_path: Path) -> None:
+    """A module that is tried again replaces its row; the others stay, in the order of the code."""
+    plan = Result("plan", "1", 99, 5, 1, 2, ("`f`: `a → b`",), ("`g`: `c → d`: same",), 7)
+    machine = Result("machine", "2", 50, 40, 0, 0, (), (), 8)
+    store = tmp_path / "store.json"
+    keep([evolve(plan, killed=0, survivors=("`old`",))], store)
+    keep([machine], store)
+    table = render(keep([plan], store)).splitlines()
+    rows = [line for line in table if line.startswith("| ")][1:]
+    assert rows == [
+        "| machine | 50 | 2 | 40 | 40 | 0 | 0 | 0 | 0 | 8 |",
+        "| plan | 99 | 1 | 10 | 5 | 1 | 2 | 1 | 1 | 7 |",
+    ]
+    listed = [line for line in table if line.startswith(("- ", "## "))]
+    assert listed == [
+        *("## Survivors", "- plan: `f`: `a → b`"),
+        *("## Equivalent", "- plan: `g`: `c → d`: same"),
+    ]

@@ -187,9 +187,19 @@ def test_an_ipv6_address_is_connected_to(serve: Serve) -> None:
 
 
 def test_each_probe_trusts_its_own_authority_and_no_other_ones(
-    serve: Serve, make_certificate: Callable[[], Certificate]
+    serve: Serve, make_certificate: Callable[[], Certificate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asked in one round, in any order, and again: a probe that checks nothing teaches no other."""
+    """Asked in one round, in any order, and again: a probe that checks nothing teaches no other.
+
+    Authorities are read once: a later round may have no descriptor left for their files.
+    """
+    real, read = ssl.create_default_context, list[object]()
+
+    def note(*, cafile: str | None) -> ssl.SSLContext:
+        read.append(cafile)
+        return real(cafile=cafile)
+
+    monkeypatch.setattr(ssl, "create_default_context", note)
     one, other = make_certificate(), make_certificate()
     servers = serve(one), serve(other)
     probes = [
@@ -217,6 +227,8 @@ def test_each_probe_trusts_its_own_authority_and_no_other_ones(
             results = prober.ask(Expected(DEPLOYMENT), AMPLE)
             assert {each.probe for each in results if each.answer is Answer.PASS} == passing
         prober.close()
+        assert len(read) == 5
+        read.clear()
 
 
 # How long it took ---------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 from attrs import evolve
 from captured import captured
 
+from runner.reconcile.ordering import Served
 from runner.reconcile.questions import Http, Identity, Tcp, TraefikPing
 from runner.reconcile.routing import (
     Resolution,
@@ -21,6 +22,7 @@ from runner.reconcile.routing import (
     read_owners,
     read_routers,
     resolve,
+    target_in_gate,
 )
 from runner.reconcile.tasks import read_service
 
@@ -292,6 +294,22 @@ def test_what_is_no_table_is_no_table(lists: Any) -> None:  # noqa: ANN401 - any
         read_routers(lists, [])
     with pytest.raises(ValueError, match="no list of routers"):
         read_routers([], lists)
+
+
+def test_only_a_name_is_never_asked_of_what_the_caller_deploys() -> None:
+    """In Traefik's own gate; its ping and an address are, and in other gates a name is, too."""
+    asked = {
+        "name": http("http://a.test/"),
+        "address": http("http://127.0.0.1/"),
+        "ping": TraefikPing(target_unit=PROXY, url="http://127.0.0.1/ping"),
+    }
+    for of_traefik in (True, False):
+        by_itself = {
+            kind
+            for kind, question in asked.items()
+            if target_in_gate(question, of_traefik=of_traefik).served is Served.BY_ITSELF
+        }
+        assert by_itself == ({"name"} if of_traefik else set())
 
 
 def test_only_a_name_is_routed() -> None:
