@@ -196,11 +196,13 @@ def perform(machine: Machine, disk: Disk, record: Record) -> Generator[Stage]:
             yield on
         except Exception as error:  # noqa: BLE001 - the claims that need more fail by it
             record.stopped = tell(error)
+        # A machine that went wrong may be unable to answer any more.
+        with contextlib.suppress(ProofError) if record.stopped else contextlib.nullcontext():
             if not record.units:
                 on.note_units()
-        record.versions = _versions(machine)
-        record.journal = _excerpt(machine, disk.setup.units)
-        record.hashes = _hashes(machine, disk.setup.units)
+            record.versions = _versions(machine)
+            record.journal = _excerpt(machine, disk.setup.units)
+            record.hashes = _hashes(machine, disk.setup.units)
     finally:
         machine.cut_power()
         record.seconds = time.monotonic() - began
