@@ -42,7 +42,7 @@ class Side:
 
 
 @pytest.fixture(scope="module")
-def real(engine: Engine, need: Callable[[str], str]) -> Side:
+def actual(engine: Engine, need: Callable[[str], str]) -> Side:
     make_image(engine, IMAGE, Path(need("busybox")))
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -181,9 +181,9 @@ COMPLAINT: Final = re.compile(r"\b[0-9a-z]{25}\b")
 """Ids, in what the command prints."""
 
 
-def test_both_say_the_same_to_the_same_calls(fake: Side, real: Side, tmp_path: Path) -> None:
+def test_both_say_the_same_to_the_same_calls(fake: Side, actual: Side, tmp_path: Path) -> None:
     """The command's verdicts and words, the specs word for word, and the shape of the rest."""
-    sides = (fake, real)
+    sides = (fake, actual)
     first, second = document(tmp_path, "t1"), document(tmp_path, "t2")
 
     def both(*arguments: str) -> None:
@@ -215,7 +215,7 @@ def test_both_say_the_same_to_the_same_calls(fake: Side, real: Side, tmp_path: P
     both("network", "create", "--driver=bridge", "docker_gwbridge")
     for find in ("network", "config", "secret", "image", "container"):
         assert [getattr(side.api, find)("none-such") for side in sides] == [None, None]
-    _compare_shapes(fake, real)
+    _compare_shapes(fake, actual)
     both("stack", "rm", STACK)
     wait_for(lambda: _is_bare(sides), "no services")
     for side in sides:
@@ -234,23 +234,23 @@ def _last(text: str) -> str:
     return (text.strip().splitlines() or [""])[-1]
 
 
-def _compare_shapes(fake: Side, real: Side) -> None:
-    wait_for(lambda: is_settled(real), "a task of each kind")
+def _compare_shapes(fake: Side, actual: Side) -> None:
+    wait_for(lambda: is_settled(actual), "a task of each kind")
     name = f"{STACK}_app"
     mine, other = (
         {key: each for key, each in services(side)[name].items() if key not in OURS}
-        for side in (fake, real)
+        for side in (fake, actual)
     )
     assert_within(shape(mine), shape(other), "service")
     for read in ("nodes", "all_services"):
-        assert getattr(fake.api, read)()[0].keys() <= getattr(real.api, read)()[0].keys() | OURS
-    assert_within(shape(fake.api.info()["Swarm"]), shape(real.api.info()["Swarm"]), "info")
-    assert_within(shape(fake.api.nodes()[0]), shape(real.api.nodes()[0]), "node")
-    configs = [side.api.config("fake_static_1") for side in (fake, real)]
+        assert getattr(fake.api, read)()[0].keys() <= getattr(actual.api, read)()[0].keys() | OURS
+    assert_within(shape(fake.api.info()["Swarm"]), shape(actual.api.info()["Swarm"]), "info")
+    assert_within(shape(fake.api.nodes()[0]), shape(actual.api.nodes()[0]), "node")
+    configs = [side.api.config("fake_static_1") for side in (fake, actual)]
     assert_within(shape(configs[0]), shape(configs[1]), "config")
-    networks = [side.api.network("ingress") or {} for side in (fake, real)]
+    networks = [side.api.network("ingress") or {} for side in (fake, actual)]
     assert_within(shape(networks[0]["IPAM"]), shape(networks[1]["IPAM"]), "ingress")
-    mine, other = (_tasks_by_state(side) for side in (fake, real))
+    mine, other = (_tasks_by_state(side) for side in (fake, actual))
     for state, task in mine.items():
         assert_within(shape(task), shape(other[state]), f"{state} task")
 
@@ -263,7 +263,7 @@ def _tasks_by_state(side: Side) -> dict[str, Json]:
     }
 
 
-def test_both_are_out_of_reach_alike(tmp_path: Path, real: Side) -> None:
+def test_both_are_out_of_reach_alike(tmp_path: Path, actual: Side) -> None:
     """The command says it in words that the product knows for an engine that is lost."""
     with running_docker(tmp_path) as docker, docker.lost():
         environment = {
@@ -276,7 +276,7 @@ def test_both_are_out_of_reach_alike(tmp_path: Path, real: Side) -> None:
             Api(str(docker.path), AMPLE).info()
     absent = f"unix://{tmp_path}/none.sock"
     other = _run(("stack", "rm", "s"), {**clean_environment(), "DOCKER_HOST": absent})
-    assert real.api.info()
+    assert actual.api.info()
     words = "Cannot connect to the Docker daemon at unix://"
     assert [done.returncode for done in (mine, other)] == [1, 1]
     assert _last(mine.stderr).startswith(words)
