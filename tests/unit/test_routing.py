@@ -8,7 +8,7 @@ from attrs import evolve
 from captured import captured
 
 from runner.reconcile.ordering import Served
-from runner.reconcile.questions import Http, Identity, Tcp, TraefikPing
+from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing
 from runner.reconcile.routing import (
     Resolution,
     Resolved,
@@ -298,7 +298,7 @@ def test_what_is_no_table_is_no_table(lists: Any) -> None:  # noqa: ANN401 - any
 
 def test_only_a_name_is_never_asked_of_what_the_caller_deploys() -> None:
     """In Traefik's own gate; its ping and an address are, and in other gates a name is, too."""
-    asked = {
+    asked: dict[str, Question] = {
         "name": http("http://a.test/"),
         "address": http("http://127.0.0.1/"),
         "ping": TraefikPing(target_unit=PROXY, url="http://127.0.0.1/ping"),
