@@ -4,7 +4,8 @@
 
 A gate that fails without a terminal result runs to its deadline. A short deadline would depend on
 how fast the machine is: the candidate might not even have started. So the deadline is long, and
-the clock jumps past it.
+the clock jumps past it, after one more round that has all the time it needs: the verdict shows what
+that round found.
 """
 
 import re
@@ -26,6 +27,8 @@ from runner.warm_reconcile import find_app, reconcile
 from runner.wiring import SystemClock
 
 APP: Final = "traefik"
+_ANSWERED: Final = 2
+"""The gate's second look at the clock in a round."""
 
 
 class Impatience(SystemClock):
@@ -41,10 +44,18 @@ class Impatience(SystemClock):
         self._left = rounds
         """Rounds in which it has to be seen."""
         self._jumped = 0.0
+        self._jump = 0.0
+        """Seconds to jump when the round that is about to begin has been answered."""
+        self._looks = 0
+        """How often the gate has looked at the clock since then: as it asks, as it is answered."""
         self._had_passed = False
 
     @override
     def monotonic(self) -> float:
+        if self._jump:
+            self._looks += 1
+            if self._looks == _ANSWERED:
+                self._jumped, self._jump = self._jumped + self._jump, 0.0
         return super().monotonic() + self._jumped
 
     def entered(self, state: State, attempt: Attempt, event: Event) -> None:
@@ -64,7 +75,7 @@ class Impatience(SystemClock):
         elif self._is_seen(progress):
             self._left -= 1
             if self._left == 0:
-                self._jumped += progress.policy.deadline
+                self._jump = progress.policy.deadline
 
     def _is_seen(self, progress: Progress) -> bool:
         flapped = " (it had passed and failed again, 1x)" if self._had_passed else ""
