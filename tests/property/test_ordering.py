@@ -5,7 +5,7 @@ from random import Random
 
 import networkx as nx
 from attrs import evolve
-from hypothesis import event, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from unit_graphs import Case, cases, many_units
 
@@ -107,7 +107,10 @@ def test_the_verdict_is_that_of_the_oracle(case: Case) -> None:
     check(case)
 
 
-@settings(max_examples=max(10, settings().max_examples // 10))
+@settings(
+    max_examples=max(10, settings().max_examples // 10),
+    suppress_health_check=[HealthCheck.data_too_large],  # large on purpose; 6.130 counts them
+)
 @given(many_units())
 def test_thousands_of_units(case: Case) -> None:
     """The same with some thousand units."""
