@@ -5,7 +5,7 @@ passes for a deployment only while that very deployment is what is live. All els
 any moment, including the power.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 from attrs import define, evolve, field, frozen
@@ -209,7 +209,6 @@ class ModelWorld:
     sealed: list[Release] = field(factory=list[Release])
     kept: list[frozenset[str]] = field(factory=list[frozenset[str]])
     """What each ``prune`` was to keep."""
-    on_deploy: Callable[[Deployment], None] = field(default=lambda _: None)
 
     def latest(self) -> Release | LatestUnknown:
         return self.choose("latest", self.offers)
@@ -222,7 +221,6 @@ class ModelWorld:
 
     def deploy(self, deployment: Deployment) -> None:
         self.deployed.append(deployment)
-        self.on_deploy(deployment)
         self._let_someone_else_deploy()
         outcome = self.choose("deploy", DEPLOYS)
         if outcome.endswith(("runs", "done")):

@@ -357,21 +357,20 @@ def successors(universe: Universe, node: Node) -> Iterator[tuple[Edge, Node, str
 
 def _between_runs(universe: Universe, node: Node) -> Iterator[tuple[Edge, Node, str]]:
     """A run starts; or the host reboots, a quarantine expires, someone else deploys."""
-    rest = node
     if node.live is not None:
-        yield Edge("reboot"), evolve(rest, live=None), ""
+        yield Edge("reboot"), evolve(node, live=None), ""
     if node.disk.quarantine:
         forgetful = evolve(node.disk, quarantine=frozenset())
-        yield Edge("quarantine expires"), evolve(rest, disk=forgetful), ""
+        yield Edge("quarantine expires"), evolve(node, disk=forgetful), ""
     for theirs in universe.others:
         choice = (("release", theirs),)
         yield (
             Edge("someone else deploys", choice),
-            evolve(rest, live=Deployment(theirs, FOREIGN)),
+            evolve(node, live=Deployment(theirs, FOREIGN)),
             "",
         )
     for settings in universe.settings:
-        yield Edge("run", (("settings", settings),)), begin(universe, rest, settings), ""
+        yield Edge("run", (("settings", settings),)), begin(universe, node, settings), ""
 
 
 def at_rest(node: Node) -> Node:

@@ -21,7 +21,6 @@ from runner.reconcile.vocabulary import Deployment, LatestUnknown, Release
 
 T = TypeVar("T")
 OFFLINE = LatestUnknown("offline")
-CALM = {"power before the write": "on", "power after the write": "on", "engine": "up"}
 
 
 class Told:
