@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -171,10 +172,22 @@ def services(side: Side) -> dict[str, Json]:
     return {service["Spec"]["Name"]: service for service in side.api.services(STACK)}
 
 
-def is_settled(side: Side) -> bool | None:
-    """Say whether one task runs, one has failed, and one has no place."""
-    states = {task["Status"]["State"] for task in side.api.tasks(STACK)}
-    return True if {"running", "failed", "pending"} <= states else None
+KINDS: Final = ("running", "failed", "pending")
+"""States that tasks of the document stay in."""
+
+
+def tasks_by_state(side: Side) -> dict[str, Json]:
+    return {
+        task["Status"]["State"]: {k: v for k, v in task.items() if k != "NetworksAttachments"}
+        for task in side.api.tasks(STACK)
+        if task["Status"]["State"] in KINDS
+    }
+
+
+def settled(side: Side) -> dict[str, Json] | None:
+    """A task that runs, one that has failed, and one that has no place, once all are there."""
+    tasks = tasks_by_state(side)
+    return tasks if len(tasks) == len(KINDS) else None
 
 
 COMPLAINT: Final = re.compile(r"\b[0-9a-z]{25}\b")
@@ -235,7 +248,9 @@ def _last(text: str) -> str:
 
 
 def _compare_shapes(fake: Side, actual: Side) -> None:
-    wait_for(lambda: is_settled(actual), "a task of each kind")
+    other = wait_for(partial(settled, actual), "a task of each kind")
+    for state, task in tasks_by_state(fake).items():
+        assert_within(shape(task), shape(other[state]), f"{state} task")
     name = f"{STACK}_app"
     mine, other = (
         {key: each for key, each in services(side)[name].items() if key not in OURS}
@@ -250,17 +265,6 @@ def _compare_shapes(fake: Side, actual: Side) -> None:
     assert_within(shape(configs[0]), shape(configs[1]), "config")
     networks = [side.api.network("ingress") or {} for side in (fake, actual)]
     assert_within(shape(networks[0]["IPAM"]), shape(networks[1]["IPAM"]), "ingress")
-    mine, other = (_tasks_by_state(side) for side in (fake, actual))
-    for state, task in mine.items():
-        assert_within(shape(task), shape(other[state]), f"{state} task")
-
-
-def _tasks_by_state(side: Side) -> dict[str, Json]:
-    return {
-        task["Status"]["State"]: {k: v for k, v in task.items() if k != "NetworksAttachments"}
-        for task in side.api.tasks(STACK)
-        if task["Status"]["State"] in {"running", "failed", "pending"}
-    }
 
 
 def test_both_are_out_of_reach_alike(tmp_path: Path, actual: Side) -> None:

@@ -78,9 +78,18 @@ class Impatience(SystemClock):
                 self._jump = progress.policy.deadline
 
     def _is_seen(self, progress: Progress) -> bool:
+        """Tell if this is the reason that a verdict on this round would give: its first failure.
+
+        A failure behind another one may come from that one: a port refuses connections as long as
+        the task is not running.
+        """
         flapped = " (it had passed and failed again, 1x)" if self._had_passed else ""
-        failed = (r for r in progress.last if r.answer is not Answer.PASS)
-        return any(re.search(self._reason, f"{r.probe}: {r.reason}{flapped}") for r in failed)
+        answers = [result.answer for result in progress.last]
+        if Answer.FAIL not in answers and Answer.INCONCLUSIVE not in answers:
+            return False
+        worst = Answer.FAIL if Answer.FAIL in answers else Answer.INCONCLUSIVE
+        first = progress.last[answers.index(worst)]
+        return re.search(self._reason, f"{first.probe}: {first.reason}{flapped}") is not None
 
 
 def main(config_dir: Path, reason: str, rounds: int, *flags: str) -> int:
