@@ -15,7 +15,7 @@ PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $
 .PHONY: run test test-all test-oldest test-newest proof proof-server proof-vm search proof-sabotage coverage mutants bench bench-swarm docs golden fresh lock clean
 
 run: .venv/.ready
-	@.venv/bin/python -m runner.console.demo
+	@.venv/bin/python -m runner.cli.demo
 
 test: .venv/.ready
 	.venv/bin/python -m pytest -n 4 --dist worksteal -m "not slow" $(PYTEST_ARGS)

@@ -19,10 +19,10 @@ from typing import Final
 from attrs import define, field, frozen
 from rows import BenchError
 
-from runner.reconcile.instances import Instances
-from runner.reconcile.process import IDENTITY_PATH
-from runner.reconcile.statedir import StateDir
-from runner.releases.binaries import Binaries, WheelOrigin
+from runner.platforms.process.binaries import Binaries, WheelOrigin
+from runner.platforms.process.instances import Instances
+from runner.platforms.process.platform import IDENTITY_PATH
+from runner.storage.paths import StateDir
 
 NAME: Final = "traefik"
 VERSION: Final = "3.7.15"

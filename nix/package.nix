@@ -37,7 +37,7 @@ python3Packages.buildPythonApplication {
 
   pythonImportsCheck = [
     "runner.warm_reconcile"
-    "runner.console.cli"
+    "runner.cli.main"
   ];
   # The tests want engines, namespaces and a network: .ci/run has them, a sandbox hasn't.
   doCheck = false;

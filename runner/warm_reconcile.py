@@ -14,7 +14,18 @@ from typing import Final
 
 from attrs import frozen
 
-from runner.console.arguments import (
+from runner import preconditions
+from runner.config import app as configs
+from runner.config.app import AppConfig
+from runner.platforms.build import SystemClock, make_world
+from runner.reconcile.errors import UnprovenError
+from runner.reconcile.interfaces import Clock, Watcher
+from runner.reconcile.loop import Policy, Run
+from runner.report import Report
+from runner.storage.journal import open_journal
+from runner.storage.lock import hold
+from runner.storage.paths import open_state
+from runner.terminal.options import (
     EXIT_CODES,
     Parser,
     add_app_arguments,
@@ -22,18 +33,7 @@ from runner.console.arguments import (
     guarded,
     say,
 )
-from runner.console.report import Report
-from runner.console.watchers import choose_watcher
-from runner.reconcile import config as configs
-from runner.reconcile import guard
-from runner.reconcile.config import AppConfig
-from runner.reconcile.driver import Policy, Run
-from runner.reconcile.errors import UnprovenError
-from runner.reconcile.journal import open_journal
-from runner.reconcile.lock import hold
-from runner.reconcile.ports import Clock, Watcher
-from runner.reconcile.statedir import open_state
-from runner.wiring import SystemClock, make_world
+from runner.terminal.progress import choose_watcher
 
 DESCRIPTION: Final = "Deploy the latest release, gate it, commit it as last-good, or roll back."
 """For the help of both commands. Not a docstring: `python -OO` removes docstrings."""
@@ -87,8 +87,8 @@ def reconcile(
         ReconcileError: the run could not begin, or its journal could not be written.
     """
     began = time.monotonic()
-    questions = guard.clear_app(app.config, lambda said: watcher.warn(UnprovenError(said)))
-    guard.check_budget(app.config)
+    questions = preconditions.clear_app(app.config, lambda said: watcher.warn(UnprovenError(said)))
+    preconditions.check_budget(app.config)
     state = open_state(app.state_root, app.name)
     with hold(state.lock, wait=wait), make_world(app.config, state, questions) as wired:
         journal = open_journal(state, app.config.retention, time.time)

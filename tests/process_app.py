@@ -13,14 +13,14 @@ import psutil
 from attrs import define, evolve, field
 
 from proofs import CALLER, proven
-from runner.reconcile.config import AppConfig, DirectorySource, ProcessWorldConfig
+from runner.config.app import AppConfig, DirectorySource, ProcessWorldConfig
+from runner.platforms.build import Wired, make_world
+from runner.platforms.process.instances import Instances
+from runner.platforms.process.platform import IDENTITY_PATH, ProcessWorld
 from runner.reconcile.gate import GatePolicy
-from runner.reconcile.instances import Instances
-from runner.reconcile.process import IDENTITY_PATH, ProcessWorld
+from runner.reconcile.model import Deployment, Release
 from runner.reconcile.questions import Identity
-from runner.reconcile.statedir import StateDir
-from runner.reconcile.vocabulary import Deployment, Release
-from runner.wiring import Wired, make_world
+from runner.storage.paths import StateDir
 
 AMPLE: Final = 20.0
 """Seconds that nothing takes in a good run."""

@@ -15,15 +15,15 @@ from servers import ThreadedServer, read_request
 from typing_extensions import override
 
 from proofs import CALLER, proven
-from runner.reconcile.config import AppConfig, DirectorySource, SwarmWorldConfig
-from runner.reconcile.engine import Engine
+from runner.config.app import AppConfig, DirectorySource, SwarmWorldConfig
+from runner.platforms.build import Wired, make_world
+from runner.platforms.swarm.engine_api import Engine
+from runner.platforms.swarm.objects import TOKEN_VARIABLE
+from runner.platforms.swarm.platform import SwarmWorld
+from runner.platforms.swarm.stack_document import TASK_VARIABLE
+from runner.reconcile.model import Deployment, Release
 from runner.reconcile.questions import Identity, Question
-from runner.reconcile.stackfile import TASK_VARIABLE
-from runner.reconcile.statedir import StateDir
-from runner.reconcile.swarm import SwarmWorld
-from runner.reconcile.tasks import TOKEN_VARIABLE
-from runner.reconcile.vocabulary import Deployment, Release
-from runner.wiring import Wired, make_world
+from runner.storage.paths import StateDir
 
 IDENTITY: Final = "/.warm-reconcile/identity"
 STACK: Final = "s"

@@ -11,19 +11,18 @@ from typing import Any, Protocol, TypeVar
 from attrs import define, evolve, field, frozen
 
 from runner.reconcile.attempt import Attempt, Entry, Interrupted, blamed, remember
-from runner.reconcile.driver import Policy, Run
 from runner.reconcile.errors import (
     DeployError,
     EngineUnreachableError,
     NotPreparedError,
     ReconcileError,
 )
+from runner.reconcile.events import Effect, Event
 from runner.reconcile.gate import GatePolicy, Progress
+from runner.reconcile.interfaces import Journal, Journaled, Watcher
+from runner.reconcile.loop import Policy, Run
 from runner.reconcile.machine import State
-from runner.reconcile.ports import Journal, Journaled, Watcher
-from runner.reconcile.records import LOOKS
-from runner.reconcile.steps import Effect, Event
-from runner.reconcile.vocabulary import (
+from runner.reconcile.model import (
     Answer,
     Deployment,
     Healthy,
@@ -33,6 +32,7 @@ from runner.reconcile.vocabulary import (
     Release,
     Round,
 )
+from runner.storage.codec import LOOKS
 
 T = TypeVar("T")
 

@@ -193,7 +193,7 @@ let
       + " Give them a unit of their own"
     ) found;
 
-  # What runner/reconcile/assertion.py leaves beside the gate. Seconds.
+  # What runner/config/assertion.py leaves beside the gate. Seconds.
   margin = 30;
 
   # One app, one assertion ---------------------------------------------------------------------------

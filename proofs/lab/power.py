@@ -22,8 +22,8 @@ from lab.serving import ask_serving, read_disk
 from lab.stage import PING, STATE, Record, Stage, stage
 from lab.supplies import Supplies
 from runner.reconcile.errors import JournalError
-from runner.reconcile.history import History, open_history
-from runner.reconcile.statedir import find_state
+from runner.storage.history import History, open_history
+from runner.storage.paths import find_state
 
 JOBS: Final = (FREE_PORTS, PROXY)
 CUTS: Final = 10

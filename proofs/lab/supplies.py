@@ -16,7 +16,7 @@ from traefik.harness import cache_directory
 from lab.images import shell_archive, traefik_archive
 from lab.machine import ProofError
 from lab.recipes import APP_IMAGE, Edit
-from runner.releases.binaries import Binaries, WheelOrigin
+from runner.platforms.process.binaries import Binaries, WheelOrigin
 
 PROJECT: Final = Path(__file__).parents[2]
 PLACE: Final = PROJECT / ".proof"

@@ -4,7 +4,7 @@ from typing import TypeAlias, assert_never
 
 from attrs import evolve, frozen
 
-from runner.reconcile.steps import (
+from runner.reconcile.events import (
     Assess,
     CandidateFound,
     CandidateLive,
@@ -30,7 +30,7 @@ from runner.reconcile.steps import (
     Unreachable,
     Verify,
 )
-from runner.reconcile.vocabulary import Deployment, Healthy, Release, Unhealthy, Verdict
+from runner.reconcile.model import Deployment, Healthy, Release, Unhealthy, Verdict
 
 
 @frozen

@@ -6,8 +6,8 @@ it, so the run has to fit from the start.
 
 from attrs import frozen
 
+from runner.reconcile.field_types import Duration, Seconds
 from runner.reconcile.gate import GatePolicy
-from runner.reconcile.rules import Duration, Seconds
 
 
 @frozen

@@ -4,8 +4,7 @@ from typing import NoReturn
 
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.errors import InvariantError
-from runner.reconcile.machine import State
-from runner.reconcile.steps import (
+from runner.reconcile.events import (
     Assess,
     ChooseFallback,
     Commit,
@@ -14,7 +13,8 @@ from runner.reconcile.steps import (
     RunGate,
     Verify,
 )
-from runner.reconcile.vocabulary import Deployment, Healthy
+from runner.reconcile.machine import State
+from runner.reconcile.model import Deployment, Healthy
 
 
 def next_effect(state: State, attempt: Attempt) -> Effect:  # noqa: PLR0911 - one arm a state

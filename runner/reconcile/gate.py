@@ -13,8 +13,8 @@ from typing import Final, Protocol
 
 from attrs import evolve, frozen
 
-from runner.reconcile.rules import Count, Duration, Seconds
-from runner.reconcile.vocabulary import (
+from runner.reconcile.field_types import Count, Duration, Seconds
+from runner.reconcile.model import (
     Answer,
     Deployment,
     Healthy,

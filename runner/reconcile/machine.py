@@ -40,7 +40,7 @@ import transitions
 from attrs import frozen
 
 from runner.reconcile.errors import IllegalStepError
-from runner.reconcile.steps import (
+from runner.reconcile.events import (
     CandidateFound,
     CandidateLive,
     Committed,
@@ -58,7 +58,7 @@ from runner.reconcile.steps import (
     RollbackDue,
     Unreachable,
 )
-from runner.reconcile.vocabulary import Healthy, Inconclusive, Unhealthy, Verdict
+from runner.reconcile.model import Healthy, Inconclusive, Unhealthy, Verdict
 
 
 @unique

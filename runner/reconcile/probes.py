@@ -16,15 +16,8 @@ from typing import Final, assert_never
 
 from attrs import evolve
 
-from runner.reconcile.answers import (
-    BODY_CAP,
-    Expected,
-    Reply,
-    check_http,
-    check_identity,
-    printable,
-    result,
-)
+from runner.reconcile.http_client import httpx
+from runner.reconcile.model import Answer, ProbeResult, Round
 from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.questions import (
     Http,
@@ -35,9 +28,16 @@ from runner.reconcile.questions import (
     TraefikPing,
     UnitActive,
 )
+from runner.reconcile.replies import (
+    BODY_CAP,
+    Expected,
+    Reply,
+    check_http,
+    check_identity,
+    printable,
+    result,
+)
 from runner.reconcile.units import ask_active
-from runner.reconcile.vocabulary import Answer, ProbeResult, Round
-from runner.reconcile.web import httpx
 
 OUR_FAULT: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EACCES}

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from attrs import field, frozen
 
-from runner.reconcile.rules import (
+from runner.reconcile.field_types import (
     AbsolutePath,
     Address,
     Name,

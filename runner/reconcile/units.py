@@ -6,10 +6,10 @@ from typing import IO, Final
 
 from attrs import evolve
 
-from runner.reconcile.answers import BODY_CAP, printable, result
-from runner.reconcile.commands import systemctl_environment
+from runner.reconcile.model import Answer, ProbeResult
 from runner.reconcile.questions import UnitActive
-from runner.reconcile.vocabulary import Answer, ProbeResult
+from runner.reconcile.replies import BODY_CAP, printable, result
+from runner.subprocesses import systemctl_environment
 
 STATES: Final = frozenset(
     {"active", "activating", "deactivating", "failed", "inactive", "maintenance", "refreshing"}

@@ -13,8 +13,8 @@ from attrs import frozen
 
 from runner.reconcile.errors import SourceUnreachableError
 from runner.reconcile.names import RULE, is_safe
-from runner.releases.environment import STACK_NAME, read_env_file
-from runner.releases.source import GitSource
+from runner.releases.env_file import STACK_NAME, read_env_file
+from runner.releases.sources import GitSource
 from runner.releases.versions import Label
 
 LONGEST_STACK: Final = 45

@@ -14,12 +14,12 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
-from runner.reconcile.durable import prune, put
 from runner.reconcile.errors import DeployError, EngineUnreachableError, SourceUnreachableError
-from runner.reconcile.vocabulary import LatestUnknown, Release
-from runner.releases.contents import Manifest, hash_files, read_manifest
-from runner.releases.source import Source
+from runner.reconcile.model import LatestUnknown, Release
+from runner.releases.manifest import Manifest, hash_files, read_manifest
+from runner.releases.sources import Source
 from runner.releases.versions import Label
+from runner.storage.atomic import prune, put
 
 MANIFEST: Final = "manifest.json"
 FILES: Final = "files"

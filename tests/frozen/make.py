@@ -261,7 +261,7 @@ configs:
 
     def record(self) -> None:
         """Ask the engine what the reading commands ask, and keep its answers."""
-        from runner.reconcile.engine import Engine
+        from runner.platforms.swarm.engine_api import Engine
 
         asked = {}
         engine = Engine(str(self.engine.socket))
@@ -275,11 +275,12 @@ configs:
             return response
 
         Engine._fetch = recorded
-        from runner.console import survey, views
+        from runner.cli import app_state
+        from runner.cli.commands import views
         from runner.warm_reconcile import find_app
 
         app = find_app("traefik", config=self.host.config, config_dir=HOME)
-        found = survey.survey(app, ask_source=True)
+        found = app_state.survey(app, ask_source=True)
         print(views.status(found).text)
         print(views.plan(found).text)
         text = json.dumps(asked, indent=1, sort_keys=True)

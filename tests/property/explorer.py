@@ -23,9 +23,9 @@ from typing_extensions import override
 from worlds import FOREIGN, Disk, FakeClock, MemoryJournal, ModelWorld, PowerCut, make_run
 
 from runner.reconcile.attempt import Attempt
+from runner.reconcile.decisions import CRASH_LIMIT
 from runner.reconcile.machine import TABLE, ReconcileMachine, Row, State
-from runner.reconcile.plan import CRASH_LIMIT
-from runner.reconcile.vocabulary import (
+from runner.reconcile.model import (
     Answer,
     Deployment,
     Healthy,

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from explorer import Edge, Node
 from worlds import FOREIGN, Disk, release
 
+from runner.reconcile.decisions import CRASH_LIMIT
 from runner.reconcile.machine import State
-from runner.reconcile.plan import CRASH_LIMIT
-from runner.reconcile.vocabulary import Release
+from runner.reconcile.model import Release
 
 OLDEST, OLDER = release("0-oldest"), release("0-older")
 OLD, GOOD, NEW = release("1-old"), release("2-good"), release("3-new")

@@ -5,7 +5,7 @@ from attrs import evolve
 from promises import GOOD, NEW, NEWEST, OLD
 
 from runner.reconcile.attempt import Attempt, Entry, Interrupted, blamed, remember
-from runner.reconcile.steps import (
+from runner.reconcile.events import (
     Assess,
     CandidateFound,
     CandidateLive,
@@ -29,7 +29,7 @@ from runner.reconcile.steps import (
     Unreachable,
     Verify,
 )
-from runner.reconcile.vocabulary import Deployment, Healthy, Inconclusive, Release, Unhealthy
+from runner.reconcile.model import Deployment, Healthy, Inconclusive, Release, Unhealthy
 
 
 def of(release: Release, token: str = "a-1") -> Deployment:  # noqa: S107

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from worlds import FakeClock, release
 
 from runner.reconcile.gate import GatePolicy, Progress, judge
-from runner.reconcile.vocabulary import (
+from runner.reconcile.model import (
     Answer,
     Deployment,
     Healthy,

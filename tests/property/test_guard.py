@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from test_ordering import Oracle
 from unit_graphs import NAMES, Case, cases
 
+from runner.platforms.swarm.traefik_routers import Router, Table, Untold
+from runner.preconditions import clear
 from runner.reconcile.errors import OrderingError
-from runner.reconcile.guard import clear
 from runner.reconcile.ordering import SafeUnit, Served, Target, prove
 from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
-from runner.reconcile.routing import Router, Table, Untold
 
 HOSTS = ("a.test", "b.test", "c.test")
 UNITS = tuple(name for name in NAMES if name.endswith((".service", ".socket")))

@@ -9,8 +9,7 @@ from worlds import release
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.decide import next_effect
 from runner.reconcile.errors import IllegalStepError, InvariantError
-from runner.reconcile.machine import FINAL, TABLE, ReconcileMachine, State, Trigger, trigger_of
-from runner.reconcile.steps import (
+from runner.reconcile.events import (
     CandidateFound,
     CandidateLive,
     Commit,
@@ -29,7 +28,8 @@ from runner.reconcile.steps import (
     RollbackDue,
     Unreachable,
 )
-from runner.reconcile.vocabulary import Deployment, Healthy, Inconclusive, Unhealthy
+from runner.reconcile.machine import FINAL, TABLE, ReconcileMachine, State, Trigger, trigger_of
+from runner.reconcile.model import Deployment, Healthy, Inconclusive, Unhealthy
 
 NEW = release("new")
 OTHER = release("other")

@@ -15,9 +15,9 @@ from promises import GOOD, NEW, OLD
 from worlds import ANSWERS, DEPLOYS, Disk, FakeClock, MemoryJournal, ModelWorld, PowerCut, make_run
 
 from runner.reconcile.attempt import Attempt
+from runner.reconcile.decisions import CRASH_LIMIT
 from runner.reconcile.machine import TABLE, ReconcileMachine, Row, State
-from runner.reconcile.plan import CRASH_LIMIT
-from runner.reconcile.vocabulary import Deployment, LatestUnknown, Release
+from runner.reconcile.model import Deployment, LatestUnknown, Release
 
 T = TypeVar("T")
 OFFLINE = LatestUnknown("offline")

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from promises import AGAIN, GOOD, NEW, OLD, OLDER, OLDEST
 
 from runner.reconcile.attempt import Attempt
-from runner.reconcile.plan import Facts, assess, choose_fallback
-from runner.reconcile.steps import (
+from runner.reconcile.decisions import Facts, assess, choose_fallback
+from runner.reconcile.events import (
     CandidateLive,
     FallbackChosen,
     FallbackLive,
@@ -17,7 +17,7 @@ from runner.reconcile.steps import (
     NothingDecided,
     NothingDeployable,
 )
-from runner.reconcile.vocabulary import Deployment, LatestUnknown, NotLive, Release
+from runner.reconcile.model import Deployment, LatestUnknown, NotLive, Release
 
 RELEASES = (NEW, GOOD, OLD, OLDER, OLDEST)
 MAYBE = st.none() | st.sampled_from(RELEASES)

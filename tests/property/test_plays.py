@@ -27,7 +27,7 @@ from worlds import (
 
 from runner.reconcile.errors import ReconcileError
 from runner.reconcile.machine import ReconcileMachine, State
-from runner.reconcile.vocabulary import Deployment, LatestUnknown, Release
+from runner.reconcile.model import Deployment, LatestUnknown, Release
 
 CUT: Final = "cut"
 RUNS_AND_CUT: Final = "cut, but it runs"

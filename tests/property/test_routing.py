@@ -15,9 +15,9 @@ from attrs import frozen
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from runner.reconcile.matching import Request, Truth, matches
+from runner.platforms.swarm.traefik_routers import Resolved, Router, Table, resolve
+from runner.platforms.swarm.traefik_rules import Request, Truth, matches
 from runner.reconcile.questions import Http
-from runner.reconcile.routing import Resolved, Router, Table, resolve
 
 # Rules --------------------------------------------------------------------------------------------
 

@@ -27,13 +27,13 @@ from worlds import (
     make_run,
 )
 
-from runner.reconcile import database
-from runner.reconcile.database import Database
-from runner.reconcile.history import open_history
-from runner.reconcile.journal import Retention, SqliteJournal, open_journal
 from runner.reconcile.machine import State
-from runner.reconcile.statedir import open_state
-from runner.reconcile.vocabulary import Deployment, LatestUnknown, Release
+from runner.reconcile.model import Deployment, LatestUnknown, Release
+from runner.storage import sqlite
+from runner.storage.history import open_history
+from runner.storage.journal import Retention, SqliteJournal, open_journal
+from runner.storage.paths import open_state
+from runner.storage.sqlite import Database
 
 T = TypeVar("T")
 BROKEN = NEW
@@ -115,7 +115,7 @@ class Host(RuleBasedStateMachine):
     )
     def run(self, data: st.DataObject, latest: Release | LatestUnknown, *, forced: bool) -> None:
         choose = Recorder(data)
-        db = database.connect(self.state.journal)
+        db = sqlite.connect(self.state.journal)
         db.__class__ = CuttingDatabase
         db.choose = choose  # type: ignore[attr-defined]
         journal = SqliteJournal(db, RETENTION, self.clock.now)

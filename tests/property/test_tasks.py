@@ -14,8 +14,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.reconcile.evidence import LEAVING, SETTLING, Finding, judge
-from runner.reconcile.tasks import (
+from runner.platforms.swarm.evidence import LEAVING, SETTLING, Finding, judge
+from runner.platforms.swarm.objects import (
     BROKEN,
     ENDED,
     Node,
@@ -26,7 +26,7 @@ from runner.reconcile.tasks import (
     read_service,
     read_task,
 )
-from runner.reconcile.vocabulary import Answer
+from runner.reconcile.model import Answer
 
 Require = Literal["all", "quorum"]
 Scene: TypeAlias = tuple[Snapshot, Written, frozenset[str], Require, Mapping[str, float]]

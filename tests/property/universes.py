@@ -13,7 +13,7 @@ from promises import AGAIN, GOOD, NEW, OLD, OLDER, OLDEST, check
 from worlds import Disk
 
 from runner.reconcile.machine import TABLE, State
-from runner.reconcile.vocabulary import LatestUnknown, Release
+from runner.reconcile.model import LatestUnknown, Release
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "evidence" / "search.md"
 OFFLINE = LatestUnknown("offline")

@@ -1,13 +1,13 @@
 """Mistakes that the types must catch. Not meant to be executed; see tests/test_witnesses.py."""
 
 from runner.reconcile.attempt import Attempt
-from runner.reconcile.driver import Run
+from runner.reconcile.events import Commit, Deploy, Event, Judged
+from runner.reconcile.loop import Run
 from runner.reconcile.machine import ReconcileMachine, Row, State, Trigger, trigger_of
+from runner.reconcile.model import Deployment, Release, Unhealthy
 from runner.reconcile.ordering import SafeUnit, Target
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import Tcp
-from runner.reconcile.steps import Commit, Deploy, Event, Judged
-from runner.reconcile.vocabulary import Deployment, Release, Unhealthy
 
 
 def an_effect_without_its_record(run: Run, deployment: Deployment, attempt: Attempt) -> None:

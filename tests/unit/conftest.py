@@ -14,10 +14,10 @@ from captured import Systemctl
 from fake_docker import FakeDocker, running_docker
 from servers import Certificate
 
-from runner.reconcile.docker import Docker
-from runner.reconcile.engine import Engine
-from runner.reconcile.stacks import Stacks
-from runner.reconcile.statedir import StateDir, open_state
+from runner.platforms.swarm.docker_cli import Docker
+from runner.platforms.swarm.engine_api import Engine
+from runner.platforms.swarm.stack import Stacks
+from runner.storage.paths import StateDir, open_state
 
 PATIENCE = 120.0
 """Seconds until something that must happen is given up; nothing waits so long in a good run."""

@@ -6,7 +6,9 @@ import httpx
 import pytest
 from attrs import evolve
 
-from runner.reconcile.answers import (
+from runner.reconcile.model import Answer, Deployment, ProbeResult, Release
+from runner.reconcile.questions import Http, Tcp
+from runner.reconcile.replies import (
     BODY_CAP,
     TASK_HEADER,
     TOKEN_HEADER,
@@ -18,8 +20,6 @@ from runner.reconcile.answers import (
     result,
     without_colours,
 )
-from runner.reconcile.questions import Http, Tcp
-from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Release
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "traefik"
 UNIT = "proxy.service"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.platforms.process.binaries import Binaries, FileOrigin, WheelOrigin
 from runner.reconcile.errors import DeployError, SourceUnreachableError
-from runner.releases.binaries import Binaries, FileOrigin, WheelOrigin
 
 PROGRAM = b"#!/bin/sh\nexit 0\n" * 1000
 

@@ -15,13 +15,9 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from runner.console.cli import main
+from runner.cli.main import main
 from runner.reconcile.errors import ExitCode
-from runner.reconcile.journal import Retention, SqliteJournal, open_journal
-from runner.reconcile.lock import hold
-from runner.reconcile.machine import State
-from runner.reconcile.statedir import StateDir, open_state
-from runner.reconcile.steps import (
+from runner.reconcile.events import (
     Assess,
     CandidateFound,
     Commit,
@@ -32,7 +28,8 @@ from runner.reconcile.steps import (
     Judged,
     RunGate,
 )
-from runner.reconcile.vocabulary import (
+from runner.reconcile.machine import State
+from runner.reconcile.model import (
     Answer,
     Deployment,
     Healthy,
@@ -40,6 +37,9 @@ from runner.reconcile.vocabulary import (
     Release,
     Unhealthy,
 )
+from runner.storage.journal import Retention, SqliteJournal, open_journal
+from runner.storage.lock import hold
+from runner.storage.paths import StateDir, open_state
 
 OLD, GOOD, BAD = (Release(f"{n}.0.0+v3.{n}", f"3.{n}", str(n) * 64) for n in (1, 2, 3))
 OK = ProbeResult("ping", Answer.PASS, "status 200 as expected", "a.service", 0.0123, 200, "OK")
@@ -474,7 +474,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure(past: StateDir, tmp_path: P
             "sh",
             sys.executable,
             "-m",
-            "runner.console.cli",
+            "runner.cli.main",
             "history",
             "traefik",
             "--config",

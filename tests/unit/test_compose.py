@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.reconcile import compose
-from runner.reconcile.compose import Document, Subject
-from runner.reconcile.docker import Docker
-from runner.reconcile.documents import canonical, parse
+from runner.platforms.swarm import compose
+from runner.platforms.swarm.compose import Document, Subject
+from runner.platforms.swarm.compose_yaml import canonical, parse
+from runner.platforms.swarm.docker_cli import Docker
 from runner.reconcile.errors import SourceUnreachableError
 
 SUBJECT = Subject(stack="s", service="app", label="3.4.0+v3.5.1", recipe="traefik")

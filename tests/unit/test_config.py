@@ -15,8 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.reconcile.budget import Budget
-from runner.reconcile.config import (
+from runner.config.app import (
     AppConfig,
     DirectorySource,
     GitSource,
@@ -25,11 +24,12 @@ from runner.reconcile.config import (
     find,
     load,
 )
+from runner.reconcile.budget import Budget
 from runner.reconcile.errors import ConfigError, UsageError
 from runner.reconcile.gate import GatePolicy
-from runner.reconcile.journal import Retention
 from runner.reconcile.names import RULE
 from runner.reconcile.questions import Http, Identity, Tcp, TraefikPing, UnitActive
+from runner.storage.journal import Retention
 
 WHOLE = """
 state_dir = "/var/lib/warm-reconcile"

@@ -21,18 +21,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.console.report import EXIT, Report
-from runner.console.sentences import name_attempt, tell
-from runner.console.watchers import LogWatcher, TerminalWatcher, choose_watcher
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.errors import ExitCode, ReconcileError
+from runner.reconcile.events import CandidateFound, Event, Judged, NoFallback
 from runner.reconcile.gate import GatePolicy, Progress
-from runner.reconcile.journal import Retention, open_journal
-from runner.reconcile.lock import hold
 from runner.reconcile.machine import FINAL, State
-from runner.reconcile.statedir import open_state
-from runner.reconcile.steps import CandidateFound, Event, Judged, NoFallback
-from runner.reconcile.vocabulary import (
+from runner.reconcile.model import (
     Answer,
     Deployment,
     Healthy,
@@ -42,6 +36,12 @@ from runner.reconcile.vocabulary import (
     Unhealthy,
     Verdict,
 )
+from runner.report import EXIT, Report
+from runner.storage.journal import Retention, open_journal
+from runner.storage.lock import hold
+from runner.storage.paths import open_state
+from runner.terminal.progress import LogWatcher, TerminalWatcher, choose_watcher
+from runner.terminal.text import name_attempt, tell
 from runner.warm_reconcile import main
 
 OLD = Release("3.3.0+v3.4.0", "3.4.0", "a" * 64)
@@ -607,7 +607,7 @@ def test_whoever_reads_along_does_not_change_how_a_run_ends(
         os.close(descriptor)
     assert ExitCode.STRANDED == done.returncode
     history = subprocess.run(
-        [sys.executable, "-m", "runner.console.cli", "history", "traefik", "--config", str(config)],
+        [sys.executable, "-m", "runner.cli.main", "history", "traefik", "--config", str(config)],
         check=True,
         capture_output=True,
         text=True,

@@ -10,7 +10,7 @@ from captured import Systemctl
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
-from runner.console.cli import main
+from runner.cli.main import main
 from runner.reconcile.errors import ExitCode
 
 ASKER = "converge.service"

@@ -14,14 +14,14 @@ from attrs import evolve
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.reconcile import database
 from runner.reconcile.errors import ExitCode, JournalError
-from runner.reconcile.history import open_history
-from runner.reconcile.journal import Retention, open_journal
+from runner.reconcile.events import CandidateFound, Commit, Committed, Deploy
 from runner.reconcile.machine import State
-from runner.reconcile.statedir import StateDir, find_state, open_state
-from runner.reconcile.steps import CandidateFound, Commit, Committed, Deploy
-from runner.reconcile.vocabulary import Deployment, Healthy, Release
+from runner.reconcile.model import Deployment, Healthy, Release
+from runner.storage import sqlite
+from runner.storage.history import open_history
+from runner.storage.journal import Retention, open_journal
+from runner.storage.paths import StateDir, find_state, open_state
 
 GOOD = Release("3.4.0+v3.5.1", "3.5.1", "a" * 64)
 NEXT = Release("3.5.0+v3.6.0", "3.6.0", "b" * 64)
@@ -103,12 +103,12 @@ def test_another_programs_database_is_refused(state: StateDir, mode: str) -> Non
     assert "it is some other SQLite database" in refusal(state).message
 
 
-@pytest.mark.parametrize("schema", [0, database.SCHEMA + 1])
+@pytest.mark.parametrize("schema", [0, sqlite.SCHEMA + 1])
 def test_a_journal_of_another_schema_is_refused(filled: StateDir, schema: int) -> None:
     """A rollback of this program must not write into what a newer one made."""
     change(filled, f"PRAGMA user_version = {schema}")
     error = refusal(filled)
-    assert f"has schema {schema}, this version knows {database.SCHEMA}" in error.message
+    assert f"has schema {schema}, this version knows {sqlite.SCHEMA}" in error.message
     assert "nothing was changed" in error.hint
 
 
@@ -254,11 +254,11 @@ WRITE_UNTIL_FULL = """
 import resource, sys, time
 from pathlib import Path
 from runner.reconcile.errors import JournalError
-from runner.reconcile.journal import Retention, open_journal
+from runner.storage.journal import Retention, open_journal
 from runner.reconcile.machine import State
-from runner.reconcile.statedir import open_state
-from runner.reconcile.steps import Deploy
-from runner.reconcile.vocabulary import Deployment, Release
+from runner.storage.paths import open_state
+from runner.reconcile.events import Deploy
+from runner.reconcile.model import Deployment, Release
 
 state = open_state(Path(sys.argv[1]), "traefik")
 journal = open_journal(state, Retention(), time.time)
@@ -323,8 +323,8 @@ def test_a_journal_that_cannot_be_begun_leaves_no_journal(
     done = run_python(
         "import resource, sys, time; from pathlib import Path\n"
         "from runner.reconcile.errors import JournalError\n"
-        "from runner.reconcile.journal import Retention, open_journal\n"
-        "from runner.reconcile.statedir import open_state\n"
+        "from runner.storage.journal import Retention, open_journal\n"
+        "from runner.storage.paths import open_state\n"
         "state = open_state(Path(sys.argv[1]), 'traefik')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
         "try: open_journal(state, Retention(), time.time)\n"

@@ -17,24 +17,13 @@ from typing import Any, Final, get_args
 import attrs
 import pytest
 
-from runner.reconcile import compose, instances, process, stackfile, stacks, tasks
-from runner.reconcile.answers import TASK_HEADER, TOKEN_HEADER
+from runner.platforms.process import binaries, instances, platform
+from runner.platforms.swarm import compose, images, objects, releases, stack, stack_document
+from runner.platforms.swarm.objects import Record, Written
+from runner.platforms.swarm.preflight import PROVIDER_PATH
+from runner.platforms.swarm.traefik_api import TABLE_LABEL, TABLE_PATH
 from runner.reconcile.attempt import Attempt, Entry, Interrupted
-from runner.reconcile.database import create
-from runner.reconcile.diskformat import ANSWERS, CLASSES, MANIFEST, STATES
-from runner.reconcile.machine import State
-from runner.reconcile.preflight import PROVIDER_PATH
-from runner.reconcile.records import (
-    from_text,
-    record_from_text,
-    record_to_text,
-    state_from_text,
-    state_to_text,
-    to_text,
-)
-from runner.reconcile.routes import TABLE_LABEL, TABLE_PATH
-from runner.reconcile.statedir import StateDir
-from runner.reconcile.steps import (
+from runner.reconcile.events import (
     Assess,
     CandidateFound,
     CandidateLive,
@@ -58,8 +47,8 @@ from runner.reconcile.steps import (
     Unreachable,
     Verify,
 )
-from runner.reconcile.tasks import Record, Written
-from runner.reconcile.vocabulary import (
+from runner.reconcile.machine import State
+from runner.reconcile.model import (
     Answer,
     Deployment,
     Healthy,
@@ -69,7 +58,19 @@ from runner.reconcile.vocabulary import (
     Unhealthy,
     Verdict,
 )
-from runner.releases import binaries, contents, images, recipes, store
+from runner.reconcile.replies import TASK_HEADER, TOKEN_HEADER
+from runner.releases import manifest, store
+from runner.storage.codec import (
+    from_text,
+    record_from_text,
+    record_to_text,
+    state_from_text,
+    state_to_text,
+    to_text,
+)
+from runner.storage.disk_names import ANSWERS, CLASSES, MANIFEST, STATES
+from runner.storage.paths import StateDir
+from runner.storage.sqlite import create
 
 FROZEN: Final = Path(__file__).parents[1] / "frozen"
 TEXTS: Final[dict[str, str]] = json.loads((FROZEN / "entries.json").read_text())
@@ -150,7 +151,7 @@ def test_the_table_has_each_class_and_field_once() -> None:
         assert len(set(names.keys.values())) == len(names.keys)
     tags = [names.tag for names in CLASSES.values() if names.tag]
     assert len(tags) == len(set(tags)) == len({*get_args(Entry), *get_args(Verdict)})
-    assert set(MANIFEST) == {field.name for field in attrs.fields(contents.Manifest)}
+    assert set(MANIFEST) == {field.name for field in attrs.fields(manifest.Manifest)}
     assert set(ANSWERS) == set(Answer)
 
 
@@ -168,14 +169,14 @@ def test_states_have_the_words_that_they_had() -> None:
 
 def test_a_manifest_has_the_digest_that_it_had() -> None:
     """With another text each kept release would be an unknown one."""
-    manifest = contents.Manifest(
+    a_manifest = manifest.Manifest(
         label="3.4.0+v3.5.1",
         version="3.5.1",
         parts=("wheel-0", "image"),
         files={"compose.json": "c" * 64, "configs/page": "f" * 64},
     )
-    assert manifest.to_json() == TEXTS["a manifest"]
-    assert manifest.digest == "bde167dd9f2a357aa7c3989a2d2ae914334f556098148e56a33527e16dc67c29"
+    assert a_manifest.to_json() == TEXTS["a manifest"]
+    assert a_manifest.digest == "bde167dd9f2a357aa7c3989a2d2ae914334f556098148e56a33527e16dc67c29"
 
 
 def test_the_journal_has_the_tables_that_it_had(
@@ -203,8 +204,8 @@ def test_paths_in_the_state_directory() -> None:
         *("/s/app/source.git", "/s/app/instances", "/s/app/lock", "/s/app/journal.sqlite3"),
     ]
     assert (store.MANIFEST, store.FILES, store.SEALED) == ("manifest.json", "files", "sealed")
-    assert (recipes.COMPOSE, compose.CONFIGS) == ("compose.json", "configs")
-    assert instances.RECORD == stacks.RECORD == "deployment.json"
+    assert (releases.COMPOSE, compose.CONFIGS) == ("compose.json", "configs")
+    assert instances.RECORD == stack.RECORD == "deployment.json"
     assert (images.ARCHIVE, images.ID, images.HASH) == ("image.tar", "id", "sha256")
     assert (
         images._key("traefik:v3@sha256:0")
@@ -219,20 +220,22 @@ def test_paths_in_the_state_directory() -> None:
 
 def test_names_that_docker_and_traefik_have() -> None:
     """Labels, variables, headers and routes: a stack that an older version wrote has them."""
-    assert instances.TOKEN_VARIABLE == tasks.TOKEN_VARIABLE == "WARM_RECONCILE_TOKEN"  # noqa: S105
-    assert stackfile.TASK_VARIABLE == "WARM_RECONCILE_TASK"
-    assert stackfile.ASKERS_VARIABLE == "WARM_RECONCILE_ASKERS"
-    assert (stackfile.RELEASE_LABEL, stackfile.DIGEST_LABEL, stackfile.UNIT_LABEL) == (
-        *("warm-reconcile.release", "warm-reconcile.digest", "warm-reconcile.unit"),
-    )
-    assert (stackfile.PREFLIGHT_LABEL, TABLE_LABEL) == (
+    assert instances.TOKEN_VARIABLE == objects.TOKEN_VARIABLE == "WARM_RECONCILE_TOKEN"  # noqa: S105
+    assert stack_document.TASK_VARIABLE == "WARM_RECONCILE_TASK"
+    assert stack_document.ASKERS_VARIABLE == "WARM_RECONCILE_ASKERS"
+    assert (
+        stack_document.RELEASE_LABEL,
+        stack_document.DIGEST_LABEL,
+        stack_document.UNIT_LABEL,
+    ) == (*("warm-reconcile.release", "warm-reconcile.digest", "warm-reconcile.unit"),)
+    assert (stack_document.PREFLIGHT_LABEL, TABLE_LABEL) == (
         *("warm-reconcile.preflight", "warm-reconcile.table"),
     )
     assert (TOKEN_HEADER, TASK_HEADER) == ("X-Warm-Reconcile-Token", "X-Warm-Reconcile-Task")
-    assert (process.IDENTITY_PATH, PROVIDER_PATH, TABLE_PATH) == (
+    assert (platform.IDENTITY_PATH, PROVIDER_PATH, TABLE_PATH) == (
         *("/.warm-reconcile/identity", "/.warm-reconcile/provider", "/.warm-reconcile/api"),
     )
-    assert (tasks.STACK_LABEL, stacks.IMAGE_LABEL) == (
+    assert (objects.STACK_LABEL, stack.IMAGE_LABEL) == (
         *("com.docker.stack.namespace", "com.docker.stack.image"),
     )
     assert Attempt("0123", deploys=1).next_token == "0123-2"  # noqa: S105 - a name, no secret
@@ -249,7 +252,7 @@ def test_a_service_has_the_hash_that_it_had() -> None:
         "Labels": None,
         "Mode": {"Replicated": {"Replicas": 2}},
     }
-    service = tasks.read_service({"ID": "1", "Version": {"Index": 7}, "Spec": spec})
+    service = objects.read_service({"ID": "1", "Version": {"Index": 7}, "Spec": spec})
     assert service.spec == "4723a1565a00437ca545dda7b3f9cc0b0dc65d9f58aa47d93ff8f5609fe21ecf"
 
 
@@ -269,7 +272,7 @@ def test_names_that_a_deployment_gets_in_docker() -> None:
         "coop-cloud.traefik.chaos": "false",
         "coop-cloud.traefik.recipe": "traefik",
     }
-    made = stackfile.inject(kept, DEPLOYMENT, service="app", unit="u.service", askers="rule")
+    made = stack_document.inject(kept, DEPLOYMENT, service="app", unit="u.service", askers="rule")
     app = made["services"]["app"]
     assert app["environment"] == {
         "WARM_RECONCILE_TOKEN": DEPLOYMENT.token,
@@ -282,6 +285,6 @@ def test_names_that_a_deployment_gets_in_docker() -> None:
         "warm-reconcile.digest": RELEASE.digest,
         "warm-reconcile.unit": "u.service",
     }
-    alone = stackfile.isolate(kept, DEPLOYMENT, service="app", stack="traefik", node="n")
+    alone = stack_document.isolate(kept, DEPLOYMENT, service="app", stack="traefik", node="n")
     assert alone["configs"]["page"]["name"] == "try-352b48720e224fcb7679d8c7"
     assert alone["services"]["app"]["deploy"]["labels"]["warm-reconcile.preflight"] == "traefik"

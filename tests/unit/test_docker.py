@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.reconcile.docker import Docker, RefusedError
+from runner.platforms.swarm.docker_cli import Docker, RefusedError
 from runner.reconcile.errors import EngineUnreachableError
 
 AMPLE = 120.0

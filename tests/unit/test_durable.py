@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.reconcile import durable
+from runner.storage import atomic
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_all_of_a_draft_is_on_the_disk_before_its_name_and_then_the_name(
     dest = tmp_path / "place" / "dest"
     dest.parent.mkdir()
     whole = {draft, *draft.rglob("*")}
-    durable.put(draft, dest)
+    atomic.put(draft, dest)
     assert {path for path, renamed in synced if not renamed} == whole
     assert [path for path, renamed in synced if renamed] == [dest.parent]
 
@@ -53,7 +53,7 @@ def test_a_file_is_put_like_a_directory(
     """A draft may be a single file, or a directory without any."""
     single = tmp_path / "draft"
     single.write_text("x") if files == "a file" else single.mkdir()
-    durable.put(single, tmp_path / "dest")
+    atomic.put(single, tmp_path / "dest")
     assert synced == [(single, False), (tmp_path, True)]
 
 
@@ -68,11 +68,11 @@ def test_no_file_stays_open(
 
     before = len(list(Path("/proc/self/fd").iterdir()))
     if works:
-        durable.put(draft, tmp_path / "dest")
+        atomic.put(draft, tmp_path / "dest")
     else:
         monkeypatch.setattr(os, "fsync", fail)
         with pytest.raises(OSError, match="Input/output"):
-            durable.put(draft, tmp_path / "dest")
+            atomic.put(draft, tmp_path / "dest")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert (tmp_path / "dest").exists() == works
 
@@ -84,7 +84,7 @@ def test_what_stands_there_is_replaced_whole(tmp_path: Path, draft: Path, before
     led_to.mkdir()
     (led_to / "kept").touch()
     stand(dest, before, led_to)
-    durable.put(draft, dest)
+    atomic.put(draft, dest)
     assert not draft.exists()
     assert sorted(path.relative_to(dest).as_posix() for path in dest.rglob("*")) == [
         *("file", "inner", "inner/deep")
@@ -116,7 +116,7 @@ def test_what_is_removed_is_gone_and_nothing_else(tmp_path: Path, kind: str) -> 
     led_to.mkdir()
     (led_to / "kept").touch()
     stand(entry, kind, led_to)
-    durable.remove(entry)
+    atomic.remove(entry)
     assert not os.path.lexists(entry)
     assert (led_to / "kept").exists()
 
@@ -124,12 +124,12 @@ def test_what_is_removed_is_gone_and_nothing_else(tmp_path: Path, kind: str) -> 
 def test_every_entry_goes_but_those_to_keep(tmp_path: Path) -> None:
     """By name; also a link, and what a run that was killed left. Nowhere is nothing to do."""
     place = tmp_path / "place"
-    durable.prune(place, frozenset({"a"}))
+    atomic.prune(place, frozenset({"a"}))
     assert not place.exists()
     for name in ("a", "b", "c.new"):
         (place / name).mkdir(parents=True)
     stand(place / "d", "link", place / "a")
-    durable.prune(place, frozenset({"a", "b", "never there"}))
+    atomic.prune(place, frozenset({"a", "b", "never there"}))
     assert sorted(entry.name for entry in place.iterdir()) == ["a", "b"]
 
 
@@ -149,6 +149,6 @@ def test_what_cannot_be_removed_stops_nothing(
         real(path, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "unlink", refuse)
-    durable.prune(tmp_path, frozenset())
+    atomic.prune(tmp_path, frozenset())
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["b", "d"]
     assert [entry.name for entry in (tmp_path / "d").iterdir()] == ["file"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
-from runner.reconcile.engine import Engine, _unframe
+from runner.platforms.swarm.engine_api import Engine, _unframe
 from runner.reconcile.errors import EngineUnreachableError
 
 AMPLE = 120.0

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.reconcile.errors import SourceUnreachableError
-from runner.releases.environment import compose_files, read_env_file, read_exports, variables
+from runner.releases.env_file import compose_files, read_env_file, read_exports, variables
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from typing import Literal
 import pytest
 from attrs import evolve
 
-from runner.reconcile.evidence import Finding, denied_port, describe_changes, judge
-from runner.reconcile.tasks import Node, Service, Snapshot, Task, Written
-from runner.reconcile.vocabulary import Answer
+from runner.platforms.swarm.evidence import Finding, denied_port, describe_changes, judge
+from runner.platforms.swarm.objects import Node, Service, Snapshot, Task, Written
+from runner.reconcile.model import Answer
 
 AT = 1000.0
 """When it was written."""

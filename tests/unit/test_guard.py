@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from captured import Systemctl, captured
 
-from runner.reconcile.errors import ConfigError, ExitCode, OrderingError, UnprovenError
-from runner.reconcile.guard import (
+from runner.platforms.swarm.traefik_routers import Router, Table, Untold
+from runner.preconditions import (
     UNASKED,
     check_budget,
     clear,
@@ -16,10 +16,10 @@ from runner.reconcile.guard import (
     prove_declared,
     read_table,
 )
+from runner.reconcile.errors import ConfigError, ExitCode, OrderingError, UnprovenError
 from runner.reconcile.ordering import Edge, SafeUnit, Target, UnitGraph, prove
 from runner.reconcile.questions import Http, Question, TraefikPing, UnitActive
-from runner.reconcile.routing import Router, Table, Untold
-from runner.reconcile.unittext import read_span
+from runner.systemd.parse import read_span
 from runner.warm_reconcile import find_app, main
 
 PROXY = "deploy-proxy.service"

@@ -20,15 +20,15 @@ import pytest
 from attrs import define, field
 from typing_extensions import override
 
-from runner.reconcile.docker import Docker
-from runner.reconcile.engine import Engine
+from runner.platforms.swarm.docker_cli import Docker
+from runner.platforms.swarm.engine_api import Engine
+from runner.platforms.swarm.images import Images, split
 from runner.reconcile.errors import (
     DeployError,
     EngineUnreachableError,
     NotPreparedError,
     SourceUnreachableError,
 )
-from runner.releases.images import Images, split
 
 DIGEST = "sha256:" + "d" * 64
 OTHER = "sha256:" + "e" * 64

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
-from runner.reconcile.inside import run_inside
+from runner.platforms.swarm.netns import run_inside
 
 AMPLE = 120.0
 """Seconds that nothing here needs."""
@@ -176,7 +176,7 @@ def test_a_process_that_has_gone_cannot_be_entered() -> None:
 
 ENTER = """
 import os, sys
-from runner.reconcile.inside import run_inside
+from runner.platforms.swarm.netns import run_inside
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
 try:

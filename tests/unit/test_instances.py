@@ -15,9 +15,9 @@ import cattrs
 import psutil
 import pytest
 
+from runner.platforms.process.instances import LOG, LOG_TAIL, RECORD, TOKEN_VARIABLE, Instances
 from runner.reconcile.errors import DeployError
-from runner.reconcile.instances import LOG, LOG_TAIL, RECORD, TOKEN_VARIABLE, Instances
-from runner.reconcile.vocabulary import Deployment, Release
+from runner.reconcile.model import Deployment, Release
 
 RELEASE = Release("3.4.0+v3.5.1", "3.5.1", "d" * 64)
 GATE = "# the gate\n"
@@ -182,8 +182,8 @@ def test_ending_nothing_is_done_at_once(
 START_AND = """
 import sys
 from pathlib import Path
-from runner.reconcile.instances import Instances
-from runner.reconcile.vocabulary import Deployment, Release
+from runner.platforms.process.instances import Instances
+from runner.reconcile.model import Deployment, Release
 place, files, binary = map(Path, sys.argv[1:4])
 deployment = Deployment(Release("3.4.0+v3.5.1", "3.5.1", "d" * 64), "t-9")
 instances = Instances(place)
@@ -245,7 +245,7 @@ def test_an_instance_that_may_not_be_ended_is_told(
     done = run_python(
         "import os, subprocess, sys, time; from pathlib import Path\n"
         "from runner.reconcile.errors import DeployError\n"
-        "from runner.reconcile.instances import Instances\n"
+        "from runner.platforms.process.instances import Instances\n"
         "argument = f'--configFile={sys.argv[1]}/t/traefik.yml'\n"
         "other = subprocess.Popen(['sh', '-c', 'read x', argument], stdin=subprocess.PIPE)\n"
         "os.setresuid(65534, 65534, 0)\n"
@@ -541,8 +541,8 @@ def test_a_full_disk_is_an_error_of_the_deployment(
     done = run_python(
         "import resource, sys; from pathlib import Path\n"
         "from runner.reconcile.errors import DeployError\n"
-        "from runner.reconcile.instances import Instances\n"
-        "from runner.reconcile.vocabulary import Deployment, Release\n"
+        "from runner.platforms.process.instances import Instances\n"
+        "from runner.reconcile.model import Deployment, Release\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "deployment = Deployment(Release('1', '1', 'd'), 't-1')\n"
         "try: Instances(Path(sys.argv[1])).prepare(deployment, Path(sys.argv[2]), '')\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.console.cli import SENTENCES
+from runner.cli.main import SENTENCES
 from runner.reconcile.errors import ExitCode
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Answer
     return run
 
 
-CONSOLE = "runner.console.cli"
+CONSOLE = "runner.cli.main"
 COMMANDS = {
     "--help": (CONSOLE, "--help"),
     "status": (CONSOLE, "status"),

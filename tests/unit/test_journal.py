@@ -13,10 +13,7 @@ from attrs import define, evolve
 
 from runner.reconcile.attempt import Attempt, Interrupted, remember
 from runner.reconcile.errors import JournalError
-from runner.reconcile.journal import Retention, SqliteJournal, open_journal
-from runner.reconcile.machine import FINAL, State
-from runner.reconcile.statedir import StateDir
-from runner.reconcile.steps import (
+from runner.reconcile.events import (
     Assess,
     CandidateFound,
     ChooseFallback,
@@ -31,7 +28,8 @@ from runner.reconcile.steps import (
     Unreachable,
     Verify,
 )
-from runner.reconcile.vocabulary import (
+from runner.reconcile.machine import FINAL, State
+from runner.reconcile.model import (
     Answer,
     Deployment,
     Healthy,
@@ -39,6 +37,8 @@ from runner.reconcile.vocabulary import (
     Release,
     Unhealthy,
 )
+from runner.storage.journal import Retention, SqliteJournal, open_journal
+from runner.storage.paths import StateDir
 
 WEEK = 7 * 24 * 3600.0
 
@@ -151,11 +151,11 @@ def test_an_intent_survives_the_death_of_the_process(
     """SIGKILL right after ``intend``: the next run knows what may have happened, and counts it."""
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from runner.reconcile.journal import Retention, open_journal\n"
+        "from runner.storage.journal import Retention, open_journal\n"
         "from runner.reconcile.machine import State\n"
-        "from runner.reconcile.statedir import open_state\n"
-        "from runner.reconcile.steps import CandidateFound, Deploy\n"
-        "from runner.reconcile.vocabulary import Deployment, Release\n"
+        "from runner.storage.paths import open_state\n"
+        "from runner.reconcile.events import CandidateFound, Deploy\n"
+        "from runner.reconcile.model import Deployment, Release\n"
         "state = open_state(Path(sys.argv[1]), 'traefik')\n"
         "journal = open_journal(state, Retention(), time.time)\n"
         "attempt = journal.begin()\n"

@@ -14,11 +14,11 @@ from captured import Systemctl
 from playback import Playback, playing
 from typing_extensions import override
 
-from runner.console.cli import main
-from runner.reconcile import leaks
-from runner.reconcile.engine import Engine
+from runner.cli.main import main
+from runner.platforms.swarm import leaked_ports
+from runner.platforms.swarm.engine_api import Engine
+from runner.platforms.swarm.leaked_ports import Proxy, find_leaks, list_proxies, tell_ports
 from runner.reconcile.errors import EngineUnreachableError
-from runner.reconcile.leaks import Proxy, find_leaks, list_proxies, tell_ports
 
 INSIDE = "172.18.0.3"
 PARENT = 77
@@ -73,7 +73,7 @@ class Publisher:
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaks, "PAUSE", 0.0)
+    monkeypatch.setattr(leaked_ports, "PAUSE", 0.0)
 
 
 @pytest.fixture
@@ -165,7 +165,9 @@ def test_a_container_that_is_just_stopping_leaks_nothing(proc: FakeProc) -> None
 def test_a_container_that_is_just_starting_leaks_nothing(proc: FakeProc) -> None:
     """It has its proxies before Docker lists it as running, however late that is."""
     proc.add_proxy(443)
-    starting = Publisher([*[set[tuple[str, str, int]]()] * (leaks.LOOKS - 1), {("tcp", ANY, 443)}])
+    starting = Publisher(
+        [*[set[tuple[str, str, int]]()] * (leaked_ports.LOOKS - 1), {("tcp", ANY, 443)}]
+    )
     assert find_leaks(starting, PARENT, proc.place) == frozenset()
 
 
@@ -174,7 +176,7 @@ def test_a_task_that_is_denied_the_port_again_and_again_does_not_hide_it(proc: F
     proc.add_proxy(443)
     engine = Publisher([set()])
     assert find_leaks(engine, PARENT, proc.place) == {443}
-    assert engine.asked == leaks.LOOKS
+    assert engine.asked == leaked_ports.LOOKS
 
 
 def test_proxies_of_one_task_after_another_leak_nothing(proc: FakeProc) -> None:

@@ -9,10 +9,10 @@ import pytest
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
-from runner.reconcile import listener as listeners
-from runner.reconcile.answers import TOKEN_HEADER
-from runner.reconcile.listener import Listener, Sight
+from runner.platforms.swarm import downtime as listeners
+from runner.platforms.swarm.downtime import Listener, Sight
 from runner.reconcile.questions import Identity
+from runner.reconcile.replies import TOKEN_HEADER
 
 AMPLE = 120.0
 """Seconds in which everything happens that must."""

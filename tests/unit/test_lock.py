@@ -11,12 +11,12 @@ import psutil
 import pytest
 
 from runner.reconcile.errors import ExitCode, LockedError, StateError
-from runner.reconcile.lock import hold, holder_of
+from runner.storage.lock import hold, holder_of
 
 HOLD = """
 import subprocess, sys
 from pathlib import Path
-from runner.reconcile.lock import hold
+from runner.storage.lock import hold
 with hold(Path(sys.argv[1])):
     child = subprocess.Popen(["sleep", "6000"]) if sys.argv[2:] else None
     print(child.pid if child else "held", flush=True)

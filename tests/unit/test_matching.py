@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.reconcile.matching import Request, Truth, matches
+from runner.platforms.swarm.traefik_rules import Request, Truth, matches
 
 SITE = Request("ci.commoninternet.net", "/app/login")
 

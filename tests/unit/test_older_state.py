@@ -21,13 +21,13 @@ from attrs import frozen
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
-from runner.console.cli import main
-from runner.reconcile.config import load
+from runner.cli.main import main
+from runner.config.app import load
+from runner.platforms.build import make_world
+from runner.platforms.process.instances import Instances
+from runner.platforms.swarm.platform import SwarmWorld
 from runner.reconcile.errors import ExitCode
-from runner.reconcile.instances import Instances
-from runner.reconcile.statedir import StateDir, find_state
-from runner.reconcile.swarm import SwarmWorld
-from runner.wiring import make_world
+from runner.storage.paths import StateDir, find_state
 
 RUNNER: Final = Path(__file__).parents[2] / "runner" / "warm_reconcile.py"
 CALLER: Final = "deploy-proxy.service"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from captured import Systemctl, captured
 
-from runner.console.cli import main
-from runner.console.drawing import Arrow, picture
+from runner.cli.graph_text import Arrow, picture
+from runner.cli.main import main
 from runner.reconcile.errors import ExitCode
 from runner.reconcile.ordering import Edge, Says, UnitGraph
 from runner.reconcile.questions import Http, TraefikPing, UnitActive

@@ -11,14 +11,14 @@ from fake_swarm import FAILS, NO_PLACE, WAITS, Json
 from swarm_app import GATED, STACK, FakeTraefik, SwarmApp, latest
 
 from proofs import CALLER
+from runner.platforms.swarm.objects import TOKEN_VARIABLE
+from runner.platforms.swarm.platform import SwarmWorld
+from runner.platforms.swarm.preflight import PROVIDER_PATH
+from runner.platforms.swarm.stack_document import PREFLIGHT_LABEL
 from runner.reconcile.errors import DeployError, NotPreparedError
-from runner.reconcile.preflight import PROVIDER_PATH
+from runner.reconcile.model import Deployment
 from runner.reconcile.questions import Identity, TaskHttp, TraefikPing
-from runner.reconcile.stackfile import PREFLIGHT_LABEL
-from runner.reconcile.statedir import StateDir
-from runner.reconcile.swarm import SwarmWorld
-from runner.reconcile.tasks import TOKEN_VARIABLE
-from runner.reconcile.vocabulary import Deployment
+from runner.storage.paths import StateDir
 
 FIRST, SECOND = "1.0.0+v3.5.1", "2.0.0+v3.6.0"
 TRIAL = "s-try-"

@@ -13,10 +13,10 @@ from servers import Certificate, ThreadedServer, read_request
 from typing_extensions import override
 
 from proofs import proven
-from runner.reconcile.answers import TASK_HEADER, TOKEN_HEADER, Expected
+from runner.reconcile.model import Answer, Deployment, ProbeResult, Release
 from runner.reconcile.probes import Prober, _chain, _from_error
 from runner.reconcile.questions import Http, Identity, Question, TaskHttp, Tcp, TraefikPing
-from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Release
+from runner.reconcile.replies import TASK_HEADER, TOKEN_HEADER, Expected
 
 UNIT = "proxy.service"
 DEPLOYMENT = Deployment(Release("3.4.0+v3.5.1", "3.5.1", "d" * 64), "the-token")

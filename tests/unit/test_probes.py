@@ -22,10 +22,10 @@ from servers import Certificate, ThreadedServer, read_request
 from typing_extensions import override
 
 from proofs import proven
-from runner.reconcile.answers import BODY_CAP, TOKEN_HEADER, Expected
+from runner.reconcile.model import Answer, Deployment, ProbeResult, Release
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
-from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Release
+from runner.reconcile.replies import BODY_CAP, TOKEN_HEADER, Expected
 
 UNIT = "proxy.service"
 DEPLOYMENT = Deployment(Release("3.4.0+v3.5.1", "3.5.1", "d" * 64), "token-of-this-deployment")
@@ -793,11 +793,11 @@ def test_a_systemctl_that_cannot_be_executed_is_no_evidence(
 
 ASK_AGAIN = """
 import os, sys
-from runner.reconcile.answers import Expected
+from runner.reconcile.replies import Expected
 from runner.reconcile.probes import Prober
 from proofs import proven
 from runner.reconcile.questions import Http, Tcp, UnitActive
-from runner.reconcile.vocabulary import Deployment, Release
+from runner.reconcile.model import Deployment, Release
 
 deployment = Deployment(Release("1", "1", "d"), "t")
 url, seconds, rounds = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
@@ -881,11 +881,11 @@ def test_a_handshake_that_hangs_ends_at_the_timeout_and_leaves_nothing_open(
 
 OUT_OF_FILES = """
 import resource, socket, sys
-from runner.reconcile.answers import Expected
+from runner.reconcile.replies import Expected
 from runner.reconcile.probes import Prober
 from proofs import proven
 from runner.reconcile.questions import Http, Identity, Tcp, UnitActive
-from runner.reconcile.vocabulary import Deployment, Release
+from runner.reconcile.model import Deployment, Release
 
 address, warm = sys.argv[1], sys.argv[2] == "warm"
 common = {"target_unit": "a.service"}

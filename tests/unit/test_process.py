@@ -10,11 +10,11 @@ from attrs import evolve
 from process_app import ProcessApp, latest
 
 from proofs import CALLER
+from runner.platforms.process.instances import RECORD, TOKEN_VARIABLE
+from runner.platforms.process.platform import IDENTITY_PATH, ProcessWorld
 from runner.reconcile.errors import DeployError, NotPreparedError
-from runner.reconcile.instances import RECORD, TOKEN_VARIABLE
-from runner.reconcile.process import IDENTITY_PATH, ProcessWorld
-from runner.reconcile.statedir import StateDir
-from runner.reconcile.vocabulary import Answer, Deployment, NotLive, ProbeResult, Release
+from runner.reconcile.model import Answer, Deployment, NotLive, ProbeResult, Release
+from runner.storage.paths import StateDir
 
 AMPLE = 20.0
 """Seconds that no answer needs."""

@@ -11,17 +11,17 @@ from fake_swarm import Json
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
-from runner.reconcile import readiness
-from runner.reconcile.docker import Docker
-from runner.reconcile.engine import Engine
-from runner.reconcile.errors import DeployError, NotPreparedError
-from runner.reconcile.readiness import (
+from runner.platforms.swarm import prerequisites
+from runner.platforms.swarm.docker_cli import Docker
+from runner.platforms.swarm.engine_api import Engine
+from runner.platforms.swarm.prerequisites import (
     name_askers,
     require_externals,
     require_gateway,
     require_nodes,
 )
-from runner.reconcile.stacks import Stacks
+from runner.platforms.swarm.stack import Stacks
+from runner.reconcile.errors import DeployError, NotPreparedError
 
 LOOKS = 3
 BRIDGE = {"IPAM": {"Config": [{"Subnet": "172.18.0.0/16", "Gateway": "172.18.0.1"}]}}
@@ -130,7 +130,7 @@ def test_a_bridge_that_never_comes_is_made(
     docker: FakeDocker, stacks: Stacks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the options that the engine itself makes it with."""
-    monkeypatch.setattr(readiness, "GATEWAY_PATIENCE", 0.0)
+    monkeypatch.setattr(prerequisites, "GATEWAY_PATIENCE", 0.0)
     del docker.swarm.networks["docker_gwbridge"]
     require_gateway(stacks.engine, stacks.docker)
     (command,) = docker.commands
@@ -149,7 +149,7 @@ def test_a_bridge_that_comes_while_it_is_made_is_fine(
     docker: FakeDocker, stacks: Stacks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine was faster; the command says that it exists."""
-    monkeypatch.setattr(readiness, "GATEWAY_PATIENCE", 0.0)
+    monkeypatch.setattr(prerequisites, "GATEWAY_PATIENCE", 0.0)
     del docker.swarm.networks["docker_gwbridge"]
 
     def meanwhile(asked: str) -> None:
@@ -164,7 +164,7 @@ def test_a_bridge_that_cannot_be_made_is_told(
     docker: FakeDocker, stacks: Stacks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tasks could not be told who may ask."""
-    monkeypatch.setattr(readiness, "GATEWAY_PATIENCE", 0.0)
+    monkeypatch.setattr(prerequisites, "GATEWAY_PATIENCE", 0.0)
     del docker.swarm.networks["docker_gwbridge"]
     docker.failing["network create"] = "could not find an available IPv4 address pool"
     with pytest.raises(NotPreparedError, match=r"^the network docker_gwbridge: .*address pool"):

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from runner.reconcile.docker import Docker
-from runner.reconcile.engine import Engine
+from runner.platforms.swarm.docker_cli import Docker
+from runner.platforms.swarm.engine_api import Engine
+from runner.platforms.swarm.images import Images
+from runner.platforms.swarm.releases import COMPOSE, Recipes
 from runner.reconcile.errors import SourceUnreachableError
-from runner.reconcile.vocabulary import LatestUnknown, Release
-from runner.releases.contents import Manifest
-from runner.releases.images import Images
-from runner.releases.recipes import COMPOSE, Recipes
-from runner.releases.source import DirectorySource
+from runner.reconcile.model import LatestUnknown, Release
+from runner.releases.manifest import Manifest
+from runner.releases.sources import DirectorySource
 from runner.releases.store import Store, identify
 
 LABEL = "3.4.0+v3.5.1"

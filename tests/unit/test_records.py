@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from runner.reconcile.attempt import Attempt, Entry, Interrupted
 from runner.reconcile.errors import JournalError
+from runner.reconcile.events import CandidateFound, Deploy, DeployFailed, Judged, NoFallback
 from runner.reconcile.machine import State
-from runner.reconcile.records import from_text, replay, state_from_text, to_text
-from runner.reconcile.steps import CandidateFound, Deploy, DeployFailed, Judged, NoFallback
-from runner.reconcile.vocabulary import (
+from runner.reconcile.model import (
     Answer,
     Deployment,
     Healthy,
@@ -24,6 +23,7 @@ from runner.reconcile.vocabulary import (
     ProbeResult,
     Release,
 )
+from runner.storage.codec import from_text, replay, state_from_text, to_text
 
 RELEASE = Release("3.4.0+v3.5.1", "3.5.1", "d" * 64)
 DEPLOYMENT = Deployment(RELEASE, "t-1")

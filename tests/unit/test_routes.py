@@ -12,11 +12,11 @@ from captured import captured
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
-from runner.reconcile.engine import Engine
+from runner.platforms.swarm.engine_api import Engine
+from runner.platforms.swarm.traefik_api import Routes
+from runner.platforms.swarm.traefik_routers import Table, Untold
+from runner.reconcile.model import Answer
 from runner.reconcile.questions import Http
-from runner.reconcile.routes import Routes
-from runner.reconcile.routing import Table, Untold
-from runner.reconcile.vocabulary import Answer
 
 SITE = Http(
     name="page", target_unit="deploy-dashboard.service", url="https://ci.commoninternet.net/"

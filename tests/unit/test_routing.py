@@ -7,9 +7,8 @@ import pytest
 from attrs import evolve
 from captured import captured
 
-from runner.reconcile.ordering import Served
-from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing
-from runner.reconcile.routing import (
+from runner.platforms.swarm.objects import read_service
+from runner.platforms.swarm.traefik_routers import (
     Resolution,
     Resolved,
     Router,
@@ -24,7 +23,8 @@ from runner.reconcile.routing import (
     resolve,
     target_in_gate,
 )
-from runner.reconcile.tasks import read_service
+from runner.reconcile.ordering import Served
+from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing
 
 PROXY = "deploy-proxy.service"
 DASHBOARD = "deploy-dashboard.service"

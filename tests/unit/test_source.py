@@ -14,7 +14,7 @@ from servers import ThreadedServer
 from typing_extensions import override
 
 from runner.reconcile.errors import ExitCode, SourceUnreachableError
-from runner.releases.source import DirectorySource, GitSource, Source
+from runner.releases.sources import DirectorySource, GitSource, Source
 from runner.releases.versions import Label
 
 TIMEOUT = 120.0

@@ -14,8 +14,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.reconcile.compose import Document, escape
-from runner.reconcile.stackfile import (
+from runner.platforms.swarm.compose import Document, escape
+from runner.platforms.swarm.stack_document import (
     DIGEST_LABEL,
     PREFLIGHT_LABEL,
     RELEASE_LABEL,
@@ -26,7 +26,7 @@ from runner.reconcile.stackfile import (
     locate,
     use_images,
 )
-from runner.reconcile.vocabulary import Deployment, Release
+from runner.reconcile.model import Deployment, Release
 
 DEPLOYMENT = Deployment(Release("1.0.0+v3.5.1", "3.5.1", "d" * 64), "token-of-this-deployment")
 UNIT = "deploy-proxy.service"

@@ -14,10 +14,13 @@ from attrs import evolve
 from playback import Playback, playing
 
 from proofs import proven
-from runner.reconcile.answers import Expected
-from runner.reconcile.docker import Docker
-from runner.reconcile.engine import Engine
-from runner.reconcile.evidence import LEAVING
+from runner.platforms.swarm.docker_cli import Docker
+from runner.platforms.swarm.engine_api import Engine
+from runner.platforms.swarm.evidence import LEAVING
+from runner.platforms.swarm.gate_round import LONGEST_NAME, Evidence, StackGate, personal, public
+from runner.platforms.swarm.objects import Record, Task, Written, read_service, read_task
+from runner.platforms.swarm.stack import Stacks
+from runner.reconcile.model import Answer, Deployment, ProbeResult, Release, Round
 from runner.reconcile.questions import (
     Http,
     Identity,
@@ -27,10 +30,7 @@ from runner.reconcile.questions import (
     TraefikPing,
     UnitActive,
 )
-from runner.reconcile.stackgate import LONGEST_NAME, Evidence, StackGate, personal, public
-from runner.reconcile.stacks import Stacks
-from runner.reconcile.tasks import Record, Task, Written, read_service, read_task
-from runner.reconcile.vocabulary import Answer, Deployment, ProbeResult, Release, Round
+from runner.reconcile.replies import Expected
 
 Json = dict[str, Any]
 

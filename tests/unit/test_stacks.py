@@ -9,11 +9,11 @@ from attrs import evolve
 from fake_docker import FakeDocker
 from fake_swarm import Json
 
-from runner.reconcile.compose import escape
+from runner.platforms.swarm.compose import escape
+from runner.platforms.swarm.objects import TOKEN_VARIABLE, Record, Written
+from runner.platforms.swarm.stack import IMAGE_LABEL, RECORD, Stacks
 from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
-from runner.reconcile.stacks import IMAGE_LABEL, RECORD, Stacks
-from runner.reconcile.tasks import TOKEN_VARIABLE, Record, Written
-from runner.reconcile.vocabulary import Deployment, Release
+from runner.reconcile.model import Deployment, Release
 
 RELEASE = Release("1.0.0+v3.5.1", "3.5.1", "a" * 64)
 FIRST, SECOND = Deployment(RELEASE, "token-1"), Deployment(RELEASE, "token-2")

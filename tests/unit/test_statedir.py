@@ -13,7 +13,7 @@ import pytest
 
 from runner.reconcile.errors import StateError, UsageError
 from runner.reconcile.names import RULE
-from runner.reconcile.statedir import StateDir, find_state, open_state
+from runner.storage.paths import StateDir, find_state, open_state
 
 NAMES = ["root", "home", "releases", "binaries", "instances", "mirror"]
 
@@ -110,7 +110,7 @@ def test_what_this_user_may_not_use_is_refused(
     """A directory of one's own that can't be read or written, and a root that can't be made."""
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from runner.reconcile.statedir import open_state\n"
+        "from runner.storage.paths import open_state\n"
         "from runner.reconcile.errors import StateError\n"
         "place = Path(sys.argv[1])\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"

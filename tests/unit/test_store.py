@@ -16,13 +16,13 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.platforms.process.binaries import Binaries
+from runner.platforms.process.releases import Programs
 from runner.reconcile.errors import DeployError
-from runner.reconcile.statedir import StateDir
-from runner.reconcile.vocabulary import LatestUnknown, Release
-from runner.releases.binaries import Binaries
-from runner.releases.programs import Programs
-from runner.releases.source import DirectorySource, GitSource
+from runner.reconcile.model import LatestUnknown, Release
+from runner.releases.sources import DirectorySource, GitSource
 from runner.releases.store import EMPTY, Store, identify
+from runner.storage.paths import StateDir
 
 MakeRelease = Callable[..., Path]
 
@@ -360,9 +360,9 @@ def test_a_full_disk_makes_the_latest_release_unknown_and_leaves_nothing(
     for limit in (0, 5, largest, largest + 1):
         done = run_python(
             "import resource, sys; from pathlib import Path\n"
-            "from runner.releases.binaries import Binaries\n"
-            "from runner.releases.programs import Programs\n"
-            "from runner.releases.source import DirectorySource\n"
+            "from runner.platforms.process.binaries import Binaries\n"
+            "from runner.platforms.process.releases import Programs\n"
+            "from runner.releases.sources import DirectorySource\n"
             "from runner.releases.store import Store\n"
             "place, source = map(Path, sys.argv[1:3])\n"
             "binaries = Binaries(place / 'binaries', 9.0)\n"

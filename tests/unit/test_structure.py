@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from attrs import field, frozen
 
-from runner.reconcile.rules import (
+from runner.config.loader import structure
+from runner.reconcile.field_types import (
     Address,
     Count,
     Rule,
@@ -19,7 +20,6 @@ from runner.reconcile.rules import (
     UnitName,
     Url,
 )
-from runner.reconcile.structure import structure
 
 
 @frozen(kw_only=True)

@@ -11,13 +11,18 @@ from fake_swarm import FAILS, WAITS, Json, variables_of
 from swarm_app import GATED, STACK, FakeTraefik, SwarmApp, latest
 
 from proofs import CALLER
+from runner.platforms.swarm.objects import TOKEN_VARIABLE
+from runner.platforms.swarm.platform import SwarmWorld
+from runner.platforms.swarm.stack_document import (
+    ASKERS_VARIABLE,
+    DIGEST_LABEL,
+    RELEASE_LABEL,
+    UNIT_LABEL,
+)
 from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
+from runner.reconcile.model import Answer, Deployment, NotLive, Round
 from runner.reconcile.questions import Http, TaskHttp
-from runner.reconcile.stackfile import ASKERS_VARIABLE, DIGEST_LABEL, RELEASE_LABEL, UNIT_LABEL
-from runner.reconcile.statedir import StateDir
-from runner.reconcile.swarm import SwarmWorld
-from runner.reconcile.tasks import TOKEN_VARIABLE
-from runner.reconcile.vocabulary import Answer, Deployment, NotLive, Round
+from runner.storage.paths import StateDir
 
 AMPLE = 20.0
 """Seconds that no answer needs."""
@@ -296,7 +301,7 @@ def test_what_the_host_lacks_is_found_out_before_anything_is_touched(
     docker: FakeDocker, world: SwarmWorld, monkeypatch: pytest.MonkeyPatch, spoil: Spoil, said: str
 ) -> None:
     """And the release is not to blame for it."""
-    monkeypatch.setattr("runner.reconcile.readiness.GATEWAY_PATIENCE", 0.0)
+    monkeypatch.setattr("runner.platforms.swarm.prerequisites.GATEWAY_PATIENCE", 0.0)
     deployment = latest(world)
     spoil(docker, world, deployment)
     with pytest.raises((NotPreparedError, EngineUnreachableError), match=said):

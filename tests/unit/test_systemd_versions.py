@@ -8,8 +8,8 @@ import pytest
 from captured import Systemctl, captured
 
 from runner.reconcile.ordering import Edge, Says, UnitGraph, find_chain
-from runner.reconcile.unitgraph import ask_start_timeout
-from runner.reconcile.unittext import (
+from runner.systemd.graph import ask_start_timeout
+from runner.systemd.parse import (
     dumped_names,
     read_dependencies,
     read_dump,

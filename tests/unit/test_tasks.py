@@ -8,8 +8,8 @@ from attrs import evolve, frozen
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.reconcile.evidence import SETTLING, Finding, describe_changes, judge
-from runner.reconcile.tasks import (
+from runner.platforms.swarm.evidence import SETTLING, Finding, describe_changes, judge
+from runner.platforms.swarm.objects import (
     Node,
     Service,
     Snapshot,
@@ -19,7 +19,7 @@ from runner.reconcile.tasks import (
     read_service,
     read_task,
 )
-from runner.reconcile.vocabulary import Answer
+from runner.reconcile.model import Answer
 
 Json = dict[str, Any]
 

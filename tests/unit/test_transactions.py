@@ -12,12 +12,8 @@ from typing import Final, TypeVar
 import pytest
 from attrs import evolve
 
-from runner.reconcile import database
 from runner.reconcile.attempt import Attempt
-from runner.reconcile.journal import Retention, SqliteJournal, open_journal
-from runner.reconcile.machine import State
-from runner.reconcile.statedir import StateDir
-from runner.reconcile.steps import (
+from runner.reconcile.events import (
     Assess,
     CandidateFound,
     ChooseFallback,
@@ -30,7 +26,11 @@ from runner.reconcile.steps import (
     Unreachable,
     Verify,
 )
-from runner.reconcile.vocabulary import Deployment, Healthy, Release
+from runner.reconcile.machine import State
+from runner.reconcile.model import Deployment, Healthy, Release
+from runner.storage import sqlite
+from runner.storage.journal import Retention, SqliteJournal, open_journal
+from runner.storage.paths import StateDir
 
 T = TypeVar("T")
 NOW: Final = 1_000_000.0
@@ -188,6 +188,6 @@ def test_a_journal_waits_for_the_disk_at_each_commit(state: StateDir) -> None:
     """SQLite's own word for it: EXTRA, 3, which syncs the directory as well."""
     open_journal(state, RETENTION, lambda: NOW).close()
     for read_only in (False, True):
-        opened = database.connect(state.journal, read_only=read_only)
+        opened = sqlite.connect(state.journal, read_only=read_only)
         assert opened.execute("PRAGMA synchronous") == [(3,)]
         opened.close()

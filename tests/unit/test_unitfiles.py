@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.reconcile.unitfiles import copy_units, is_unit_name, list_units
+from runner.systemd.unit_directory import copy_units, is_unit_name, list_units
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from captured import Systemctl, captured
 
-from runner.reconcile import unitgraph
 from runner.reconcile.errors import OrderingError, UnprovenError
 from runner.reconcile.ordering import Edge, Says, Served, Target, UnitGraph
-from runner.reconcile.unitgraph import load_units, prove_live
-from runner.reconcile.unittext import read_dependencies, read_dump, read_jobs, read_show
+from runner.systemd import graph
+from runner.systemd.graph import load_units, prove_live
+from runner.systemd.parse import read_dependencies, read_dump, read_jobs, read_show
 
 PROXY = "deploy-proxy.service"
 DASHBOARD = "deploy-dashboard.service"
@@ -202,7 +202,7 @@ def test_no_answer_is_no_proof(
     systemctl_says: Systemctl, monkeypatch: pytest.MonkeyPatch, script: str, told: str
 ) -> None:
     """Whatever goes wrong with the question, the target is refused, and a hint says what to do."""
-    monkeypatch.setattr(unitgraph, "PATIENCE", 0.5 if "sleep" in script else 120.0)
+    monkeypatch.setattr(graph, "PATIENCE", 0.5 if "sleep" in script else 120.0)
     systemctl_says(script=script)
     error = refused(LATE)
     assert isinstance(error, UnprovenError)
@@ -237,7 +237,7 @@ def analyze(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Analyze:
     program = tmp_path / "systemd" / "bin" / "systemd-analyze"
     program.parent.mkdir(parents=True)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr(unitgraph, "_RUN", tmp_path)  # it is there
+    monkeypatch.setattr(graph, "_RUN", tmp_path)  # it is there
 
     def make(script: str) -> Path:
         program.write_text(f"#!/bin/sh\n{script}\n")
@@ -298,7 +298,7 @@ def test_a_systemd_that_fails_proves_nothing(
     analyze: Analyze, monkeypatch: pytest.MonkeyPatch, directory: Path, script: str, told: str
 ) -> None:
     """A graph without units would find every target unknown, but would not say why."""
-    monkeypatch.setattr(unitgraph, "PATIENCE", 0.5 if "sleep" in script else 120.0)
+    monkeypatch.setattr(graph, "PATIENCE", 0.5 if "sleep" in script else 120.0)
     analyze(script)
     assert unloadable(directory).message.startswith(told)
 
@@ -308,7 +308,7 @@ def test_a_missing_run_directory_is_told(
 ) -> None:
     """systemd-analyze must make it, and this user may not, and has no namespaces either."""
     analyze("exit 1")
-    monkeypatch.setattr(unitgraph, "_RUN", tmp_path / "gone" / "systemd")
+    monkeypatch.setattr(graph, "_RUN", tmp_path / "gone" / "systemd")
     (tmp_path / "systemd" / "bin" / "unshare").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "systemd" / "bin" / "unshare").chmod(0o755)
     assert unloadable(directory).hint.endswith(f"as root, mkdir -p {tmp_path}/gone/systemd")
@@ -326,7 +326,7 @@ def test_a_run_directory_is_provided_to_who_can_not_make_it(
     (program.parent / "unshare").chmod(0o755)
     load_units(directory)
     assert not record.exists()
-    monkeypatch.setattr(unitgraph, "_RUN", tmp_path / "gone" / "systemd")
+    monkeypatch.setattr(graph, "_RUN", tmp_path / "gone" / "systemd")
     assert load_units(directory).knows(PROXY)
     assert "--map-root-user --mount sh -c mount -t tmpfs tmpfs /run" in record.read_text()
 

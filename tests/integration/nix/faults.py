@@ -11,7 +11,7 @@ from typing import Final
 from attrs import frozen
 
 from nix.evaluation import HOST, Host, evaluate_hosts
-from runner.console.cli import main
+from runner.cli.main import main
 from runner.reconcile.errors import ExitCode
 
 PROXY: Final = "deploy-proxy.service"

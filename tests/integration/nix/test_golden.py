@@ -8,8 +8,8 @@ import pytest
 
 from nix.evaluation import HOST, ROOT, Host, Nixpkgs, evaluate_hosts
 from nix.generate import OPTIONS, module_options, read_golden
-from runner.reconcile import config
-from runner.reconcile.assertion import find_assertion
+from runner.config import app as configs
+from runner.config.assertion import find_assertion
 
 
 def test_the_golden_files_are_fresh(host: Host) -> None:
@@ -35,7 +35,7 @@ def test_the_program_takes_every_config(host: Host) -> None:
     # But for converge, the two of the sweep, and the one that frees ports.
     assert len(apps) == len(host.units) - 4
     for path in apps:
-        assert config.load(path).caller in host.units
+        assert configs.load(path).caller in host.units
     etc = ROOT / "nix/golden/etc/warm-reconcile"
     converge = find_assertion("converge", config=None, config_dir=etc)
     assert converge.config.caller in host.units
@@ -43,8 +43,8 @@ def test_the_program_takes_every_config(host: Host) -> None:
 
 def test_the_proxy_is_gated_as_in_the_example() -> None:
     """examples/swarm.toml is what the docs tell, and the module is what the host runs."""
-    module = config.load(ROOT / "nix/golden/etc/warm-reconcile/traefik.json")
-    example = config.load(ROOT / "examples/swarm.toml")
+    module = configs.load(ROOT / "nix/golden/etc/warm-reconcile/traefik.json")
+    example = configs.load(ROOT / "examples/swarm.toml")
     assert {probe.name: probe for probe in module.probes} == {
         probe.name: probe for probe in example.probes
     }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nix.evaluation import ROOT, evaluate, evaluate_hosts
 from nix.faults import lay_out
 from runner.reconcile.ordering import find_chain
-from runner.reconcile.unitgraph import load_units
+from runner.systemd.graph import load_units
 
 LIB: Final = ROOT / "nix" / "lib"
 SERVICES: Final = ("a", "b", "d")

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nix.evaluation import ROOT, Host, as_jq_has_it, evaluate, evaluate_hosts
-from runner.reconcile import config
-from runner.reconcile.assertion import Assertion, AssertionConfig
+from runner.config import app as configs
+from runner.config.app import AppConfig, SwarmWorldConfig
+from runner.config.assertion import Assertion, AssertionConfig
 from runner.reconcile.budget import Budget, explain, worst_case
-from runner.reconcile.config import AppConfig, SwarmWorldConfig
 from runner.reconcile.gate import GatePolicy
 from runner.reconcile.questions import Question, Tcp
-from runner.releases.environment import read_env_file
+from runner.releases.env_file import read_env_file
 
 MODULE = f"{ROOT}/nix/modules/warm-reconcile.nix"
 APP = """
@@ -42,7 +42,7 @@ def test_the_defaults_are_the_programs(tmp_path: Path) -> None:
     """What the options say by default is what a config without the key means."""
     file = tmp_path / "x.json"
     file.write_text(as_jq_has_it(app().etc["warm-reconcile/x.json"]))
-    loaded = config.load(file)
+    loaded = configs.load(file)
     assert loaded == AppConfig(
         state_dir="/var/lib/warm-reconcile",
         caller="deploy-x.service",

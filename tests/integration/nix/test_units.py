@@ -9,7 +9,7 @@ import pytest
 
 from nix.evaluation import Host
 from runner.reconcile.ordering import UnitGraph, find_chain
-from runner.reconcile.unitgraph import load_units
+from runner.systemd.graph import load_units
 
 PROXY = "deploy-proxy.service"
 CONSUMERS = (

@@ -24,8 +24,8 @@ from traefik.harness import (
     cache_directory,
 )
 
-from runner.reconcile.answers import TOKEN_HEADER
-from runner.reconcile.process import IDENTITY_PATH
+from runner.platforms.process.platform import IDENTITY_PATH
+from runner.reconcile.replies import TOKEN_HEADER
 from swarm.engine import Engine
 from swarm.network import Reply, clean_environment, wait_for
 

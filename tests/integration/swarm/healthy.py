@@ -8,11 +8,11 @@ from typing import Final
 
 from traefik.harness import NAME
 
-from runner.reconcile.history import History, open_history
-from runner.reconcile.stackfile import RELEASE_LABEL
-from runner.reconcile.statedir import find_state
-from runner.reconcile.steps import Commit, Committed
-from runner.reconcile.tasks import TOKEN_VARIABLE
+from runner.platforms.swarm.objects import TOKEN_VARIABLE
+from runner.platforms.swarm.stack_document import RELEASE_LABEL
+from runner.reconcile.events import Commit, Committed
+from runner.storage.history import History, open_history
+from runner.storage.paths import find_state
 from swarm.engine import Engine
 from swarm.harness import AMPLE, OLD, OVERLAY, PROVIDER, RECIPE, WEB, WEB_SECURE, Host
 

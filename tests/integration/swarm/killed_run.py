@@ -26,16 +26,17 @@ from unittest import mock
 from traefik.killed_run import APP, WRITES, Countdown, CountedJournal, CountedWorld
 from typing_extensions import override
 
-from runner.console.watchers import choose_watcher
-from runner.reconcile import commands, docker
-from runner.reconcile.driver import Policy, Run
-from runner.reconcile.guard import clear
-from runner.reconcile.journal import open_journal
-from runner.reconcile.lock import hold
-from runner.reconcile.ports import Journal
-from runner.reconcile.statedir import open_state
+from runner import subprocesses
+from runner.platforms.build import SystemClock, make_world
+from runner.platforms.swarm import docker_cli
+from runner.preconditions import clear
+from runner.reconcile.interfaces import Journal
+from runner.reconcile.loop import Policy, Run
+from runner.storage.journal import open_journal
+from runner.storage.lock import hold
+from runner.storage.paths import open_state
+from runner.terminal.progress import choose_watcher
 from runner.warm_reconcile import find_app
-from runner.wiring import SystemClock, make_world
 
 READ_ONLY: Final = {"stack config"}
 """Commands that touch nothing."""
@@ -79,7 +80,7 @@ class Effects(Countdown):
         timeout: float,
         environment: Mapping[str, str] | None = None,
     ) -> bytes:
-        """Stand in for ``commands.run``, where the world calls it for ``docker``."""
+        """Stand in for ``subprocesses.run``, where the world calls it for ``docker``."""
         verb = " ".join(command[1:3])
         if verb not in READ_ONLY:
             what = f"docker {verb}{' of a trial' if '-try-' in command[-1] else ''}"
@@ -95,7 +96,7 @@ class Effects(Countdown):
                     start_new_session=True,
                 )
                 signal.raise_signal(signal.SIGKILL)
-        return commands.run(command, timeout=timeout, environment=environment)
+        return subprocesses.run(command, timeout=timeout, environment=environment)
 
     @override
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -122,7 +123,7 @@ def main(config_dir: Path, trace: Path, fatal: str) -> None:
     effects = Effects(trace, fatal, state.home)
     questions = clear(app.config.caller, app.config.probes)
     with (
-        mock.patch.object(docker, "run", effects.run),
+        mock.patch.object(docker_cli, "run", effects.run),
         hold(state.lock),
         make_world(app.config, state, questions) as wired,
     ):

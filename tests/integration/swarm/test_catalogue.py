@@ -387,7 +387,7 @@ def test_explain_tells_the_cause_and_the_evidence(keeper: Keeper) -> None:
     host, label = keeper.serve(), keeper.label(NEW)
     (broken,) = (case for case in IMAGE if case.quick)
     _run(host, broken, label, 0.0)
-    command = (sys.executable, "-m", "runner.console.cli", "explain", NAME)
+    command = (sys.executable, "-m", "runner.cli.main", "explain", NAME)
     explained = subprocess.run(
         [*command, "--config-dir", str(host.config.parent)],
         cwd=RUNNER.parents[1],

@@ -14,7 +14,7 @@ from fake_compose import IMAGE_LABEL
 from fake_docker import FakeDocker, running_docker
 from fake_swarm import NAMESPACE
 
-from runner.reconcile.engine import Engine as Api
+from runner.platforms.swarm.engine_api import Engine as Api
 from runner.reconcile.errors import EngineUnreachableError
 from swarm.engine import NETWORK, Engine
 from swarm.images import make_image

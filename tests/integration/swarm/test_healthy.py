@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 from attrs import frozen
 
-from runner.reconcile.readiness import GATEWAY
+from runner.platforms.swarm.prerequisites import GATEWAY
 from swarm.broken import Write, compose, deploying, dynamic, scripted, service
 from swarm.harness import AMPLE, NEW, OLD, PROVIDER, UPSTREAM, WEB, WEB_SECURE, Host
 from swarm.healthy import LAST_GOOD, assert_serving, make_last_good, prepare, proven, quarantined

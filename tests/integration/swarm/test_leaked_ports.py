@@ -5,8 +5,8 @@ Nothing can start then, whatever its release: the run blames nobody and says wha
 
 import pytest
 
-from runner.reconcile.engine import Engine
-from runner.reconcile.leaks import find_leaks
+from runner.platforms.swarm.engine_api import Engine
+from runner.platforms.swarm.leaked_ports import find_leaks
 from swarm.harness import NEW, OLD, Host
 from swarm.healthy import assert_serving, make_last_good, prepare, proven, quarantined
 from swarm.leak import forget_sandboxes

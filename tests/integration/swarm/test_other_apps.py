@@ -11,7 +11,7 @@ from traefik.broken import LONG
 from traefik.harness import CALLER
 from typing_extensions import override
 
-from runner.reconcile.stackfile import RELEASE_LABEL
+from runner.platforms.swarm.stack_document import RELEASE_LABEL
 from swarm.broken import Write
 from swarm.harness import AMPLE, NEW, OLD, Host, Ran
 from swarm.healthy import proven, quarantined

@@ -5,11 +5,11 @@ import json
 import pytest
 from traefik.harness import CALLER
 
-from runner.reconcile.engine import Engine
+from runner.platforms.swarm.engine_api import Engine
+from runner.platforms.swarm.traefik_api import Routes
+from runner.platforms.swarm.traefik_routers import Resolution, Resolved, Unresolved, resolve
 from runner.reconcile.errors import ExitCode
 from runner.reconcile.questions import Http
-from runner.reconcile.routes import Routes
-from runner.reconcile.routing import Resolution, Resolved, Unresolved, resolve
 from swarm.engine import NETWORK
 from swarm.harness import NEW, Host
 from swarm.network import wait_for

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import pytest
 
-from runner.reconcile.steps import Commit, Judged
-from runner.reconcile.vocabulary import Answer, Round
+from runner.reconcile.events import Commit, Judged
+from runner.reconcile.model import Answer, Round
 from swarm.broken import TEST, variant
 from swarm.harness import NEW, WEB, Host, Ran
 from swarm.healthy import (

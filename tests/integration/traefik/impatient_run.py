@@ -15,16 +15,16 @@ from typing import Final
 
 from typing_extensions import override
 
-from runner.console.watchers import choose_watcher
+from runner.platforms.build import SystemClock
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.errors import ReconcileError
+from runner.reconcile.events import Event
 from runner.reconcile.gate import Progress
+from runner.reconcile.interfaces import Watcher
 from runner.reconcile.machine import State
-from runner.reconcile.ports import Watcher
-from runner.reconcile.steps import Event
-from runner.reconcile.vocabulary import Answer
+from runner.reconcile.model import Answer
+from runner.terminal.progress import choose_watcher
 from runner.warm_reconcile import find_app, reconcile
-from runner.wiring import SystemClock
 
 APP: Final = "traefik"
 _ANSWERED: Final = 2

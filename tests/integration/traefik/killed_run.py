@@ -20,19 +20,16 @@ import psutil
 from attrs import evolve
 from typing_extensions import override
 
-from runner.console.watchers import choose_watcher
+from runner.platforms.build import SystemClock, make_world
+from runner.platforms.process.instances import Instances
+from runner.platforms.process.platform import ProcessWorld
+from runner.preconditions import clear
 from runner.reconcile.attempt import Attempt
-from runner.reconcile.driver import Policy, Run
-from runner.reconcile.guard import clear
-from runner.reconcile.instances import Instances
-from runner.reconcile.journal import SqliteJournal, open_journal
-from runner.reconcile.lock import hold
+from runner.reconcile.events import Effect, Event
+from runner.reconcile.interfaces import Journal, Journaled, World
+from runner.reconcile.loop import Policy, Run
 from runner.reconcile.machine import State
-from runner.reconcile.ports import Journal, Journaled, World
-from runner.reconcile.process import ProcessWorld
-from runner.reconcile.statedir import open_state
-from runner.reconcile.steps import Effect, Event
-from runner.reconcile.vocabulary import (
+from runner.reconcile.model import (
     Deployment,
     Healthy,
     LatestUnknown,
@@ -40,8 +37,11 @@ from runner.reconcile.vocabulary import (
     Release,
     Round,
 )
+from runner.storage.journal import SqliteJournal, open_journal
+from runner.storage.lock import hold
+from runner.storage.paths import open_state
+from runner.terminal.progress import choose_watcher
 from runner.warm_reconcile import find_app
-from runner.wiring import SystemClock, make_world
 
 APP: Final = "traefik"
 CHANGES: Final = {

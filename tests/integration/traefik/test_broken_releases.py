@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from runner.reconcile.steps import FallbackChosen, FallbackLive
+from runner.reconcile.events import FallbackChosen, FallbackLive
 from traefik.broken import CATALOGUE, IGNORES_ITS_END, NOT_WHAT_IT_PROMISES, SHORT, Broken, script
 from traefik.harness import App
 
@@ -116,7 +116,7 @@ def test_explain_tells_the_cause_and_the_evidence(app: App) -> None:
     app.run_until(broken.reason)
     explained = app.end(
         app.start(
-            "-m", "runner.console.cli", "explain", "--config-dir", str(app.config_dir), "traefik"
+            "-m", "runner.cli.main", "explain", "--config-dir", str(app.config_dir), "traefik"
         )
     )
     assert explained.code == 0

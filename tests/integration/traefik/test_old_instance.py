@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from runner.reconcile.instances import TOKEN_VARIABLE
-from runner.reconcile.process import GATE
+from runner.platforms.process.instances import TOKEN_VARIABLE
+from runner.platforms.process.platform import GATE
 from traefik.broken import LONG, SHORT, script
 from traefik.harness import PATIENCE, App, wait_for_ping
 

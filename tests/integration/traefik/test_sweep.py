@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runner.console.cli import main
+from runner.cli.main import main
 from runner.reconcile.errors import ExitCode
-from runner.reconcile.lock import hold
+from runner.storage.lock import hold
 from traefik.harness import CALLER, NAME, App
 
 pytestmark = pytest.mark.traefik

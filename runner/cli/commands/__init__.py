@@ -1,0 +1,1 @@
+"""The subcommands, each in a file of its own."""

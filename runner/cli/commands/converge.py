@@ -1,0 +1,112 @@
+"""``converge``: an end-to-end assertion, asked until it holds or its deadline has passed."""
+
+import argparse
+from typing import Final, assert_never
+
+from attrs import asdict, evolve, frozen
+
+from runner import preconditions
+from runner.config.assertion import Assertion, find_assertion
+from runner.platforms.build import SystemClock
+from runner.reconcile.errors import ExitCode, StateError
+from runner.reconcile.gate import Clock, judge
+from runner.reconcile.model import (
+    Deployment,
+    Healthy,
+    Inconclusive,
+    Release,
+    Round,
+    Unhealthy,
+    Verdict,
+)
+from runner.reconcile.probes import Prober
+from runner.reconcile.replies import Expected
+from runner.systemd.graph import ask_start_timeout
+from runner.terminal.options import answer
+from runner.terminal.text import tell_result
+
+NO_DEPLOYMENT: Final = Deployment(Release("", "", ""), "")
+"""What an assertion is about: it judges no release, and none of its probes asks for one."""
+
+
+@frozen
+class Outcome:
+    """How an assertion ended."""
+
+    name: str
+    outcome: str
+    exit: ExitCode
+    reason: str
+    """Why it doesn't hold, or how it held."""
+    evidence: Round
+    """The last round."""
+    doubts: tuple[str, ...] = ()
+    """What of it only the config says."""
+
+    def to_text(self) -> str:
+        lines = [f"{self.name}: {self.outcome}: {self.reason}"]
+        lines += [f"  {doubt}" for doubt in self.doubts]
+        lines += [f"  {tell_result(result)}" for result in self.evidence]
+        return "\n".join(lines)
+
+    def to_data(self) -> dict[str, object]:
+        evidence = [{**asdict(result), "answer": result.answer.value} for result in self.evidence]
+        return {**asdict(self), "exit": int(self.exit), "evidence": evidence}
+
+
+def converge(arguments: argparse.Namespace) -> int:
+    assertion = find_assertion(
+        arguments.name, config=arguments.config, config_dir=arguments.config_dir
+    )
+    outcome = assert_now(assertion, SystemClock())
+    answer(outcome.to_data(), outcome.to_text(), as_json=arguments.json)
+    return outcome.exit
+
+
+def assert_now(assertion: Assertion, clock: Clock) -> Outcome:
+    """Ask rounds until the gate of the assertion is content, or has no hope left.
+
+    Raises:
+        ConfigError: systemd would cut it off.
+        OrderingError: a probe would wait for whoever asks.
+        StateError: this host can't ask anything.
+    """
+    config = assertion.config
+    limit = ask_start_timeout(config.caller)
+    preconditions.fit(config.caller, assertion.longest, assertion.explain(), limit)
+    doubts: list[str] = []
+    questions = preconditions.clear(
+        config.caller,
+        config.probes,
+        preconditions.prove_onlooker,
+        table=preconditions.read_table(config.probes),
+        doubt=doubts.append,
+    )
+    try:
+        prober = Prober(questions)
+    except OSError as error:
+        raise StateError(f"no probe can be asked from this host: {error.strerror}") from error
+    try:
+        verdict = judge(
+            config.gate,
+            NO_DEPLOYMENT,
+            lambda nothing, left: prober.ask(Expected(nothing), left),
+            clock,
+            lambda _: None,
+        )
+    finally:
+        prober.close()
+    return evolve(_outcome(assertion.name, verdict), doubts=tuple(doubts))
+
+
+def _outcome(name: str, verdict: Verdict) -> Outcome:
+    match verdict:
+        case Healthy(_, evidence, rounds, held):
+            reason = f"held {held:.1f} s over {rounds} rounds"
+            return Outcome(name, "converged", ExitCode.OK, reason, evidence)
+        case Unhealthy(_, reason, evidence):
+            return Outcome(name, "not converged", ExitCode.UNHEALTHY, reason, evidence)
+        case Inconclusive(_, reason, evidence):
+            return Outcome(name, "undecided", ExitCode.UNDECIDED, reason, evidence)
+        case _:
+            assert_never(verdict)

@@ -1,0 +1,135 @@
+"""``sweep``: is last-good still what is live, and healthy? And what nobody needs any more goes.
+
+It deploys nothing and never changes what is last-good: a run does that, when it finds the same.
+"""
+
+import argparse
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, evolve, frozen
+
+from runner import preconditions
+from runner.cli.gates import nothing_in
+from runner.config import app as configs
+from runner.platforms.build import SystemClock, make_world
+from runner.reconcile.errors import (
+    EngineUnreachableError,
+    ExitCode,
+    LockedError,
+    ReconcileError,
+)
+from runner.reconcile.gate import judge
+from runner.reconcile.interfaces import World
+from runner.reconcile.loop import tidy
+from runner.reconcile.model import Deployment, Healthy, NotLive, Unhealthy
+from runner.storage.journal import SqliteJournal, open_journal
+from runner.storage.lock import hold
+from runner.storage.paths import StateDir, find_state
+from runner.terminal.options import answer
+from runner.terminal.text import tell_verdict
+from runner.warm_reconcile import App, find_app
+
+
+@frozen
+class Swept:
+    """What was found of one app."""
+
+    app: str
+    exit: ExitCode
+    finding: str
+
+    def to_data(self) -> dict[str, Any]:
+        return {**asdict(self), "exit": int(self.exit)}
+
+
+def sweep(arguments: argparse.Namespace) -> int:
+    directory: Path = arguments.config_dir
+    names = [arguments.app] if arguments.app is not None else configs.names(directory)
+    if not names:
+        raise nothing_in(directory)
+    file: Path | None = arguments.config
+    swept = [_sweep_by_name(name, file, directory) for name in names]
+    text = "\n".join(f"{each.app}: {each.finding}" for each in swept)
+    answer([each.to_data() for each in swept], text, as_json=arguments.json)
+    return max(each.exit for each in swept)
+
+
+def _sweep_by_name(name: str, file: Path | None, directory: Path) -> Swept:
+    """Sweep one app; whatever is wrong with it must not keep the others from being swept."""
+    try:
+        return sweep_app(find_app(name, config=file, config_dir=directory))
+    except LockedError as error:
+        return Swept(name, ExitCode.OK, f"skipped: {error.message}")
+    except ReconcileError as error:
+        in_one_line = error.message.replace(":\n  ", ": ").replace("\n  ", "; ")
+        return Swept(name, error.exit_code, in_one_line)
+
+
+def sweep_app(app: App) -> Swept:
+    """Look at one app under its lock.
+
+    Raises:
+        LockedError: a run holds it.
+        OrderingError: its gate would wait for its own caller.
+        ReconcileError: its state or its journal is refused.
+    """
+    doubts: list[str] = []
+    questions = preconditions.clear_app(app.config, doubts.append)
+    state = find_state(app.state_root, app.name)
+    if not state.journal.exists():
+        return Swept(app.name, ExitCode.STRANDED, "it never ran")
+    with hold(state.lock), make_world(app.config, state, questions) as wired:
+        found = _look(app, state, wired.world)
+    return evolve(found, finding="; ".join([found.finding, *doubts]))
+
+
+def _look(app: App, state: StateDir, world: World) -> Swept:
+    journal = open_journal(state, app.config.retention, time.time)
+    with contextlib.closing(journal):
+        try:
+            found = _verify(app, journal, world)
+        except EngineUnreachableError as error:
+            return Swept(app.name, ExitCode.UNDECIDED, error.message)
+        return _tidy(found, journal, world)
+
+
+def _verify(app: App, journal: SqliteJournal, world: World) -> Swept:
+    proven = journal.proven()
+    if not proven:
+        return Swept(app.name, ExitCode.STRANDED, "no release is proven")
+    last_good, live = proven[0], world.live()
+    if not isinstance(live, Deployment) or live.release != last_good:
+        return Swept(
+            app.name,
+            ExitCode.UNHEALTHY,
+            f"last-good {last_good.label} is not live: {_name(live)}; the next run restores it",
+        )
+    policy = app.config.gate.for_verifying()
+    verdict = judge(policy, live, world.ask, SystemClock(), lambda _: None)
+    told = f"last-good is live: {tell_verdict(verdict)}"
+    match verdict:
+        case Healthy():
+            return Swept(app.name, ExitCode.OK, f"last-good {last_good.label} is live and healthy")
+        case Unhealthy():
+            return Swept(app.name, ExitCode.UNHEALTHY, f"{told}; the next run restores it")
+        case _:
+            return Swept(app.name, ExitCode.UNDECIDED, told)
+
+
+def _name(live: Deployment | NotLive) -> str:
+    if isinstance(live, Deployment):
+        return f"{live.release.label} is"
+    return live.reason or "nothing is"
+
+
+def _tidy(found: Swept, journal: SqliteJournal, world: World) -> Swept:
+    """Do what a run does at its end; here it is what was asked for, so its failure counts."""
+    for error in tidy(journal, world):
+        is_lost = isinstance(error, EngineUnreachableError)
+        code = ExitCode.UNDECIDED if is_lost else ExitCode.STATE
+        finding = f"{found.finding}; tidying up failed: {error.message}"
+        found = evolve(found, exit=max(found.exit, code), finding=finding)
+    return found

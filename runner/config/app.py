@@ -1,0 +1,325 @@
+"""The config of one app: a TOML or JSON file, checked whole before anything happens."""
+
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from attrs import field, frozen
+
+from runner.config.loader import Problem, structure
+from runner.platforms.swarm.engine_api import DEFAULT_SOCKET
+from runner.reconcile import budget
+from runner.reconcile.budget import Budget
+from runner.reconcile.errors import ConfigError, UsageError
+from runner.reconcile.field_types import (
+    AbsolutePath,
+    Amount,
+    Duration,
+    Name,
+    Seconds,
+    Text,
+    UnitName,
+    is_numeric_url,
+)
+from runner.reconcile.gate import GatePolicy
+from runner.reconcile.names import RULE, is_safe
+from runner.reconcile.questions import Http, Identity, Question, TaskHttp, TraefikPing
+from runner.storage.journal import Retention
+
+_T = TypeVar("_T")
+
+SUFFIXES = (".toml", ".json")
+
+
+@frozen(kw_only=True)
+class DirectorySource:
+    """Releases are the directories in ``path``, named by their version."""
+
+    kind: Literal["directory"] = "directory"
+    path: AbsolutePath
+    prereleases: bool = False
+
+
+@frozen(kw_only=True)
+class GitSource:
+    """Releases are the version tags of a repository, such as ``3.4.0+v3.5.1``."""
+
+    kind: Literal["git"] = "git"
+    url: Text
+    prereleases: bool = False
+
+
+@frozen(kw_only=True)
+class AbraSource:
+    """An app that abra manages: its recipe checkout and its ``.env``, where abra keeps them.
+
+    The latest release is the newest version tag of the checkout. The version in the ``.env`` is
+    what abra last *attempted*; it decides nothing here.
+    """
+
+    kind: Literal["abra"] = "abra"
+    domain: Name
+    """The app, as ``abra app ls`` names it."""
+    server: Name = "default"
+    directory: AbsolutePath = "/root/.abra"
+    """``$ABRA_DIR``."""
+    prereleases: bool = False
+
+
+Source: TypeAlias = DirectorySource | GitSource | AbraSource
+
+
+@frozen(kw_only=True)
+class ProcessWorldConfig:
+    """The app is a process on this host."""
+
+    kind: Literal["process"] = "process"
+    stop_timeout: Seconds = 15.0
+    """Seconds from SIGTERM to SIGKILL. Traefik serves what is open for 10 (graceTimeOut)."""
+
+
+@frozen(kw_only=True)
+class SwarmWorldConfig:
+    """The app is a stack of a Docker Swarm, deployed from a Co-op Cloud recipe."""
+
+    kind: Literal["swarm"] = "swarm"
+    stack: Name | None = None
+    """Name of the stack. With ``source.kind = "abra"`` it is the one that abra uses."""
+    env_file: AbsolutePath | None = None
+    """What the recipe's variables are; abra has its own. Lines of ``NAME=value``."""
+    service: Name = "app"
+    """The service of the recipe that the gate is about."""
+    overlay: AbsolutePath | None = None
+    """A directory with ``compose.gate.yml`` and what it needs.
+
+    Default: the one for Traefik where a probe is an ``identity``; else there is none.
+    """
+    socket: AbsolutePath = DEFAULT_SOCKET
+    """Where the Docker engine listens."""
+    require: Literal["all", "quorum"] = "all"
+    """How many tasks must pass: each one, or more than half while others are not there.
+
+    A quorum excuses tasks that don't run or can't be asked, never one that answers wrongly.
+    """
+    preflight: Duration = 20.0
+    """Seconds for trying a new release in isolation, before what serves is touched; 0: never."""
+
+
+@frozen(kw_only=True)
+class AppConfig:
+    """All that a run of one app needs to know."""
+
+    state_dir: AbsolutePath
+    """Where journals and releases are kept; this user's alone. systemd: ``StateDirectory=``."""
+    caller: UnitName
+    """The systemd unit that runs the reconciler, and so serves what it deployed."""
+    source: Source
+    probes: tuple[Question, ...]
+    """What the gate asks, all of it in every round. One must be an ``identity`` or a ``task``."""
+    world: ProcessWorldConfig | SwarmWorldConfig = field(factory=ProcessWorldConfig)
+    gate: GatePolicy = field(factory=GatePolicy)
+    fallback_depth: Amount = 2
+    """How many proven releases a rollback may try, newest first."""
+    retention: Retention = field(factory=Retention)
+    budget: Budget = field(factory=Budget)
+
+
+def find(directory: Path, name: str, what: str = "app") -> Path:
+    """Find the config of the app, or whatever else it is, of this name.
+
+    Raises:
+        UsageError: there is none, or it is a name that could lead elsewhere.
+    """
+    if not is_safe(name):
+        raise UsageError(f"not an {what} name: {name!r}", hint=f"allowed: {RULE}")
+    for suffix in SUFFIXES:
+        path = directory / f"{name}{suffix}"
+        if _exists(path):
+            return path
+    known = names(directory)
+    raise UsageError(
+        f"unknown {what}: {name} (no {name}.toml or {name}.json in {directory})",
+        hint=f"known: {', '.join(known)}" if known else "give --config-dir or --config",
+    )
+
+
+def names(directory: Path) -> list[str]:
+    """List what has a config in a directory."""
+    return sorted({path.stem for path in directory.glob("*") if path.suffix in SUFFIXES})
+
+
+def _exists(path: Path) -> bool:
+    """Take what can't be looked at for something: ``load`` then says why it can't be read."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def load(path: Path) -> AppConfig:
+    """Read and check one config.
+
+    Raises:
+        ConfigError: it can't be read, or has mistakes; the message lists every one of them.
+    """
+    return load_as(path, AppConfig, _check)
+
+
+def load_as(path: Path, into: type[_T], check: Callable[[_T], list[Problem]]) -> _T:
+    """Read one file as an ``into``; ``check`` finds the mistakes that only show between keys.
+
+    Raises:
+        ConfigError: it can't be read, or has mistakes; the message lists every one of them.
+    """
+    data = _parse(path)
+    config, problems = structure(data, into)
+    if config is not None:
+        problems = check(config)
+    if config is None or problems:
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        raise ConfigError(
+            f"{path} has {len(problems)} mistake{'s' if len(problems) > 1 else ''}:{lines}",
+            hint="docs/configuration.md explains every key",
+        )
+    return config
+
+
+def _parse(path: Path) -> Any:  # noqa: ANN401 - a file can hold anything
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from error
+    try:
+        return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also: a number or a nesting of thousands
+        kind = path.suffix.removeprefix(".").upper()
+        raise ConfigError(f"{path} is no {kind}: {error}") from error
+
+
+def _check(config: AppConfig) -> list[Problem]:
+    """Find the mistakes that only show between keys."""
+    return [
+        *_check_world(config),
+        *_check_binding(config),
+        *check_probes(config.probes),
+        *_check_times(config),
+    ]
+
+
+def _check_world(config: AppConfig) -> list[Problem]:
+    world, source = config.world, config.source
+    if isinstance(world, ProcessWorldConfig):
+        if isinstance(source, AbraSource):
+            return [Problem("world.kind", world.kind, '"swarm": abra deploys to nothing else')]
+        return []
+    if isinstance(source, AbraSource):
+        given = {"world.stack": world.stack, "world.env_file": world.env_file}
+        return [
+            Problem(key, value, "nothing: abra's own is used")
+            for key, value in given.items()
+            if value is not None
+        ]
+    if world.stack is None:
+        return [Problem("world.stack", None, "the name of the stack")]
+    return []
+
+
+def _check_binding(config: AppConfig) -> list[Problem]:
+    """Demand a probe that only the candidate can answer."""
+    is_swarm = isinstance(config.world, SwarmWorldConfig)
+    problems = [
+        Problem(f"probes[{number}].kind", probe.kind, "another: only a swarm has tasks")
+        for number, probe in enumerate(config.probes)
+        if isinstance(probe, TaskHttp) and not is_swarm
+    ]
+    binding = Identity | TaskHttp if is_swarm else Identity
+    if any(isinstance(probe, binding) for probe in config.probes):
+        return problems
+    kinds = 'kind "identity" or "task"' if is_swarm else 'kind "identity"'
+    return [
+        *problems,
+        Problem(
+            "probes",
+            [probe.kind for probe in config.probes],
+            f"one of {kinds}: without it an old instance could answer for a new one",
+        ),
+    ]
+
+
+def check_probes(probes: Iterable[Question]) -> list[Problem]:
+    """Find what no gate can do with its probes, whatever it is for."""
+    probes = tuple(probes)
+    problems = [
+        Problem("probes", name, "names that differ")
+        for name, count in Counter(probe.name for probe in probes).items()
+        if count > 1
+    ]
+    for number, probe in enumerate(probes):
+        if isinstance(probe, TraefikPing | Identity | Http) and not is_numeric_url(probe.url):
+            if isinstance(probe, Identity | Http) and probe.address:
+                continue
+            problems.append(
+                Problem(
+                    f"probes[{number}].url",
+                    probe.url,
+                    "an IP address for a host, such as 127.0.0.1: a gate must not wait for a"
+                    ' resolver (a host can be named if "address" says where to connect)',
+                )
+            )
+    return problems
+
+
+def check_gate(gate: GatePolicy) -> list[Problem]:
+    """Find times of a gate that don't fit each other."""
+    problems: list[Problem] = []
+    if gate.window >= gate.deadline:
+        problems.append(
+            Problem("gate.window", gate.window, f"less than gate.deadline ({gate.deadline:g} s)")
+        )
+    if gate.fastest > gate.slowest:
+        problems.append(
+            Problem("gate.fastest", gate.fastest, f"at most gate.slowest ({gate.slowest:g} s)")
+        )
+    return problems
+
+
+def _check_times(config: AppConfig) -> list[Problem]:
+    gate = config.gate
+    problems = check_gate(gate)
+    least, why = _least_deploy(config.world)
+    if config.budget.deploy < least:
+        problems.append(
+            Problem("budget.deploy", config.budget.deploy, f"at least {why} = {least:g} s")
+        )
+    if config.retention.proven <= config.fallback_depth:
+        problems.append(
+            Problem(
+                "retention.proven",
+                config.retention.proven,
+                f"more than fallback_depth ({config.fallback_depth}): last-good and what is older",
+            )
+        )
+    worst = budget.worst_case(config.budget, gate, config.fallback_depth)
+    if worst >= config.budget.timeout_start:
+        problems.append(
+            Problem(
+                "budget.timeout_start",
+                config.budget.timeout_start,
+                "more than the longest run: "
+                + budget.explain(config.budget, gate, config.fallback_depth),
+            )
+        )
+    return problems
+
+
+def _least_deploy(world: ProcessWorldConfig | SwarmWorldConfig) -> tuple[float, str]:
+    """Name the least time that one deployment must be given, and what it is made of."""
+    if isinstance(world, ProcessWorldConfig):
+        return world.stop_timeout + 15, "world.stop_timeout + 15 s to kill, copy and start"
+    return world.preflight + 30, "world.preflight + 30 s to load images and write the stack"

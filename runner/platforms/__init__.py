@@ -1,0 +1,1 @@
+"""The platforms that an app is deployed to."""

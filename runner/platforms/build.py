@@ -1,0 +1,238 @@
+"""Builds what a config describes: a source of releases, their store, and the world they go to."""
+
+import contextlib
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final, assert_never
+
+from attrs import field, frozen
+
+from runner.config.app import (
+    AbraSource,
+    AppConfig,
+    DirectorySource,
+    GitSource,
+    ProcessWorldConfig,
+    SwarmWorldConfig,
+)
+from runner.platforms.process.binaries import Binaries
+from runner.platforms.process.instances import Instances
+from runner.platforms.process.platform import ProcessWorld
+from runner.platforms.process.releases import Programs
+from runner.platforms.swarm.docker_cli import Docker
+from runner.platforms.swarm.downtime import Listener
+from runner.platforms.swarm.engine_api import Engine
+from runner.platforms.swarm.gate_round import StackGate, public
+from runner.platforms.swarm.images import Images
+from runner.platforms.swarm.platform import SwarmWorld, Target
+from runner.platforms.swarm.preflight import Preflight
+from runner.platforms.swarm.releases import Recipes
+from runner.platforms.swarm.stack import Stacks
+from runner.platforms.swarm.traefik_api import Routes
+from runner.reconcile.errors import SourceUnreachableError, StateError
+from runner.reconcile.interfaces import World
+from runner.reconcile.ordering import SafeQuestion
+from runner.reconcile.probes import Prober
+from runner.reconcile.questions import Identity
+from runner.releases import abra, sources
+from runner.releases.sources import Source
+from runner.releases.store import Packaging, Store
+from runner.storage.paths import StateDir
+
+RECIPES: Final = "recipes"
+
+
+class SystemClock:
+    """The host's clocks."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def now(self) -> float:
+        return time.time()
+
+
+@frozen
+class Wired:
+    """A world, and what a report wants to know beside it."""
+
+    world: World
+    packaging: Packaging
+    _listener: Listener | None = field(default=None, alias="listener")
+
+    def downtime(self) -> float | None:
+        """Seconds in which nobody was served while this run deployed; None if nobody watched."""
+        if self._listener is None or not self._listener.is_on:
+            return None
+        return self._listener.look().dark
+
+
+def make_source(config: AppConfig, mirror: Path) -> Source:
+    """Build the source of an app's releases.
+
+    Args:
+        config: of the app.
+        mirror: where a mirror of a git repository is kept.
+    """
+    chosen, limit = config.source, config.budget.fetch / 2
+    match chosen:
+        case DirectorySource():
+            return sources.DirectorySource(Path(chosen.path), chosen.prereleases)
+        case GitSource():
+            return sources.GitSource(chosen.url, mirror, limit, chosen.prereleases)
+        case AbraSource():
+            return abra.AbraReleases(
+                Path(chosen.directory),
+                chosen.server,
+                chosen.domain,
+                mirror,
+                limit,
+                chosen.prereleases,
+            )
+        case _:
+            assert_never(chosen)
+
+
+@contextlib.contextmanager
+def make_world(
+    config: AppConfig, state: StateDir, questions: tuple[SafeQuestion, ...]
+) -> Generator[Wired]:
+    """Build the world of an app; its connections end with the context.
+
+    Args:
+        config: of the app.
+        state: its state directory.
+        questions: of its gate, cleared by ``guard.py``; none, if the world is only looked at.
+
+    Raises:
+        StateError: this host can't ask anything.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            prober = Prober(public(questions))
+        except OSError as error:
+            raise StateError(f"no probe can be asked from this host: {error.strerror}") from error
+        stack.callback(prober.close)
+        if isinstance(config.world, ProcessWorldConfig):
+            yield _make_processes(config, config.world, state, prober)
+        else:
+            yield _make_swarm(config, config.world, state, questions, stack, prober)
+
+
+def _make_processes(
+    config: AppConfig, world: ProcessWorldConfig, state: StateDir, prober: Prober
+) -> Wired:
+    programs = Programs(Binaries(state.binaries, config.budget.fetch / 2))
+    store = Store(state.releases, programs, make_source(config, state.mirror))
+    made = ProcessWorld(
+        store=store,
+        binary=lambda digest: programs.binary(store.manifest(digest)),
+        instances=Instances(state.instances),
+        prober=prober,
+        stop_timeout=world.stop_timeout,
+        caller=config.caller,
+    )
+    return Wired(made, programs)
+
+
+def _make_swarm(
+    config: AppConfig,
+    world: SwarmWorldConfig,
+    state: StateDir,
+    questions: tuple[SafeQuestion, ...],
+    stack: contextlib.ExitStack,
+    prober: Prober,
+) -> Wired:
+    engine = Engine(world.socket)
+    docker = Docker(engine.url)
+    target = Target(stack=_stack_name(config, world), service=world.service, unit=config.caller)
+    images = Images(state.images, engine, docker, config.budget.fetch / 2)
+    recipes = _make_recipes(config, world, target, images, docker)
+    stacks = Stacks(engine, docker, state.instances)
+    listener = _make_listener(questions)
+    if listener is not None:
+        stack.callback(listener.close)
+    made = SwarmWorld(
+        target=target,
+        store=Store(state.releases, recipes, make_source(config, state.mirror)),
+        images=images,
+        stacks=stacks,
+        questions=questions,
+        prober=prober,
+        gate=StackGate(stacks, target.stack, target.unit, world.require),
+        preflight=_make_preflight(world, stacks, target, questions),
+        listener=listener,
+        routes=Routes(engine),
+    )
+    return Wired(made, recipes, listener)
+
+
+def _make_recipes(
+    config: AppConfig, world: SwarmWorldConfig, target: Target, images: Images, docker: Docker
+) -> Recipes:
+    env_file, recipe = world.env_file, None
+    if isinstance(config.source, AbraSource):
+        # If abra doesn't know the app now, the source says so, and last-good can still serve.
+        with contextlib.suppress(SourceUnreachableError):
+            app = abra.find_app(
+                Path(config.source.directory), config.source.server, config.source.domain
+            )
+            env_file, recipe = str(app.env_file), app.recipe_name
+    return Recipes(
+        stack=target.stack,
+        service=target.service,
+        overlay=_overlay(config, world),
+        images=images,
+        docker=docker,
+        env_file=Path(env_file) if env_file is not None else None,
+        recipe=recipe,
+    )
+
+
+def _make_preflight(
+    world: SwarmWorldConfig, stacks: Stacks, target: Target, questions: tuple[SafeQuestion, ...]
+) -> Preflight | None:
+    if world.preflight == 0:
+        return None
+    return Preflight(
+        stacks,
+        target.stack,
+        target.service,
+        target.unit,
+        questions,
+        SystemClock(),
+        world.preflight,
+    )
+
+
+def _make_listener(questions: tuple[SafeQuestion, ...]) -> Listener | None:
+    """Listen where a client without TLS would."""
+    for safe in questions:
+        probe = safe.question
+        if isinstance(probe, Identity) and probe.url.startswith("http:") and not probe.address:
+            return Listener(probe)
+    return None
+
+
+def _stack_name(config: AppConfig, world: SwarmWorldConfig) -> str:
+    if isinstance(config.source, AbraSource):
+        return abra.stack_name(config.source.domain)
+    return world.stack or ""  # config.py has seen to it
+
+
+def _overlay(config: AppConfig, world: SwarmWorldConfig) -> Path | None:
+    if world.overlay is not None:
+        return Path(world.overlay)
+    is_asked = any(isinstance(probe, Identity) for probe in config.probes)
+    return _own_overlay() if is_asked else None
+
+
+def _own_overlay() -> Path:
+    """Find the overlay for Traefik: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / RECIPES / "traefik"
+    return installed if installed.exists() else package.parent / RECIPES / "traefik"

@@ -1,0 +1,1 @@
+"""Runs an app as a process of this host."""

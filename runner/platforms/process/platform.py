@@ -1,0 +1,153 @@
+"""The embedded world: Traefik as a process of this host. The default where no engine is.
+
+Production belongs on Docker Swarm; this world is for one host, for trying things out, and for tests
+that want the real Traefik without an engine. Its order is stop-first: the old instance and the new
+one listen on the same ports.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+from attrs import frozen
+
+from runner.platforms.process.instances import TOKEN_VARIABLE, Instances, is_listening
+from runner.reconcile.errors import DeployError, NotPreparedError
+from runner.reconcile.model import (
+    Answer,
+    Deployment,
+    LatestUnknown,
+    NotLive,
+    ProbeResult,
+    Release,
+    Round,
+)
+from runner.reconcile.probes import Prober
+from runner.reconcile.replies import TOKEN_HEADER, Expected
+
+UNREADABLE: Final = (
+    "an instance is running, but its deployment.json is missing, damaged or of a newer version"
+)
+IDENTITY_PATH: Final = "/.warm-reconcile/identity"
+
+GATE: Final = f"""\
+# Written by warm-reconcile beside the release's own dynamic configuration. Traefik expands the
+# template once, in its own process: the token it returns is the one that it was started with, and
+# no file that somebody edits later can change it. Only this host may ask.
+http:
+  routers:
+    warm-reconcile:
+      rule: "Path(`{IDENTITY_PATH}`) && (ClientIP(`127.0.0.0/8`) || ClientIP(`::1`))"
+      # The largest that is not reserved (MaxInt64 - 1000). The redirect of a whole entrypoint is
+      # above it, but for requests with a host name only; the probe gives none.
+      priority: 9223372036854774807
+      service: api@internal
+      middlewares: [warm-reconcile-version, warm-reconcile-token]
+  middlewares:
+    warm-reconcile-version:
+      replacePath: {{path: /api/version}}
+    warm-reconcile-token:
+      headers:
+        customResponseHeaders:
+          {TOKEN_HEADER}: '{{{{ env "{TOKEN_VARIABLE}" }}}}'
+"""
+"""A router of our own on ``api@internal``, narrowed to the version: nothing else is exposed."""
+
+
+class Store(Protocol):
+    """Where releases are kept, as this world sees it."""
+
+    def latest(self) -> Release | LatestUnknown: ...
+
+    def check(self, release: Release, *, deep: bool) -> None: ...
+
+    def files(self, digest: str) -> Path: ...
+
+    def seal(self, release: Release) -> None: ...
+
+    def prune(self, keep: frozenset[str]) -> None: ...
+
+
+@frozen
+class ProcessWorld:
+    """One app as processes; every unit-less probe is about what ``caller`` deploys."""
+
+    store: Store
+    binary: Callable[[str], Path]
+    """Finds the program of the release with a digest."""
+    instances: Instances
+    prober: Prober
+    stop_timeout: float
+    """Seconds from SIGTERM to SIGKILL."""
+    caller: str
+    """The unit that runs us, and so the one that serves what it deployed."""
+
+    def latest(self) -> Release | LatestUnknown:
+        return self.store.latest()
+
+    def live(self) -> Deployment | NotLive:
+        running = self.instances.running()
+        if len(running) != 1:
+            return NotLive(f"{len(running)} instances are running" if running else "")
+        ((token, processes),) = running.items()
+        # One that is stopping serves what it has open, but nobody else: it is not live any more.
+        if not any(map(is_listening, processes)):
+            return NotLive("the instance that runs doesn't listen")
+        return self.instances.read(token) or NotLive(UNREADABLE)
+
+    def deploy(self, deployment: Deployment) -> None:
+        binary = self._prepare(deployment)
+        deadline = time.monotonic() + self.stop_timeout
+        old = self.instances.ask_to_stop()
+        self.instances.await_release(old, self.stop_timeout)
+        self.instances.start(deployment, binary)
+        left = max(0.0, deadline - time.monotonic())
+        self.instances.await_end(old, left, successor=deployment.token)
+
+    def ask(self, deployment: Deployment, timeout: float) -> Round:
+        # The process first: if it has gone, whoever answers now is somebody else.
+        return (self._process(deployment), *self.prober.ask(Expected(deployment), timeout))
+
+    def seal(self, release: Release) -> None:
+        self.store.seal(release)
+
+    def prune(self, keep: frozenset[str]) -> None:
+        running = frozenset(self.instances.running())
+        live = (self.instances.read(token) for token in running)
+        self.store.prune(keep | {deployment.release.digest for deployment in live if deployment})
+        self.instances.prune(running)
+
+    def _prepare(self, deployment: Deployment) -> Path:
+        """Do all that can fail without touching what serves; return the binary."""
+        digest = deployment.release.digest
+        try:
+            self.store.check(deployment.release, deep=True)
+            self.instances.prepare(deployment, self.store.files(digest), GATE)
+            return self.binary(digest)
+        except DeployError as error:
+            raise NotPreparedError(error.message, hint=error.hint) from error
+
+    def _process(self, deployment: Deployment) -> ProbeResult:
+        running = self.instances.running()
+        status = self.instances.exit_status(deployment.token, gone=deployment.token not in running)
+        words = self.instances.last_words(deployment.token)
+        if status is not None or deployment.token not in running:
+            how = "is not running" if status is None else _describe_exit(status)
+            reason = f"the process {how}: {words}" if words else f"the process {how}"
+            return self._result(Answer.FAIL, reason, words, terminal=True)
+        if len(running) > 1:
+            return self._result(Answer.FAIL, "another instance of the app is running, too", words)
+        pids = ", ".join(str(process.pid) for process in running[deployment.token])
+        return self._result(Answer.PASS, f"running as process {pids}", words)
+
+    def _result(
+        self, answer: Answer, reason: str, excerpt: str, *, terminal: bool = False
+    ) -> ProbeResult:
+        return ProbeResult(
+            "process", answer, reason, self.caller, excerpt=excerpt, terminal=terminal
+        )
+
+
+def _describe_exit(status: int) -> str:
+    return f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"

@@ -1,0 +1,1 @@
+"""Runs an app as a stack of Docker Swarm."""

@@ -1,0 +1,186 @@
+"""What is refused before anything is touched: a gate that would wait for its caller, or be cut off.
+
+Nothing of that is believed of a config: the order of units and the time of a start are asked of the
+systemd that runs now, and who serves a name of the Traefik that routes it.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from runner.config.app import AppConfig, SwarmWorldConfig
+from runner.platforms.swarm.engine_api import DEFAULT_SOCKET, Engine
+from runner.platforms.swarm.traefik_api import Routes
+from runner.platforms.swarm.traefik_routers import (
+    Resolved,
+    Table,
+    Unresolved,
+    Untold,
+    contradict,
+    is_of_traefik,
+    is_routed,
+    resolve,
+    target_in_gate,
+)
+from runner.reconcile import budget
+from runner.reconcile.errors import ConfigError, OrderingError, UnprovenError
+from runner.reconcile.ordering import SafeQuestion, SafeUnit, Target
+from runner.reconcile.questions import Question
+from runner.systemd.graph import ask_start_timeout, prove_live
+
+Prove = Callable[[str, Target], SafeUnit]
+"""From the caller and a target to the proof."""
+UNASKED: Final = Untold("no table of routers was asked for")
+
+
+def clear(
+    caller: str,
+    questions: Iterable[Question],
+    prove: Prove = prove_live,
+    *,
+    table: Table | Untold = UNASKED,
+    doubt: Callable[[str], None] = lambda _: None,
+) -> tuple[SafeQuestion, ...]:
+    """Prove that no question of a gate waits for the unit that runs it.
+
+    Args:
+        caller: the unit that runs the gate.
+        questions: of the gate.
+        prove: how.
+        table: who serves a name that Traefik routes.
+        doubt: gets a sentence for each question of which only the config says who serves it.
+
+    Raises:
+        OrderingError: one does; the message tells of every one that can't be asked.
+        UnprovenError: none does for sure, but of one nobody can tell.
+    """
+    asked = tuple(questions)
+    of_traefik = is_of_traefik(asked)
+    proven: list[SafeQuestion] = []
+    refused: list[tuple[Question, OrderingError]] = []
+    for question in asked:
+        try:
+            unit = prove_declared(caller, question, prove, table, of_traefik=of_traefik)
+        except OrderingError as error:
+            refused.append((question, error))
+            continue
+        proven.append(SafeQuestion(question, unit))
+        if is_routed(question) and isinstance(open_ := resolve(table, question), Unresolved):
+            doubt(tell_doubt(question, open_))
+    if refused:
+        kind = UnprovenError if all(_is_open(error) for _, error in refused) else OrderingError
+        first = next(error for _, error in refused if kind is UnprovenError or not _is_open(error))
+        listed = "".join(f"\n  probe {q.name}: {error.message}" for q, error in refused)
+        raise kind(f"the gate is refused, nothing was touched:{listed}", hint=first.hint)
+    return tuple(proven)
+
+
+def prove_declared(
+    caller: str, question: Question, prove: Prove, table: Table | Untold, *, of_traefik: bool
+) -> SafeUnit:
+    """Prove one question of a gate; what it declares is held against what Traefik routes.
+
+    Args:
+        caller: the unit that runs the gate.
+        question: of the gate.
+        prove: how.
+        table: who serves a name that Traefik routes.
+        of_traefik: the gate is that of Traefik itself.
+
+    Raises:
+        OrderingError: it would wait for the caller, or another unit serves it than it declares.
+    """
+    target = target_in_gate(question, of_traefik=of_traefik)
+    if not is_routed(question):
+        return prove(caller, target)
+    found = resolve(table, question)
+    wrong = contradict(question, found)
+    if isinstance(found, Resolved) and wrong:
+        try:
+            prove(caller, Target(found.unit, target.served))
+        except OrderingError as error:
+            raise OrderingError(
+                f"{wrong}; and {error.message}", hint=error.hint, chain=error.chain
+            ) from error
+        raise OrderingError(wrong, hint=f"declare {found.unit}, or ask for another name")
+    try:
+        return prove(caller, target)
+    except OrderingError as error:
+        told = f"a name is served by whoever is behind Traefik: {error.message}"
+        raise type(error)(told, hint=error.hint, chain=error.chain) from error
+
+
+def tell_doubt(question: Question, unresolved: Unresolved) -> str:
+    """Say that a declaration is all there is."""
+    return (
+        f"not resolved: probe {question.name}: {unresolved.reason};"
+        f" only the config says that {question.target_unit} serves it"
+    )
+
+
+def read_table(
+    questions: Iterable[Question], socket: str | None = DEFAULT_SOCKET
+) -> Table | Untold:
+    """Ask who serves what, if a question of a gate is about a name.
+
+    Args:
+        questions: of the gate.
+        socket: where the engine listens that runs Traefik; None: there is none.
+    """
+    if socket is None:
+        return Untold("where the app is a process of this host, no engine tells who serves what")
+    if not any(map(is_routed, questions)):
+        return UNASKED
+    return Routes(Engine(socket)).read()
+
+
+def clear_app(config: AppConfig, doubt: Callable[[str], None]) -> tuple[SafeQuestion, ...]:
+    """Prove the gate of an app on this host, as it is now.
+
+    Raises:
+        OrderingError, UnprovenError: as ``clear``.
+    """
+    table = read_table(config.probes, engine_socket(config))
+    return clear(config.caller, config.probes, table=table, doubt=doubt)
+
+
+def engine_socket(config: AppConfig) -> str | None:
+    """Say where the engine listens that runs an app; None: the app is a process."""
+    return config.world.socket if isinstance(config.world, SwarmWorldConfig) else None
+
+
+def prove_onlooker(caller: str, target: Target) -> SafeUnit:
+    """Prove it for a caller that deploys nothing: nothing that it asks is its own.
+
+    Raises:
+        OrderingError: as ``prove_live``; also for the caller itself.
+    """
+    return prove_live(caller, Target(target.unit))
+
+
+def check_budget(config: AppConfig) -> None:
+    """Make sure that systemd lets the longest run end.
+
+    Raises:
+        ConfigError: it would be cut off.
+    """
+    worst = budget.worst_case(config.budget, config.gate, config.fallback_depth)
+    explained = budget.explain(config.budget, config.gate, config.fallback_depth)
+    fit(config.caller, worst, explained, ask_start_timeout(config.caller))
+
+
+def fit(caller: str, worst: float, explained: str, limit: float | None) -> None:
+    """Make sure that what takes ``worst`` seconds fits ``limit``; None: nothing ends it.
+
+    Raises:
+        ConfigError: it would be cut off.
+    """
+    if limit is not None and worst >= limit:
+        raise ConfigError(
+            f"{caller} may take {limit:g} s to start (TimeoutStartSec=), the longest run takes"
+            f" {explained}",
+            hint="raise TimeoutStartSec= in the unit, or lower gate.deadline or fallback_depth",
+        )
+
+
+def _is_open(error: OrderingError) -> bool:
+    return isinstance(error, UnprovenError)

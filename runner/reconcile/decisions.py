@@ -1,0 +1,121 @@
+"""The two choices that need more than the state: what a run is for, and what to fall back on.
+
+Pure functions from facts to the event that says so; ``warm-reconcile plan`` prints the same answer.
+"""
+
+from typing import Final
+
+from attrs import frozen
+
+from runner.reconcile.attempt import Attempt
+from runner.reconcile.events import (
+    CandidateFound,
+    CandidateLive,
+    FallbackChosen,
+    FallbackLive,
+    LastGoodAbsent,
+    LastGoodLive,
+    NoFallback,
+    NothingDecided,
+    NothingDeployable,
+    RollbackDue,
+)
+from runner.reconcile.model import Deployment, LatestUnknown, NotLive, Release
+
+CRASH_LIMIT: Final = 3
+"""Runs that may die on one candidate before it is given up: it may be what kills them.
+
+Three, as systemd's boot counting has it: one for bad luck, one for coincidence.
+"""
+
+Assessment = (
+    CandidateFound | CandidateLive | LastGoodLive | LastGoodAbsent | RollbackDue | NothingDeployable
+)
+
+
+@frozen
+class Facts:
+    """All that the first decision of a run rests on."""
+
+    latest: Release | LatestUnknown
+    live: Deployment | NotLive
+    proven: tuple[Release, ...]
+    """Newest first; the first one is last-good. Quarantined ones are left out."""
+    quarantined: frozenset[str]
+    """Digests."""
+    forced: bool
+    attempt: Attempt
+    """New, or as an interrupted run left it."""
+
+    @property
+    def last_good(self) -> Release | None:
+        return self.proven[0] if self.proven else None
+
+    @property
+    def is_latest_allowed(self) -> bool:
+        if isinstance(self.latest, LatestUnknown):
+            return False
+        return self.forced or self.latest.digest not in self.quarantined
+
+    @property
+    def wanted(self) -> Release | None:
+        """The latest release if it is known and allowed, else last-good."""
+        if self.is_latest_allowed and not isinstance(self.latest, LatestUnknown):
+            return self.latest
+        return self.last_good
+
+
+def assess(facts: Facts) -> Assessment:  # noqa: PLR0911 - one return a purpose
+    """Say what this run is for."""
+    attempt, wanted = facts.attempt, facts.wanted
+    if attempt.candidate is not None and attempt.against and not facts.forced:
+        return RollbackDue(attempt.candidate, attempt.against)
+    if wanted is None:
+        return NothingDeployable(f"no release is proven, and {_why_not_latest(facts)}")
+    if wanted == facts.last_good:
+        if isinstance(facts.live, Deployment) and facts.live.release == wanted:
+            return LastGoodLive(facts.live, _why_not_latest(facts))
+        remarks = (_what_is_live(facts.live), _why_not_latest(facts))
+        return LastGoodAbsent(wanted, "; ".join(filter(None, remarks)))
+    if attempt.candidate == wanted and not facts.forced:
+        if attempt.crashes >= CRASH_LIMIT:
+            return RollbackDue(wanted, f"{attempt.crashes} runs died while it was on trial")
+        # The last deployment of an attempt may also be a restoration between two trials.
+        live = facts.live
+        if isinstance(live, Deployment) and live == attempt.deployment and live.release == wanted:
+            return CandidateLive(live)
+    return CandidateFound(wanted)
+
+
+def _what_is_live(live: Deployment | NotLive) -> str:
+    return f"{live.release.label} is live" if isinstance(live, Deployment) else live.reason
+
+
+def _why_not_latest(facts: Facts) -> str:
+    if isinstance(facts.latest, LatestUnknown):
+        return f"the latest is unknown: {facts.latest.reason}"
+    if facts.is_latest_allowed:
+        return ""
+    return f"the latest, {facts.latest.label}, is in quarantine"
+
+
+def choose_fallback(
+    attempt: Attempt, proven: tuple[Release, ...], live: Deployment | NotLive, depth: int
+) -> FallbackChosen | FallbackLive | NoFallback | NothingDecided:
+    """Name the next proven release: strictly older than each one tried (S3), at most ``depth``.
+
+    Last-good is not deployed again where it is what is live: a candidate that never took its place
+    is no reason to touch it.
+    """
+    tried = {attempt.candidate, *attempt.fallbacks, attempt.target}
+    is_fresh = not attempt.has_looked and not attempt.fallbacks
+    untouched = tuple(release for release in proven[:1] if release not in tried)
+    if is_fresh and isinstance(live, Deployment) and live.release in untouched:
+        return FallbackLive(live)
+    start = max((proven.index(r) + 1 for r in attempt.fallbacks if r in proven), default=0)
+    for release in proven[start:]:
+        if release not in tried and len(attempt.fallbacks) < depth:
+            return FallbackChosen(release)
+    if attempt.against and not attempt.guilty and not attempt.fallbacks:
+        return NothingDecided(attempt.against)
+    return NoFallback("no proven release is left to fall back on")

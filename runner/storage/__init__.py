@@ -1,0 +1,1 @@
+"""Keeps the journal and other state on the disk."""

@@ -1,0 +1,166 @@
+"""Names on the disk: what the journal and the records call classes, fields and enum members.
+
+Each entry leads from a Python name to its name on the disk. A Python name may change: change it
+here too, and every state directory stays readable. A name on the disk never changes, because
+journals and records of older versions have it. ``tests/unit/test_diskformat.py`` holds every name.
+
+Tables and columns of the journal are in ``database.py``, paths in ``statedir.py``.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import frozen
+
+from runner.platforms.swarm.objects import Record, Written
+from runner.reconcile.attempt import Interrupted
+from runner.reconcile.events import (
+    Assess,
+    CandidateFound,
+    CandidateLive,
+    ChooseFallback,
+    Commit,
+    CommitFailed,
+    Committed,
+    Deploy,
+    Deployed,
+    DeployFailed,
+    FallbackChosen,
+    FallbackLive,
+    Judged,
+    LastGoodAbsent,
+    LastGoodLive,
+    NoFallback,
+    NothingDecided,
+    NothingDeployable,
+    RollbackDue,
+    RunGate,
+    Unreachable,
+    Verify,
+)
+from runner.reconcile.machine import State
+from runner.reconcile.model import (
+    Answer,
+    Deployment,
+    Healthy,
+    Inconclusive,
+    ProbeResult,
+    Release,
+    Unhealthy,
+)
+
+
+@frozen
+class DiskNames:
+    """The names of one class."""
+
+    tag: str
+    """Of the class, where it is one of several that may stand there; else empty."""
+    keys: Mapping[str, str]
+    """From each field to its key."""
+
+
+def _untagged(**keys: str) -> DiskNames:
+    return DiskNames("", keys)
+
+
+def _tagged(tag: str, **keys: str) -> DiskNames:
+    return DiskNames(tag, keys)
+
+
+TAG: Final = "is"
+"""The key of the tag."""
+
+CLASSES: Final[Mapping[type, DiskNames]] = {
+    # Values
+    Release: _untagged(label="label", version="version", digest="digest"),
+    Deployment: _untagged(release="release", token="token"),  # noqa: S106 - the name of a key
+    ProbeResult: _untagged(
+        probe="probe",
+        answer="answer",
+        reason="reason",
+        target_unit="target_unit",
+        latency="latency",
+        status="status",
+        excerpt="excerpt",
+        terminal="terminal",
+    ),
+    Healthy: _tagged(
+        "Healthy", deployment="deployment", evidence="evidence", rounds="rounds", held="held"
+    ),
+    Unhealthy: _tagged(
+        "Unhealthy", deployment="deployment", reason="reason", evidence="evidence", rounds="rounds"
+    ),
+    Inconclusive: _tagged(
+        "Inconclusive",
+        deployment="deployment",
+        reason="reason",
+        evidence="evidence",
+        rounds="rounds",
+    ),
+    # instances/TOKEN/deployment.json: a Deployment of the process world, a Record of the Swarm one
+    Record: _untagged(deployment="deployment", written="written"),
+    Written: _untagged(at="at", gated="gated", specs="specs"),
+    # Entries of the journal: events
+    CandidateFound: _tagged("CandidateFound", release="release"),
+    CandidateLive: _tagged("CandidateLive", deployment="deployment"),
+    LastGoodLive: _tagged("LastGoodLive", deployment="deployment", remark="remark"),
+    LastGoodAbsent: _tagged("LastGoodAbsent", release="release", remark="remark"),
+    RollbackDue: _tagged("RollbackDue", candidate="candidate", reason="reason"),
+    NothingDeployable: _tagged("NothingDeployable", reason="reason"),
+    Unreachable: _tagged("Unreachable", reason="reason"),
+    Deployed: _tagged("Deployed", deployment="deployment"),
+    DeployFailed: _tagged(
+        "DeployFailed", deployment="deployment", reason="reason", guilty="guilty"
+    ),
+    Judged: _tagged("Judged", verdict="verdict"),
+    Committed: _tagged("Committed", release="release"),
+    CommitFailed: _tagged("CommitFailed", release="release", reason="reason"),
+    FallbackChosen: _tagged("FallbackChosen", release="release"),
+    FallbackLive: _tagged("FallbackLive", deployment="deployment"),
+    NoFallback: _tagged("NoFallback", reason="reason"),
+    NothingDecided: _tagged("NothingDecided", reason="reason"),
+    # Entries of the journal: effects
+    Assess: _tagged("Assess"),
+    Verify: _tagged("Verify", deployment="deployment"),
+    Deploy: _tagged("Deploy", deployment="deployment"),
+    RunGate: _tagged("RunGate", deployment="deployment"),
+    Commit: _tagged("Commit", verdict="verdict"),
+    ChooseFallback: _tagged("ChooseFallback"),
+    # Entries of the journal: a run that takes up an open attempt
+    Interrupted: _tagged("Interrupted", crashed="crashed"),
+}
+
+STATES: Final[Mapping[State, str]] = {
+    State.IDLE: "idle",
+    State.VERIFYING: "verifying",
+    State.DEPLOYING: "deploying",
+    State.GATING: "gating",
+    State.COMMITTING: "committing",
+    State.RESTORING: "restoring",
+    State.CONFIRMING: "confirming",
+    State.CHOOSING: "choosing",
+    State.ROLLING_BACK: "rolling back",
+    State.REGATING: "regating",
+    State.UNCHANGED: "unchanged",
+    State.COMMITTED: "committed",
+    State.RESTORED: "restored",
+    State.ROLLED_BACK: "rolled back",
+    State.STRANDED: "stranded",
+    State.UNDECIDED: "undecided",
+}
+
+ANSWERS: Final[Mapping[Answer, str]] = {
+    Answer.PASS: "pass",
+    Answer.FAIL: "fail",
+    Answer.INCONCLUSIVE: "inconclusive",
+}
+
+MANIFEST: Final[Mapping[str, str]] = {
+    "label": "label",
+    "version": "version",
+    "parts": "parts",
+    "files": "files",
+}
+"""From each field of ``releases.contents.Manifest`` to its key in ``manifest.json``. The digest of
+a release is the SHA-256 of that file: with another key every release would be a new one."""

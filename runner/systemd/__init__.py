@@ -1,0 +1,1 @@
+"""Reads unit files and the order of units from systemd."""

@@ -1,0 +1,1 @@
+"""Text, options and progress for a terminal; shared by both commands."""

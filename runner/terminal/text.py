@@ -1,0 +1,107 @@
+"""What happened, in the words of an operator. One sentence an event, used by every output."""
+
+from typing import Final, assert_never
+
+from runner.reconcile.attempt import Attempt
+from runner.reconcile.events import (
+    CandidateFound,
+    CandidateLive,
+    CommitFailed,
+    Committed,
+    Deployed,
+    DeployFailed,
+    Event,
+    FallbackChosen,
+    FallbackLive,
+    Judged,
+    LastGoodAbsent,
+    LastGoodLive,
+    NoFallback,
+    NothingDecided,
+    NothingDeployable,
+    RollbackDue,
+    Unreachable,
+)
+from runner.reconcile.model import (
+    Answer,
+    Healthy,
+    Inconclusive,
+    ProbeResult,
+    Unhealthy,
+    Verdict,
+)
+
+_MARKS: Final = {Answer.PASS: "ok", Answer.FAIL: "FAILED", Answer.INCONCLUSIVE: "could not ask"}
+
+
+def tell(event: Event | CommitFailed) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an event
+    """Say what happened."""
+    match event:
+        case CandidateFound(release):
+            return f"{release.label} is wanted and not proven: it goes on trial"
+        case CandidateLive(deployment):
+            return f"an interrupted run left {deployment.release.label} serving, unjudged"
+        case LastGoodLive(deployment, remark):
+            return f"{deployment.release.label} is last-good, wanted and live" + _in_brackets(
+                remark
+            )
+        case LastGoodAbsent(release, remark):
+            sentence = f"{release.label} is last-good and wanted, but not what is live"
+            return sentence + _in_brackets(remark)
+        case RollbackDue(candidate, reason):
+            return f"{candidate.label} was given up by an interrupted run: {reason}"
+        case NothingDeployable(reason):
+            return f"nothing may be deployed: {reason}"
+        case Unreachable(reason):
+            return f"out of reach: {reason}"
+        case Deployed(deployment):
+            return f"{deployment.release.label} is deployed"
+        case DeployFailed(deployment, reason, _):
+            return f"{deployment.release.label} can't be deployed: {reason}"
+        case Judged(verdict):
+            return tell_verdict(verdict)
+        case Committed(release):
+            return f"{release.label} is last-good now"
+        case CommitFailed(release, reason):
+            return f"{release.label} can't become last-good: {reason}"
+        case FallbackChosen(release):
+            return f"falling back to {release.label}, which is proven"
+        case FallbackLive(deployment):
+            return f"{deployment.release.label}, which is proven, is still what is live"
+        case NoFallback(reason) | NothingDecided(reason):
+            return reason
+        case _:
+            assert_never(event)
+
+
+def _in_brackets(remark: str) -> str:
+    return f" ({remark})" if remark else ""
+
+
+def tell_verdict(verdict: Verdict) -> str:
+    """Say how a gate ended."""
+    label = verdict.deployment.release.label
+    match verdict:
+        case Healthy(_, _, rounds, held):
+            return f"{label} is healthy: held {held:.1f} s over {rounds} rounds"
+        case Unhealthy(_, reason, _, _):
+            return f"{label} is unhealthy: {reason}"
+        case Inconclusive(_, reason, _, _):
+            return f"{label} can't be judged: {reason}"
+        case _:
+            assert_never(verdict)
+
+
+def tell_result(result: ProbeResult) -> str:
+    """Say what one probe found out, with its evidence."""
+    seen = f"; saw: {result.excerpt}" if result.excerpt else ""
+    return (
+        f"{result.probe}: {_MARKS[result.answer]}: {result.reason}"
+        f" ({result.latency * 1000:.0f} ms, served by {result.target_unit}){seen}"
+    )
+
+
+def name_attempt(attempt: Attempt) -> str:
+    """Name what an attempt is about."""
+    release = attempt.candidate or attempt.target
+    return release.label if release else "-"
