@@ -13,7 +13,7 @@ import attrs
 
 from runner.config.app import AppConfig
 from runner.config.assertion import AssertionConfig
-from runner.reconcile.errors import ExitCode
+from runner.exit_codes import ExitCode
 from runner.reconcile.field_types import Rule
 from runner.reconcile.machine import FINAL, TABLE, State
 from runner.report import EXIT

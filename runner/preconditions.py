@@ -7,8 +7,8 @@ systemd that runs now, and who serves a name of the Traefik that routes it.
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from runner.config.app import AppConfig, SwarmWorldConfig
-from runner.platforms.swarm.engine_api import DEFAULT_SOCKET, Engine
+from runner.config.app import DEFAULT_SOCKET, AppConfig, SwarmWorldConfig
+from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.traefik_api import Routes
 from runner.platforms.swarm.traefik_routers import (
     Resolved,

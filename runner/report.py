@@ -5,11 +5,10 @@ from typing import Final
 
 from attrs import asdict, frozen
 
+from runner.exit_codes import ExitCode
 from runner.reconcile.attempt import Attempt
-from runner.reconcile.errors import ExitCode
 from runner.reconcile.machine import State
 from runner.reconcile.model import Inconclusive, Release
-from runner.terminal.text import name_attempt
 
 EXIT: Final = {
     State.UNCHANGED: ExitCode.OK,
@@ -29,6 +28,12 @@ _MEANS: Final = {
     State.STRANDED: "no release that passed its gate is serving",
     State.UNDECIDED: "nothing could be decided; nothing was committed; the next run takes it up",
 }
+
+
+def name_attempt(attempt: Attempt) -> str:
+    """Name what an attempt is about."""
+    release = attempt.candidate or attempt.target
+    return release.label if release else "-"
 
 
 def _is_stuck(attempt: Attempt) -> bool:

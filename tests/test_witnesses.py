@@ -34,7 +34,7 @@ def test_only_the_gate_finds_a_release_healthy() -> None:
 
 def test_only_decide_commits() -> None:
     """The proof is checked where the effect is made, and it is made in one place."""
-    assert makers("Commit") == {"decide.py"}
+    assert makers("Commit") == {"decisions.py"}
 
 
 def test_only_the_proof_makes_a_safe_unit() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from runner.app import App
 from runner.platforms.build import make_source, make_world
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.decisions import Facts
@@ -16,7 +17,6 @@ from runner.releases.versions import Label
 from runner.storage.history import History, PastAttempt, open_history
 from runner.storage.lock import holder_of
 from runner.storage.paths import StateDir, find_state
-from runner.warm_reconcile import App
 
 
 @frozen

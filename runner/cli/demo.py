@@ -18,14 +18,14 @@ from typing import Final
 
 from attrs import define, field
 
+from runner.app import App, reconcile
 from runner.config import app as configs
+from runner.exit_codes import ExitCode
 from runner.platforms.process.instances import Instances
-from runner.reconcile.errors import ExitCode
 from runner.report import Report
 from runner.storage.paths import StateDir, find_state
 from runner.terminal.options import guarded
 from runner.terminal.progress import TerminalWatcher
-from runner.warm_reconcile import App, reconcile
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 HOME: Final = Path.cwd() / ".demo"

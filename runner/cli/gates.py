@@ -6,14 +6,14 @@ from pathlib import Path
 
 from attrs import frozen
 
+from runner.app import App, find_app
 from runner.config import app as configs
+from runner.config.app import DEFAULT_SOCKET
 from runner.config.assertion import DIRECTORY, Assertion, find_assertion
-from runner.platforms.swarm.engine_api import DEFAULT_SOCKET
 from runner.preconditions import engine_socket
 from runner.reconcile import budget
 from runner.reconcile.errors import UsageError
 from runner.reconcile.questions import Question
-from runner.warm_reconcile import App, find_app
 
 
 @frozen

@@ -9,12 +9,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from runner.app import App, find_app
 from runner.cli.app_state import survey
 from runner.cli.commands import orders, views
 from runner.cli.commands.converge import converge
 from runner.cli.commands.free_ports import add_arguments, free_ports
 from runner.cli.commands.sweep import sweep
-from runner.reconcile.errors import ExitCode
+from runner.exit_codes import ExitCode
 from runner.storage.history import open_history
 from runner.storage.journal import open_journal
 from runner.storage.lock import hold
@@ -29,7 +30,7 @@ from runner.terminal.options import (
     guarded,
     positive,
 )
-from runner.warm_reconcile import DESCRIPTION, App, find_app, run_command
+from runner.warm_reconcile import DESCRIPTION, run_command
 
 _Command = Callable[[argparse.Namespace], int]
 

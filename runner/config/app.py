@@ -5,33 +5,35 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from attrs import field, frozen
 
 from runner.config.loader import Problem, structure
-from runner.platforms.swarm.engine_api import DEFAULT_SOCKET
 from runner.reconcile import budget
 from runner.reconcile.budget import Budget
 from runner.reconcile.errors import ConfigError, UsageError
 from runner.reconcile.field_types import (
+    NAME_RULE,
     AbsolutePath,
     Amount,
+    Count,
     Duration,
     Name,
     Seconds,
     Text,
     UnitName,
     is_numeric_url,
+    is_safe_name,
 )
 from runner.reconcile.gate import GatePolicy
-from runner.reconcile.names import RULE, is_safe
 from runner.reconcile.questions import Http, Identity, Question, TaskHttp, TraefikPing
-from runner.storage.journal import Retention
 
 _T = TypeVar("_T")
 
 SUFFIXES = (".toml", ".json")
+DEFAULT_SOCKET: Final = "/run/docker.sock"
+"""Where dockerd listens."""
 
 
 @frozen(kw_only=True)
@@ -108,6 +110,18 @@ class SwarmWorldConfig:
     """Seconds for trying a new release in isolation, before what serves is touched; 0: never."""
 
 
+@frozen
+class Retention:
+    """How much a journal keeps."""
+
+    proven: Count = 4
+    """Proven releases kept deployable, last-good among them."""
+    history: Count = 1000
+    """Attempts; the oldest go first."""
+    quarantine: Duration = 7 * 24 * 3600.0
+    """Seconds until a release in quarantine may be tried again."""
+
+
 @frozen(kw_only=True)
 class AppConfig:
     """All that a run of one app needs to know."""
@@ -133,8 +147,8 @@ def find(directory: Path, name: str, what: str = "app") -> Path:
     Raises:
         UsageError: there is none, or it is a name that could lead elsewhere.
     """
-    if not is_safe(name):
-        raise UsageError(f"not an {what} name: {name!r}", hint=f"allowed: {RULE}")
+    if not is_safe_name(name):
+        raise UsageError(f"not an {what} name: {name!r}", hint=f"allowed: {NAME_RULE}")
     for suffix in SUFFIXES:
         path = directory / f"{name}{suffix}"
         if _exists(path):

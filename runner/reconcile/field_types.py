@@ -3,12 +3,10 @@
 import ipaddress
 import re
 from collections.abc import Callable
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from attrs import frozen
-
-from runner.reconcile.names import RULE, is_safe
 
 _LAST_PORT = 65535
 _SHORTEST = 0.001
@@ -16,7 +14,15 @@ _LONGEST = 1_000_000_000
 """Seconds, some thirty years: far enough, and every sum of such times is still a number."""
 _MOST = 1_000_000
 """Of anything that is counted."""
+_SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+
+NAME_RULE: Final = "letters, digits, and . _ + - (not first), at most 128 characters, no '..'"
 _CHARACTERS = "in Unicode characters other than NUL"
+
+
+def is_safe_name(name: str) -> bool:
+    """Say whether the name can be a path component without leading anywhere else."""
+    return _SAFE.fullmatch(name) is not None and ".." not in name
 
 
 @frozen
@@ -99,7 +105,7 @@ Count: TypeAlias = Annotated[int, _number("a whole number", 1, _MOST, whole=True
 Amount: TypeAlias = Annotated[int, _number("a whole number", 0, _MOST, whole=True)]
 Status: TypeAlias = Annotated[int, _number("an HTTP status", 100, 599, whole=True)]
 Port: TypeAlias = Annotated[int, _number("a port", 1, _LAST_PORT, whole=True)]
-Name: TypeAlias = Annotated[str, Rule(RULE, lambda v: isinstance(v, str) and is_safe(v))]
+Name: TypeAlias = Annotated[str, Rule(NAME_RULE, lambda v: isinstance(v, str) and is_safe_name(v))]
 UnitName: TypeAlias = Annotated[
     str, Rule("the systemd unit that serves it, such as deploy-proxy.service", _is_unit)
 ]

@@ -6,8 +6,7 @@ from typing import assert_never
 from attrs import frozen
 
 from runner.reconcile.attempt import Attempt, remember
-from runner.reconcile.decide import next_effect
-from runner.reconcile.decisions import Facts, assess, choose_fallback
+from runner.reconcile.decisions import Facts, assess, choose_fallback, next_effect
 from runner.reconcile.errors import (
     DeployError,
     EngineUnreachableError,

@@ -12,7 +12,7 @@ from typing import Final
 from attrs import frozen
 
 from runner.reconcile.errors import SourceUnreachableError
-from runner.reconcile.names import RULE, is_safe
+from runner.reconcile.field_types import NAME_RULE, is_safe_name
 from runner.releases.env_file import STACK_NAME, read_env_file
 from runner.releases.sources import GitSource
 from runner.releases.versions import Label
@@ -56,9 +56,9 @@ def find_app(directory: Path, server: str, domain: str) -> AbraApp:
         raise SourceUnreachableError(
             f"{env_file} names no recipe", hint="it needs a line such as TYPE=traefik"
         )
-    if not is_safe(name):
+    if not is_safe_name(name):
         raise SourceUnreachableError(
-            f"{env_file} names the recipe {name!r}", hint=f"allowed: {RULE}"
+            f"{env_file} names the recipe {name!r}", hint=f"allowed: {NAME_RULE}"
         )
     recipe = directory / "recipes" / name
     if not recipe.is_dir():

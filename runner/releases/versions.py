@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from attrs import frozen
 from packaging.version import InvalidVersion, Version
 
-from runner.reconcile.names import is_safe
+from runner.reconcile.field_types import is_safe_name
 
 
 @frozen(order=True)
@@ -27,7 +27,7 @@ class Label:
 
 def parse(text: str) -> Label | None:
     """Read a label; None if it is no version, or unsafe as a name."""
-    if not is_safe(text):
+    if not is_safe_name(text):
         return None
     recipe, _, upstream = text.partition("+")
     try:

@@ -15,13 +15,13 @@ from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
-from runner.platforms.swarm.objects import Record as SwarmRecord
 from runner.reconcile.attempt import Attempt, Entry, remember
 from runner.reconcile.errors import JournalError
 from runner.reconcile.events import Assess, ChooseFallback, Verify
 from runner.reconcile.machine import State
 from runner.reconcile.model import Answer, Deployment, Verdict
 from runner.storage.disk_names import ANSWERS, CLASSES, STATES, TAG
+from runner.storage.records import Record as SwarmRecord
 
 _T = TypeVar("_T", bound=Deployment | SwarmRecord)
 _Hook = Callable[[Any, Any], Any]

@@ -12,7 +12,6 @@ from typing import Final
 
 from attrs import frozen
 
-from runner.platforms.swarm.objects import Record, Written
 from runner.reconcile.attempt import Interrupted
 from runner.reconcile.events import (
     Assess,
@@ -48,6 +47,7 @@ from runner.reconcile.model import (
     Release,
     Unhealthy,
 )
+from runner.storage.records import Record, Written
 
 
 @frozen

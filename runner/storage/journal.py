@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
+from runner.config.app import Retention
 from runner.reconcile.attempt import Attempt, Entry, Interrupted, blamed, remember
 from runner.reconcile.errors import JournalError
 from runner.reconcile.events import Effect, Event, Judged
-from runner.reconcile.field_types import Count, Duration
 from runner.reconcile.interfaces import Journaled
 from runner.reconcile.machine import State
 from runner.reconcile.model import Healthy, Release
@@ -24,18 +24,6 @@ from runner.storage.codec import (
 )
 from runner.storage.paths import StateDir
 from runner.storage.sqlite import Database, Value
-
-
-@frozen
-class Retention:
-    """How much a journal keeps."""
-
-    proven: Count = 4
-    """Proven releases kept deployable, last-good among them."""
-    history: Count = 1000
-    """Attempts; the oldest go first."""
-    quarantine: Duration = 7 * 24 * 3600.0
-    """Seconds until a release in quarantine may be tried again."""
 
 
 class SqliteJournal:

@@ -20,7 +20,7 @@ from pathlib import Path
 from attrs import frozen
 
 from runner.reconcile.errors import StateError, UsageError
-from runner.reconcile.names import RULE, is_safe
+from runner.reconcile.field_types import NAME_RULE, is_safe_name
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -78,8 +78,8 @@ def find_state(root: Path, app: str) -> StateDir:
         UsageError: the name is unsafe as a path.
         StateError: a directory on the way is a link, somebody else's, or writable by others.
     """
-    if not is_safe(app):
-        raise UsageError(f"not an app name: {app!r}", hint=f"allowed: {RULE}")
+    if not is_safe_name(app):
+        raise UsageError(f"not an app name: {app!r}", hint=f"allowed: {NAME_RULE}")
     state = StateDir(root, app)
     for directory in state.directories:
         if os.path.lexists(directory):

@@ -12,7 +12,8 @@ from typing import Final, NoReturn, TextIO
 
 from typing_extensions import override
 
-from runner.reconcile.errors import ExitCode, ReconcileError, UsageError
+from runner.exit_codes import ExitCode
+from runner.reconcile.errors import ReconcileError, UsageError
 
 CONFIG_DIR: Final = "/etc/warm-reconcile"
 _DIGITS: Final = 10

@@ -13,8 +13,9 @@ from runner.reconcile.gate import Progress
 from runner.reconcile.interfaces import Watcher
 from runner.reconcile.machine import State
 from runner.reconcile.model import Answer
+from runner.report import name_attempt
 from runner.storage.codec import name_of
-from runner.terminal.text import name_attempt, tell
+from runner.terminal.text import tell
 
 _CLEAR: Final = "\r\x1b[K"
 

@@ -2,7 +2,6 @@
 
 from typing import Final, assert_never
 
-from runner.reconcile.attempt import Attempt
 from runner.reconcile.events import (
     CandidateFound,
     CandidateLive,
@@ -99,9 +98,3 @@ def tell_result(result: ProbeResult) -> str:
         f"{result.probe}: {_MARKS[result.answer]}: {result.reason}"
         f" ({result.latency * 1000:.0f} ms, served by {result.target_unit}){seen}"
     )
-
-
-def name_attempt(attempt: Attempt) -> str:
-    """Name what an attempt is about."""
-    release = attempt.candidate or attempt.target
-    return release.label if release else "-"

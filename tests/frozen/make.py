@@ -277,7 +277,7 @@ configs:
         Engine._fetch = recorded
         from runner.cli import app_state
         from runner.cli.commands import views
-        from runner.warm_reconcile import find_app
+        from runner.app import find_app
 
         app = find_app("traefik", config=self.host.config, config_dir=HOME)
         found = app_state.survey(app, ask_source=True)

@@ -7,7 +7,7 @@ from attrs import evolve
 from worlds import release
 
 from runner.reconcile.attempt import Attempt
-from runner.reconcile.decide import next_effect
+from runner.reconcile.decisions import next_effect
 from runner.reconcile.errors import IllegalStepError, InvariantError
 from runner.reconcile.events import (
     CandidateFound,

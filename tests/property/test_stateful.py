@@ -27,11 +27,12 @@ from worlds import (
     make_run,
 )
 
+from runner.config.app import Retention
 from runner.reconcile.machine import State
 from runner.reconcile.model import Deployment, LatestUnknown, Release
 from runner.storage import sqlite
 from runner.storage.history import open_history
-from runner.storage.journal import Retention, SqliteJournal, open_journal
+from runner.storage.journal import SqliteJournal, open_journal
 from runner.storage.paths import open_state
 from runner.storage.sqlite import Database
 

@@ -22,11 +22,11 @@ from runner.platforms.swarm.objects import (
     Service,
     Snapshot,
     Task,
-    Written,
     read_service,
     read_task,
 )
 from runner.reconcile.model import Answer
+from runner.storage.records import Written
 
 Require = Literal["all", "quorum"]
 Scene: TypeAlias = tuple[Snapshot, Written, frozenset[str], Require, Mapping[str, float]]

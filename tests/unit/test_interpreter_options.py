@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from runner.cli.main import SENTENCES
-from runner.reconcile.errors import ExitCode
+from runner.exit_codes import ExitCode
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = ("-OO", "-I", "-B -bb", "-Xdev -Werror")

@@ -7,8 +7,9 @@ from attrs import asdict, evolve, frozen
 
 from runner import preconditions
 from runner.config.assertion import Assertion, find_assertion
+from runner.exit_codes import ExitCode
 from runner.platforms.build import SystemClock
-from runner.reconcile.errors import ExitCode, StateError
+from runner.reconcile.errors import StateError
 from runner.reconcile.gate import Clock, judge
 from runner.reconcile.model import (
     Deployment,

@@ -2,9 +2,10 @@
 
 import argparse
 
-from runner.platforms.swarm.engine_api import DEFAULT_SOCKET, Engine
+from runner.config.app import DEFAULT_SOCKET
+from runner.exit_codes import ExitCode
+from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.leaked_ports import find_leaks, tell_ports
-from runner.reconcile.errors import ExitCode
 from runner.systemd.docker_unit import DEFAULT_UNIT, EngineUnit
 from runner.terminal.options import answer
 

@@ -9,8 +9,10 @@ from typing import Any, Final
 from attrs import asdict, evolve, frozen
 
 from runner import preconditions
+from runner.app import find_app
 from runner.cli.gates import Subject, find_subjects, of_app
 from runner.cli.graph_text import picture
+from runner.exit_codes import ExitCode
 from runner.platforms.swarm.traefik_routers import (
     Table,
     Unresolved,
@@ -19,13 +21,12 @@ from runner.platforms.swarm.traefik_routers import (
     is_routed,
     resolve,
 )
-from runner.reconcile.errors import ConfigError, ExitCode, OrderingError, UsageError
+from runner.reconcile.errors import ConfigError, OrderingError, UsageError
 from runner.reconcile.ordering import SafeUnit, Target, UnitGraph, prove
 from runner.reconcile.questions import Question
 from runner.subprocesses import run
 from runner.systemd.graph import Loaded, ask_start_timeout, load, prove_live, read_live
 from runner.terminal.options import answer
-from runner.warm_reconcile import find_app
 
 DRAW_TIMEOUT: Final = 30.0
 """Seconds for Graphviz."""

@@ -12,15 +12,12 @@ from typing import Any
 from attrs import asdict, evolve, frozen
 
 from runner import preconditions
+from runner.app import App, find_app
 from runner.cli.gates import nothing_in
 from runner.config import app as configs
+from runner.exit_codes import ExitCode
 from runner.platforms.build import SystemClock, make_world
-from runner.reconcile.errors import (
-    EngineUnreachableError,
-    ExitCode,
-    LockedError,
-    ReconcileError,
-)
+from runner.reconcile.errors import EngineUnreachableError, LockedError, ReconcileError
 from runner.reconcile.gate import judge
 from runner.reconcile.interfaces import World
 from runner.reconcile.loop import tidy
@@ -30,7 +27,6 @@ from runner.storage.lock import hold
 from runner.storage.paths import StateDir, find_state
 from runner.terminal.options import answer
 from runner.terminal.text import tell_verdict
-from runner.warm_reconcile import App, find_app
 
 
 @frozen

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, cast
 from attrs import frozen
 
 from runner.reconcile.errors import SourceUnreachableError
-from runner.reconcile.names import RULE, is_safe
+from runner.reconcile.field_types import NAME_RULE, is_safe_name
 
 Document: TypeAlias = dict[str, Any]
 
@@ -109,8 +109,10 @@ def config_files(document: Document) -> dict[str, str]:
     """
     own = {k: v for k, v in _section(document, CONFIGS).items() if not v.get("external")}
     for key, config in own.items():
-        if not is_safe(key):
-            raise SourceUnreachableError(f"configs.{key}: the name is refused; allowed: {RULE}")
+        if not is_safe_name(key):
+            raise SourceUnreachableError(
+                f"configs.{key}: the name is refused; allowed: {NAME_RULE}"
+            )
         if "file" not in config:
             raise SourceUnreachableError(f"configs.{key} has neither file nor external")
     return {key: str(config["file"]) for key, config in own.items()}

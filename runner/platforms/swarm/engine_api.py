@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import frozen
 
+from runner.config.app import DEFAULT_SOCKET
 from runner.platforms.swarm.objects import STACK_LABEL
 from runner.reconcile.errors import EngineUnreachableError
 from runner.reconcile.http_client import httpx
@@ -19,7 +20,6 @@ Json: TypeAlias = dict[str, Any]
 Published: TypeAlias = tuple[str, str, int]
 """A published port: protocol, address of the host ("" is every one), number."""
 
-DEFAULT_SOCKET: Final = "/run/docker.sock"
 TIMEOUT: Final = 6.0
 """Seconds for one answer. A manager that has lost its quorum answers after 5 s, with an error."""
 LOG_LINES: Final = 5

@@ -10,8 +10,9 @@ from typing import Final, Literal
 
 from attrs import frozen
 
-from runner.platforms.swarm.objects import BROKEN, Service, Snapshot, Task, Written
+from runner.platforms.swarm.objects import BROKEN, Service, Snapshot, Task
 from runner.reconcile.model import Answer
+from runner.storage.records import Written
 
 _NON_ZERO: Final = re.compile(r"^task: non-zero exit \(\d+\)(: )?")
 """What Docker says of an end, before what it knows of the cause."""

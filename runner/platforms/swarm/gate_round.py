@@ -11,7 +11,7 @@ from attrs import define, evolve, field, frozen
 from runner.platforms.swarm.engine_api import Published
 from runner.platforms.swarm.evidence import Finding, denied_port, judge
 from runner.platforms.swarm.netns import run_inside
-from runner.platforms.swarm.objects import BROKEN, Record, Service, Snapshot, Task
+from runner.platforms.swarm.objects import BROKEN, Service, Snapshot, Task
 from runner.platforms.swarm.stack import Stacks
 from runner.reconcile.errors import EngineUnreachableError
 from runner.reconcile.model import Answer, ProbeResult, Round
@@ -19,6 +19,7 @@ from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import Identity, Question, TaskHttp, TraefikPing
 from runner.reconcile.replies import Expected, printable, without_colours
+from runner.storage.records import Record
 
 LONGEST_NAME: Final = 128
 """Characters of the name of a probe."""

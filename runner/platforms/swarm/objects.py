@@ -8,8 +8,6 @@ from typing import Any, Final, TypeAlias, cast
 
 from attrs import frozen
 
-from runner.reconcile.model import Deployment
-
 Json: TypeAlias = Mapping[str, Any]
 """An object as the engine sends it."""
 
@@ -121,26 +119,6 @@ class Snapshot:
         """List the tasks of the current spec that were done, where that is allowed."""
         current = self.current(service) if service.may_complete else []
         return [task for task in current if task.state == "complete"]
-
-
-@frozen
-class Written:
-    """What a deployment wrote: the engine must still hold exactly this."""
-
-    at: float
-    """Unix time of writing, seconds."""
-    gated: str
-    """The full name of the service that the gate is about."""
-    specs: dict[str, str]
-    """Hash of the spec of each service, by its full name."""
-
-
-@frozen
-class Record:
-    """What one deployment of ours wrote."""
-
-    deployment: Deployment
-    written: Written
 
 
 def read_service(data: Json) -> Service:

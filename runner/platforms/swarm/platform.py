@@ -22,7 +22,7 @@ from runner.platforms.swarm.downtime import Listener
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.evidence import describe_changes
 from runner.platforms.swarm.gate_round import StackGate, personal
-from runner.platforms.swarm.objects import STACK_LABEL, Record, Snapshot
+from runner.platforms.swarm.objects import STACK_LABEL, Snapshot
 from runner.platforms.swarm.preflight import Preflight
 from runner.platforms.swarm.prerequisites import (
     name_askers,
@@ -52,6 +52,7 @@ from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import TaskHttp
 from runner.reconcile.replies import Expected
+from runner.storage.records import Record
 
 COMPOSE: Final = "compose.json"
 

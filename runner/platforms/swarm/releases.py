@@ -25,7 +25,7 @@ from runner.platforms.swarm.compose_yaml import canonical, parse, use_newest_for
 from runner.platforms.swarm.docker_cli import Docker, RefusedError
 from runner.platforms.swarm.images import Images, split
 from runner.reconcile.errors import EngineUnreachableError, SourceUnreachableError
-from runner.reconcile.names import is_safe
+from runner.reconcile.field_types import is_safe_name
 from runner.releases.env_file import compose_files, variables
 from runner.releases.manifest import Manifest, hash_files
 from runner.storage.atomic import remove
@@ -155,7 +155,7 @@ def _useful(complaint: str) -> str:
 def _version(label: str, image: str) -> str:
     """Say which version a release deploys: its label tells, or else the tag of the image."""
     version = (label.partition("+")[2] or split(image)[1]).removeprefix("v")
-    if not (is_safe(version) and version[0].isdigit()):
+    if not (is_safe_name(version) and version[0].isdigit()):
         raise SourceUnreachableError(
             f"neither the label nor the image {image} tells the version that is deployed",
             hint="name the release as 3.4.0+v3.5.1: its own version, and that of what it deploys",

@@ -20,18 +20,12 @@ from runner.platforms.swarm.compose import Document
 from runner.platforms.swarm.compose_yaml import canonical
 from runner.platforms.swarm.docker_cli import Docker, RefusedError
 from runner.platforms.swarm.engine_api import Engine
-from runner.platforms.swarm.objects import (
-    Record,
-    Snapshot,
-    Written,
-    read_node,
-    read_service,
-    read_task,
-)
+from runner.platforms.swarm.objects import Snapshot, read_node, read_service, read_task
 from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
 from runner.reconcile.model import Deployment
 from runner.storage.atomic import prune, put
 from runner.storage.codec import record_from_text, record_to_text
+from runner.storage.records import Record, Written
 
 RECORD: Final = "deployment.json"
 WRITE_TIMEOUT: Final = 30.0

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from nix.evaluation import HOST, Host, evaluate_hosts
 from runner.cli.main import main
-from runner.reconcile.errors import ExitCode
+from runner.exit_codes import ExitCode
 
 PROXY: Final = "deploy-proxy.service"
 DASHBOARD: Final = "deploy-dashboard.service"

@@ -6,7 +6,7 @@ import pytest
 
 from nix.evaluation import HOST, Host, Nixpkgs, evaluate_hosts
 from nix.faults import FAULTS, Fault, Found, tabulate
-from runner.reconcile.errors import ExitCode
+from runner.exit_codes import ExitCode
 
 EACH = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 

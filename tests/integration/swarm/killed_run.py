@@ -27,6 +27,7 @@ from traefik.killed_run import APP, WRITES, Countdown, CountedJournal, CountedWo
 from typing_extensions import override
 
 from runner import subprocesses
+from runner.app import find_app
 from runner.platforms.build import SystemClock, make_world
 from runner.platforms.swarm import docker_cli
 from runner.preconditions import clear
@@ -36,7 +37,6 @@ from runner.storage.journal import open_journal
 from runner.storage.lock import hold
 from runner.storage.paths import open_state
 from runner.terminal.progress import choose_watcher
-from runner.warm_reconcile import find_app
 
 READ_ONLY: Final = {"stack config"}
 """Commands that touch nothing."""

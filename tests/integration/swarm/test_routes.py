@@ -5,10 +5,10 @@ import json
 import pytest
 from traefik.harness import CALLER
 
+from runner.exit_codes import ExitCode
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.traefik_api import Routes
 from runner.platforms.swarm.traefik_routers import Resolution, Resolved, Unresolved, resolve
-from runner.reconcile.errors import ExitCode
 from runner.reconcile.questions import Http
 from swarm.engine import NETWORK
 from swarm.harness import NEW, Host

@@ -15,6 +15,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from runner.app import find_app, reconcile
 from runner.platforms.build import SystemClock
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.errors import ReconcileError
@@ -24,7 +25,6 @@ from runner.reconcile.interfaces import Watcher
 from runner.reconcile.machine import State
 from runner.reconcile.model import Answer
 from runner.terminal.progress import choose_watcher
-from runner.warm_reconcile import find_app, reconcile
 
 APP: Final = "traefik"
 _ANSWERED: Final = 2

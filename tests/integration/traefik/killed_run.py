@@ -20,6 +20,7 @@ import psutil
 from attrs import evolve
 from typing_extensions import override
 
+from runner.app import find_app
 from runner.platforms.build import SystemClock, make_world
 from runner.platforms.process.instances import Instances
 from runner.platforms.process.platform import ProcessWorld
@@ -41,7 +42,6 @@ from runner.storage.journal import SqliteJournal, open_journal
 from runner.storage.lock import hold
 from runner.storage.paths import open_state
 from runner.terminal.progress import choose_watcher
-from runner.warm_reconcile import find_app
 
 APP: Final = "traefik"
 CHANGES: Final = {

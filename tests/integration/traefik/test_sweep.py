@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner.cli.main import main
-from runner.reconcile.errors import ExitCode
+from runner.exit_codes import ExitCode
 from runner.storage.lock import hold
 from traefik.harness import CALLER, NAME, App
 

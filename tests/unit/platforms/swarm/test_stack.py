@@ -10,10 +10,11 @@ from fake_docker import FakeDocker
 from fake_swarm import Json
 
 from runner.platforms.swarm.compose import escape
-from runner.platforms.swarm.objects import TOKEN_VARIABLE, Record, Written
+from runner.platforms.swarm.objects import TOKEN_VARIABLE
 from runner.platforms.swarm.stack import IMAGE_LABEL, RECORD, Stacks
 from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
 from runner.reconcile.model import Deployment, Release
+from runner.storage.records import Record, Written
 
 RELEASE = Release("1.0.0+v3.5.1", "3.5.1", "a" * 64)
 FIRST, SECOND = Deployment(RELEASE, "token-1"), Deployment(RELEASE, "token-2")

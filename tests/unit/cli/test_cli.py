@@ -16,7 +16,8 @@ import pytest
 from attrs import evolve
 
 from runner.cli.main import main
-from runner.reconcile.errors import ExitCode
+from runner.config.app import Retention
+from runner.exit_codes import ExitCode
 from runner.reconcile.events import (
     Assess,
     CandidateFound,
@@ -37,7 +38,7 @@ from runner.reconcile.model import (
     Release,
     Unhealthy,
 )
-from runner.storage.journal import Retention, SqliteJournal, open_journal
+from runner.storage.journal import SqliteJournal, open_journal
 from runner.storage.lock import hold
 from runner.storage.paths import StateDir, open_state
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from runner.reconcile.errors import StateError, UsageError
-from runner.reconcile.names import RULE
+from runner.reconcile.field_types import NAME_RULE
 from runner.storage.paths import StateDir, find_state, open_state
 
 NAMES = ["root", "home", "releases", "binaries", "instances", "mirror"]
@@ -141,7 +141,7 @@ def test_an_unsafe_app_name_is_refused_before_anything_is_made(tmp_path: Path, a
     for open_or_find in (open_state, find_state):
         with pytest.raises(UsageError, match="not an app name") as caught:
             open_or_find(tmp_path / "state", app)
-        assert f"allowed: {RULE}" == caught.value.hint
+        assert f"allowed: {NAME_RULE}" == caught.value.hint
     assert not (tmp_path / "state").exists()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from attrs import define, evolve
 
+from runner.config.app import Retention
 from runner.reconcile.attempt import Attempt, Interrupted, remember
 from runner.reconcile.errors import JournalError
 from runner.reconcile.events import (
@@ -37,7 +38,7 @@ from runner.reconcile.model import (
     Release,
     Unhealthy,
 )
-from runner.storage.journal import Retention, SqliteJournal, open_journal
+from runner.storage.journal import SqliteJournal, open_journal
 from runner.storage.paths import StateDir
 
 WEEK = 7 * 24 * 3600.0
@@ -151,7 +152,8 @@ def test_an_intent_survives_the_death_of_the_process(
     """SIGKILL right after ``intend``: the next run knows what may have happened, and counts it."""
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from runner.storage.journal import Retention, open_journal\n"
+        "from runner.config.app import Retention\n"
+        "from runner.storage.journal import open_journal\n"
         "from runner.reconcile.machine import State\n"
         "from runner.storage.paths import open_state\n"
         "from runner.reconcile.events import CandidateFound, Deploy\n"

@@ -13,7 +13,8 @@ import pytest
 from servers import ThreadedServer
 from typing_extensions import override
 
-from runner.reconcile.errors import ExitCode, SourceUnreachableError
+from runner.exit_codes import ExitCode
+from runner.reconcile.errors import SourceUnreachableError
 from runner.releases.sources import DirectorySource, GitSource, Source
 from runner.releases.versions import Label
 

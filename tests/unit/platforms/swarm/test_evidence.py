@@ -9,8 +9,9 @@ import pytest
 from attrs import evolve
 
 from runner.platforms.swarm.evidence import Finding, denied_port, describe_changes, judge
-from runner.platforms.swarm.objects import Node, Service, Snapshot, Task, Written
+from runner.platforms.swarm.objects import Node, Service, Snapshot, Task
 from runner.reconcile.model import Answer
+from runner.storage.records import Written
 
 AT = 1000.0
 """When it was written."""

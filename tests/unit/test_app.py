@@ -13,17 +13,18 @@ from fake_swarm import FAILS
 from process_app import AMPLE, ProcessApp
 from swarm_app import GATED, FakeTraefik, SwarmApp
 
+from runner.app import App, reconcile
 from runner.cli.commands.sweep import sweep_app
 from runner.config.app import AppConfig
+from runner.exit_codes import ExitCode
 from runner.reconcile.attempt import Attempt
-from runner.reconcile.errors import ExitCode, LockedError, ReconcileError
+from runner.reconcile.errors import LockedError, ReconcileError
 from runner.reconcile.events import Event
 from runner.reconcile.gate import GatePolicy, Progress
 from runner.reconcile.machine import State
 from runner.report import Report
 from runner.storage.lock import hold
 from runner.storage.paths import open_state
-from runner.warm_reconcile import App, reconcile
 
 FIRST, SECOND, THIRD = "1.0.0+v3.5.1", "2.0.0+v3.6.0", "3.0.0+v3.7.0"
 NAME = "traefik"

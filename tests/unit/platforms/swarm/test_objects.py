@@ -14,12 +14,12 @@ from runner.platforms.swarm.objects import (
     Service,
     Snapshot,
     Task,
-    Written,
     read_node,
     read_service,
     read_task,
 )
 from runner.reconcile.model import Answer
+from runner.storage.records import Written
 
 Json = dict[str, Any]
 

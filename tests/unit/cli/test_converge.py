@@ -11,7 +11,7 @@ from servers import ThreadedServer, read_request
 from typing_extensions import override
 
 from runner.cli.main import main
-from runner.reconcile.errors import ExitCode
+from runner.exit_codes import ExitCode
 
 ASKER = "converge.service"
 DASHBOARD = "deploy-dashboard.service"

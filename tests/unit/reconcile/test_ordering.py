@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from runner.reconcile.errors import ExitCode, InvariantError, OrderingError, UnprovenError
+from runner.exit_codes import ExitCode
+from runner.reconcile.errors import InvariantError, OrderingError, UnprovenError
 from runner.reconcile.ordering import (
     Edge,
     SafeQuestion,

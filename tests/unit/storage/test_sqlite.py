@@ -14,13 +14,15 @@ from attrs import evolve
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.reconcile.errors import ExitCode, JournalError
+from runner.config.app import Retention
+from runner.exit_codes import ExitCode
+from runner.reconcile.errors import JournalError
 from runner.reconcile.events import CandidateFound, Commit, Committed, Deploy
 from runner.reconcile.machine import State
 from runner.reconcile.model import Deployment, Healthy, Release
 from runner.storage import sqlite
 from runner.storage.history import open_history
-from runner.storage.journal import Retention, open_journal
+from runner.storage.journal import open_journal
 from runner.storage.paths import StateDir, find_state, open_state
 
 GOOD = Release("3.4.0+v3.5.1", "3.5.1", "a" * 64)

@@ -21,8 +21,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from runner.config.app import Retention
+from runner.exit_codes import ExitCode
 from runner.reconcile.attempt import Attempt
-from runner.reconcile.errors import ExitCode, ReconcileError
+from runner.reconcile.errors import ReconcileError
 from runner.reconcile.events import CandidateFound, Event, Judged, NoFallback
 from runner.reconcile.gate import GatePolicy, Progress
 from runner.reconcile.machine import FINAL, State
@@ -36,12 +38,12 @@ from runner.reconcile.model import (
     Unhealthy,
     Verdict,
 )
-from runner.report import EXIT, Report
-from runner.storage.journal import Retention, open_journal
+from runner.report import EXIT, Report, name_attempt
+from runner.storage.journal import open_journal
 from runner.storage.lock import hold
 from runner.storage.paths import open_state
 from runner.terminal.progress import LogWatcher, TerminalWatcher, choose_watcher
-from runner.terminal.text import name_attempt, tell
+from runner.terminal.text import tell
 from runner.warm_reconcile import main
 
 OLD = Release("3.3.0+v3.4.0", "3.4.0", "a" * 64)

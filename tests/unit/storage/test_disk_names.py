@@ -19,7 +19,6 @@ import pytest
 
 from runner.platforms.process import binaries, instances, platform
 from runner.platforms.swarm import compose, images, objects, releases, stack, stack_document
-from runner.platforms.swarm.objects import Record, Written
 from runner.platforms.swarm.preflight import PROVIDER_PATH
 from runner.platforms.swarm.traefik_api import TABLE_LABEL, TABLE_PATH
 from runner.reconcile.attempt import Attempt, Entry, Interrupted
@@ -70,6 +69,7 @@ from runner.storage.codec import (
 )
 from runner.storage.disk_names import ANSWERS, CLASSES, MANIFEST, STATES
 from runner.storage.paths import StateDir
+from runner.storage.records import Record, Written
 from runner.storage.sqlite import create
 
 FROZEN: Final = Path(__file__).parents[1] / "frozen"

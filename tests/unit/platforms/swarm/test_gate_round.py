@@ -18,7 +18,7 @@ from runner.platforms.swarm.docker_cli import Docker
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.evidence import LEAVING
 from runner.platforms.swarm.gate_round import LONGEST_NAME, Evidence, StackGate, personal, public
-from runner.platforms.swarm.objects import Record, Task, Written, read_service, read_task
+from runner.platforms.swarm.objects import Task, read_service, read_task
 from runner.platforms.swarm.stack import Stacks
 from runner.reconcile.model import Answer, Deployment, ProbeResult, Release, Round
 from runner.reconcile.questions import (
@@ -31,6 +31,7 @@ from runner.reconcile.questions import (
     UnitActive,
 )
 from runner.reconcile.replies import Expected
+from runner.storage.records import Record, Written
 
 Json = dict[str, Any]
 

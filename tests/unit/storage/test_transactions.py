@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 import pytest
 from attrs import evolve
 
+from runner.config.app import Retention
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.events import (
     Assess,
@@ -29,7 +30,7 @@ from runner.reconcile.events import (
 from runner.reconcile.machine import State
 from runner.reconcile.model import Deployment, Healthy, Release
 from runner.storage import sqlite
-from runner.storage.journal import Retention, SqliteJournal, open_journal
+from runner.storage.journal import SqliteJournal, open_journal
 from runner.storage.paths import StateDir
 
 T = TypeVar("T")

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runner.reconcile.errors import ExitCode, LockedError, StateError
+from runner.exit_codes import ExitCode
+from runner.reconcile.errors import LockedError, StateError
 from runner.storage.lock import hold, holder_of
 
 HOLD = """

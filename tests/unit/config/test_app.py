@@ -20,16 +20,16 @@ from runner.config.app import (
     DirectorySource,
     GitSource,
     ProcessWorldConfig,
+    Retention,
     SwarmWorldConfig,
     find,
     load,
 )
 from runner.reconcile.budget import Budget
 from runner.reconcile.errors import ConfigError, UsageError
+from runner.reconcile.field_types import NAME_RULE
 from runner.reconcile.gate import GatePolicy
-from runner.reconcile.names import RULE
 from runner.reconcile.questions import Http, Identity, Tcp, TraefikPing, UnitActive
-from runner.storage.journal import Retention
 
 WHOLE = """
 state_dir = "/var/lib/warm-reconcile"
@@ -227,7 +227,7 @@ WRONG: list[tuple[Path_, object, str]] = [
     (("probes", 1, "url"), "127.0.0.1/ping", "probes[1].url = '127.0.0.1/ping': expected an http"),
     (("probes", 1, "url"), 80, "probes[1].url = 80: expected an http or https URL"),
     (("probes", 1, "path"), "/", "probes[1].path = '/': expected nothing; the keys here are kind"),
-    (("probes", 1, "name"), "../ping", f"probes[1].name = '../ping': expected {RULE}"),
+    (("probes", 1, "name"), "../ping", f"probes[1].name = '../ping': expected {NAME_RULE}"),
     (("probes", 2, "status"), 20, "probes[2].status = 20: expected an HTTP status, 100 to 599"),
     (("probes", 2, "address"), "site:443", "probes[2].address = 'site:443': expected an IP addr"),
     (("probes", 2, "headers", "X-Served-By"), 1, "probes[2].headers[X-Served-By] = 1: expected a"),
@@ -648,7 +648,7 @@ def test_a_name_that_could_lead_elsewhere_is_no_app(tmp_path: Path, name: str) -
     (tmp_path.parent / "x.toml").touch()
     with pytest.raises(UsageError, match="not an app name") as caught:
         find(tmp_path, name)
-    assert f"allowed: {RULE}" == caught.value.hint
+    assert f"allowed: {NAME_RULE}" == caught.value.hint
 
 
 # Anything at all ----------------------------------------------------------------------------------

@@ -23,10 +23,10 @@ from typing_extensions import override
 
 from runner.cli.main import main
 from runner.config.app import load
+from runner.exit_codes import ExitCode
 from runner.platforms.build import make_world
 from runner.platforms.process.instances import Instances
 from runner.platforms.swarm.platform import SwarmWorld
-from runner.reconcile.errors import ExitCode
 from runner.storage.paths import StateDir, find_state
 
 RUNNER: Final = Path(__file__).parents[2] / "runner" / "warm_reconcile.py"

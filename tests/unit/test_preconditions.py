@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from captured import Systemctl, captured
 
+from runner.app import find_app
+from runner.exit_codes import ExitCode
 from runner.platforms.swarm.traefik_routers import Router, Table, Untold
 from runner.preconditions import (
     UNASKED,
@@ -16,11 +18,11 @@ from runner.preconditions import (
     prove_declared,
     read_table,
 )
-from runner.reconcile.errors import ConfigError, ExitCode, OrderingError, UnprovenError
+from runner.reconcile.errors import ConfigError, OrderingError, UnprovenError
 from runner.reconcile.ordering import Edge, SafeUnit, Target, UnitGraph, prove
 from runner.reconcile.questions import Http, Question, TraefikPing, UnitActive
 from runner.systemd.parse import read_span
-from runner.warm_reconcile import find_app, main
+from runner.warm_reconcile import main
 
 PROXY = "deploy-proxy.service"
 DASHBOARD = "late.service"

@@ -10,7 +10,7 @@ from captured import Systemctl, captured
 
 from runner.cli.graph_text import Arrow, picture
 from runner.cli.main import main
-from runner.reconcile.errors import ExitCode
+from runner.exit_codes import ExitCode
 from runner.reconcile.ordering import Edge, Says, UnitGraph
 from runner.reconcile.questions import Http, TraefikPing, UnitActive
 
