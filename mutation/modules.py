@@ -6,7 +6,6 @@ from typing import Final
 from attrs import frozen
 
 ROOT: Final = Path(__file__).parents[1]
-PACKAGE: Final = "runner/reconcile"
 
 _SEARCH: Final = ("tests/property/test_stateful.py", "tests/property/test_exhaustive.py")
 _DOCUMENTS: Final = "tests/test_linters.py::test_generated_documents_are_fresh"
@@ -17,63 +16,77 @@ _CORE: Final = (
     "tests/property/test_plays.py",
     "tests/property/test_outcomes.py",
 )
-_MEMORY: Final = ("tests/unit/test_records.py", "tests/unit/test_journal.py")
+_MEMORY: Final = ("tests/unit/storage/test_codec.py", "tests/unit/storage/test_journal.py")
 
 
 @frozen
 class Module:
     """A module and the tests that reach it."""
 
-    name: str
+    path: str
     tests: tuple[str, ...]
     """Run first, in this order; the first test that fails ends it."""
     slow: tuple[str, ...] = ()
     """Run only for a mutant that passes ``tests``."""
 
     @property
-    def path(self) -> str:
-        return f"{PACKAGE}/{self.name}.py"
+    def name(self) -> str:
+        return Path(self.path).stem
+
+
+def _unit(*names: str) -> tuple[str, ...]:
+    """Return the paths of unit tests: ``cli/orders`` is ``tests/unit/cli/test_orders.py``."""
+    paths = map(Path, names)
+    return tuple(str(Path("tests/unit", path.parent, f"test_{path.name}.py")) for path in paths)
 
 
 MODULES: Final = (
     Module(
-        "machine",
+        "runner/reconcile/machine.py",
         (*_CORE, _DOCUMENTS),
         (*_MEMORY, "tests/property/test_table_mutants.py", *_SEARCH),
     ),
-    Module("decide", _CORE, _SEARCH),
-    Module("plan", _CORE, _SEARCH),
-    Module("attempt", (*_CORE, *_MEMORY), ("tests/unit/test_console.py", *_SEARCH)),
-    Module("gate", ("tests/property/test_gate.py", *_CORE, _DOCUMENTS), _SEARCH),
-    Module("driver", _CORE, _SEARCH),
-    Module("budget", ("tests/unit/test_guard.py", "tests/unit/test_config.py", _DOCUMENTS)),
+    Module("runner/reconcile/decisions.py", _CORE, _SEARCH),
     Module(
-        "ordering",
-        ("tests/unit/test_ordering.py", "tests/property/test_ordering.py"),
-        ("tests/unit/test_unitgraph.py", "tests/unit/test_orders.py"),
+        "runner/reconcile/attempt.py",
+        (*_CORE, *_MEMORY),
+        (*_unit("cli/console"), *_SEARCH),
     ),
     Module(
-        "guard",
-        ("tests/unit/test_guard.py", "tests/property/test_guard.py"),
-        ("tests/unit/test_orders.py", "tests/unit/test_converge.py", "tests/unit/test_cli.py"),
+        "runner/reconcile/gate.py", ("tests/property/test_gate.py", *_CORE, _DOCUMENTS), _SEARCH
+    ),
+    Module("runner/reconcile/loop.py", _CORE, _SEARCH),
+    Module("runner/reconcile/budget.py", (*_unit("preconditions", "config/app"), _DOCUMENTS)),
+    Module(
+        "runner/reconcile/ordering.py",
+        (*_unit("reconcile/ordering"), "tests/property/test_ordering.py"),
+        _unit("systemd/graph", "cli/orders"),
     ),
     Module(
-        "journal",
+        "runner/preconditions.py",
+        (*_unit("preconditions"), "tests/property/test_guard.py"),
+        _unit("cli/orders", "cli/converge", "cli/cli"),
+    ),
+    Module(
+        "runner/storage/journal.py",
+        (*_unit("storage/journal", "storage/transactions", "storage/sqlite"), _DOCUMENTS),
+        _unit("cli/console"),
+    ),
+    Module(
+        "runner/platforms/swarm/traefik_routers.py",
+        (*_unit("platforms/swarm/traefik_routers"), "tests/property/test_routing.py"),
         (
-            "tests/unit/test_journal.py",
-            "tests/unit/test_transactions.py",
-            "tests/unit/test_database.py",
-            _DOCUMENTS,
+            *_unit("preconditions", "platforms/swarm/traefik_api"),
+            "tests/property/test_guard.py",
         ),
-        ("tests/unit/test_console.py",),
     ),
     Module(
-        "routing",
-        ("tests/unit/test_routing.py", "tests/property/test_routing.py"),
-        ("tests/unit/test_guard.py", "tests/property/test_guard.py", "tests/unit/test_routes.py"),
+        "runner/platforms/swarm/traefik_rules.py",
+        (*_unit("platforms/swarm/traefik_rules"), "tests/property/test_routing.py"),
     ),
-    Module("matching", ("tests/unit/test_matching.py", "tests/property/test_routing.py")),
-    Module("answers", ("tests/unit/test_answers.py",), ("tests/unit/test_probes.py",)),
-    Module("probes", ("tests/unit/test_probe_requests.py",), ("tests/unit/test_probes.py",)),
-    Module("durable", ("tests/unit/test_durable.py",), ("tests/unit/test_store.py",)),
+    Module("runner/reconcile/replies.py", _unit("reconcile/replies"), _unit("reconcile/probes")),
+    Module(
+        "runner/reconcile/probes.py", _unit("reconcile/probe_requests"), _unit("reconcile/probes")
+    ),
+    Module("runner/storage/atomic.py", _unit("storage/atomic"), _unit("releases/store")),
 )

@@ -32,7 +32,7 @@ def test_only_the_gate_finds_a_release_healthy() -> None:
     assert makers("Healthy") == {"gate.py"}
 
 
-def test_only_decide_commits() -> None:
+def test_only_decisions_commit() -> None:
     """The proof is checked where the effect is made, and it is made in one place."""
     assert makers("Commit") == {"decisions.py"}
 
@@ -44,12 +44,12 @@ def test_only_the_proof_makes_a_safe_unit() -> None:
 
 def test_only_the_guard_and_the_proof_make_a_question_safe() -> None:
     """A prober takes nothing but ``SafeQuestion``: no probe before its target is proven."""
-    assert makers("SafeQuestion") == {"guard.py", "ordering.py"}
+    assert makers("SafeQuestion") == {"preconditions.py", "ordering.py"}
 
 
 def test_probers_are_made_where_questions_are_cleared_or_passed_on() -> None:
     """Whoever asks was given what the guard cleared: tests/property/test_guard.py says what."""
-    assert makers("Prober") == {"wiring.py", "converge.py", "stackgate.py"}
+    assert makers("Prober") == {"build.py", "converge.py", "gate_round.py"}
 
 
 def test_mistakes_do_not_type_check() -> None:

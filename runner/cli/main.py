@@ -25,12 +25,11 @@ from runner.terminal.options import (
     Parser,
     add_app_arguments,
     add_config_arguments,
-    add_run_arguments,
     answer,
     guarded,
     positive,
 )
-from runner.warm_reconcile import DESCRIPTION, run_command
+from runner.terminal.run import DESCRIPTION, add_run_arguments, run_command
 
 _Command = Callable[[argparse.Namespace], int]
 

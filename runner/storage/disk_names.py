@@ -2,9 +2,10 @@
 
 Each entry leads from a Python name to its name on the disk. A Python name may change: change it
 here too, and every state directory stays readable. A name on the disk never changes, because
-journals and records of older versions have it. ``tests/unit/test_diskformat.py`` holds every name.
+journals and records of older versions have it. ``tests/unit/storage/test_disk_names.py`` holds
+every name.
 
-Tables and columns of the journal are in ``database.py``, paths in ``statedir.py``.
+Tables and columns of the journal are in ``sqlite.py``, paths in ``paths.py``.
 """
 
 from collections.abc import Mapping

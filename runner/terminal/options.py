@@ -64,35 +64,6 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="answer in JSON, for machines")
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what ``warm_reconcile.py`` and ``warm-reconcile run`` have in common."""
-    parser.add_argument(
-        "--force", action="store_true", help="try the latest release even if it is in quarantine"
-    )
-    parser.add_argument(
-        "--wait",
-        type=_seconds,
-        default=0.0,
-        metavar="SECONDS",
-        help="wait so long for another run of the app to end (default: 0, fail at once)",
-    )
-    parser.add_argument(
-        "--detailed-exit-code",
-        action="store_true",
-        help="tell committed (10) and restored (11) from nothing to do (0)",
-    )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = float("nan")
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected 0 seconds or more, not {text}")
-    return seconds
-
-
 def positive(text: str) -> int:
     """Read a whole number from 1 to what a journal can count."""
     number = int(text) if text.isascii() and text.isdecimal() and len(text) < _DIGITS else 0

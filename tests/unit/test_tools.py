@@ -11,7 +11,10 @@ import tools
 from lab import supplies
 
 ROOT = Path(__file__).parents[2]
-NEEDS_DOCKER = "tests/unit/test_stackfile.py::test_docker_takes_it_and_reads_what_was_meant"
+NEEDS_DOCKER = (
+    "tests/unit/platforms/swarm/test_stack_document.py"
+    "::test_docker_takes_it_and_reads_what_was_meant"
+)
 
 
 def run_without_tools(ci: str, scratch: Path) -> subprocess.CompletedProcess[str]:

@@ -406,7 +406,7 @@ def test_a_swarm_is_told_what_its_source_does_not_tell(
 
 def test_the_example_for_a_swarm_is_a_config() -> None:
     """As it stands, a host that is managed with abra needs nothing else."""
-    config = load(Path(__file__).parents[2] / "examples" / "swarm.toml")
+    config = load(Path(__file__).parents[3] / "examples" / "swarm.toml")
     assert isinstance(config.world, SwarmWorldConfig)
     assert {"web", "web-secure", "default-tls", "provider", "ping"} == {
         probe.name for probe in config.probes

@@ -21,7 +21,7 @@ from runner.reconcile.replies import (
     without_colours,
 )
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "traefik"
+RECIPE = Path(__file__).parents[3] / "recipes" / "traefik"
 UNIT = "proxy.service"
 DEPLOYMENT = Deployment(Release("3.4.0+v3.5.1", "3.5.1", "d" * 64), "the-token")
 PAGE = Http(name="page", target_unit=UNIT, url="http://127.0.0.1/")

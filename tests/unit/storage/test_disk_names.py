@@ -72,7 +72,7 @@ from runner.storage.paths import StateDir
 from runner.storage.records import Record, Written
 from runner.storage.sqlite import create
 
-FROZEN: Final = Path(__file__).parents[1] / "frozen"
+FROZEN: Final = Path(__file__).parents[2] / "frozen"
 TEXTS: Final[dict[str, str]] = json.loads((FROZEN / "entries.json").read_text())
 
 RELEASE: Final = Release("3.4.0+v3.5.1", "3.5.1", "d" * 64)

@@ -29,7 +29,7 @@ from runner.platforms.process.instances import Instances
 from runner.platforms.swarm.platform import SwarmWorld
 from runner.storage.paths import StateDir, find_state
 
-RUNNER: Final = Path(__file__).parents[2] / "runner" / "warm_reconcile.py"
+RUNNER: Final = Path(__file__).parents[3] / "runner" / "warm_reconcile.py"
 CALLER: Final = "deploy-proxy.service"
 WINDOW: Final = 0.1
 DEADLINE: Final = 60.0
