@@ -47,9 +47,9 @@ proof-server: .venv/.ready
 proof-vm: .venv/.ready
 	@$(PROOFS) vm
 
-# Every world of tests/property/universes.py; writes docs/evidence/search.md. Some ten minutes.
+# Every platform of tests/property/universes.py; writes docs/evidence/search.md. Some ten minutes.
 search: .venv/.ready
-	PYTHONPATH=.:tests:tests/property .venv/bin/python tests/property/universes.py
+	PYTHONPATH=.:tests/support:tests/property .venv/bin/python tests/property/universes.py
 
 # Each claim has to fail where a machine is sabotaged: half an hour and more. See proofs/lab/sabotage.py.
 proof-sabotage: .venv/.ready

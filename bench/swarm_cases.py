@@ -265,7 +265,7 @@ class ThisTool(Way):
             window=window,
             deadline=DEADLINE,
             preflight=self._preflight,
-            world=f'overlay = "{host.home / "overlay"}"',
+            platform=f'overlay = "{host.home / "overlay"}"',
         )
 
     @override

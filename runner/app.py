@@ -10,7 +10,7 @@ from attrs import frozen
 from runner import preconditions
 from runner.config import app as configs
 from runner.config.app import AppConfig
-from runner.platforms.build import SystemClock, make_world
+from runner.platforms.build import SystemClock, make_platform
 from runner.reconcile.errors import UnprovenError
 from runner.reconcile.interfaces import Clock, Watcher
 from runner.reconcile.loop import Policy, Run
@@ -71,11 +71,11 @@ def reconcile(
     questions = preconditions.clear_app(app.config, lambda said: watcher.warn(UnprovenError(said)))
     preconditions.check_budget(app.config)
     state = open_state(app.state_root, app.name)
-    with hold(state.lock, wait=wait), make_world(app.config, state, questions) as wired:
+    with hold(state.lock, wait=wait), make_platform(app.config, state, questions) as wired:
         journal = open_journal(state, app.config.retention, time.time)
         with contextlib.closing(journal):
             policy = Policy(app.config.gate, app.config.fallback_depth, forced)
-            final, attempt = Run(journal, wired.world, policy, clock, watcher).to_the_end()
+            final, attempt = Run(journal, wired.platform, policy, clock, watcher).to_the_end()
             seconds = time.monotonic() - began
             return Report.of(
                 app.name, final, attempt, journal.proven(), seconds, downtime=wired.downtime()

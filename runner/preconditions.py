@@ -7,7 +7,7 @@ systemd that runs now, and who serves a name of the Traefik that routes it.
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from runner.config.app import DEFAULT_SOCKET, AppConfig, SwarmWorldConfig
+from runner.config.app import DEFAULT_SOCKET, AppConfig, SwarmPlatformConfig
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.traefik_api import Routes
 from runner.platforms.swarm.traefik_routers import (
@@ -145,7 +145,7 @@ def clear_app(config: AppConfig, doubt: Callable[[str], None]) -> tuple[SafeQues
 
 def engine_socket(config: AppConfig) -> str | None:
     """Say where the engine listens that runs an app; None: the app is a process."""
-    return config.world.socket if isinstance(config.world, SwarmWorldConfig) else None
+    return config.platform.socket if isinstance(config.platform, SwarmPlatformConfig) else None
 
 
 def prove_onlooker(caller: str, target: Target) -> SafeUnit:

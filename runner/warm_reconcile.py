@@ -1,7 +1,7 @@
 """Deploy the latest release of an app, gate it, commit it as last-good, or roll back.
 
-This is what systemd calls: ``warm_reconcile.py traefik``. It reads the config, wires the real world
-to the core, runs, and maps how the run ended to an exit code.
+This is what systemd calls: ``warm_reconcile.py traefik``. It reads the config, wires the
+platform to the core, runs, and maps the outcome to an exit code.
 """
 
 import argparse

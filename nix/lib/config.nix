@@ -81,9 +81,9 @@ rec {
   # Of which file an app's variables come: of abra's own .env, of a credential, or of the options.
   env_file =
     { name, app }:
-    if app.world.envFileCredential != null then
+    if app.platform.envFileCredential != null then
       "/run/credentials/${app.unit}/${name}.env"
-    else if app.world.variables != { } then
+    else if app.platform.variables != { } then
       "/etc/warm-reconcile/env/${name}.env"
     else
       null;
@@ -98,8 +98,8 @@ rec {
       state_dir = "/var/lib/${stateDirectory}";
       caller = app.unit;
       source = table app.source;
-      world =
-        table (removeAttrs app.world [ "variables" "envFileCredential" ])
+      platform =
+        table (removeAttrs app.platform [ "variables" "envFileCredential" ])
         // table { envFile = env_file { inherit name app; }; }
         // { kind = "swarm"; };
       probes = map table app.probes;

@@ -72,7 +72,7 @@ in
       inherit unit;
       inherit (cfg) source;
       description = "Deploy the latest ${title} that passes its gate, or last-good";
-      world = {
+      platform = {
         # In isolation it has empty volumes, and nobody of other stacks to talk to: what needs them
         # to start would be refused although it is good.
         preflight = lib.mkDefault 0;

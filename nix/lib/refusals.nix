@@ -227,16 +227,16 @@ let
     ++ concatMap (probe: meaningless (where place probe) "probe" probe) options.probes
     ++ meaningless "${place}, source" "source" options.source
     ++ (
-      if options.world.envFileCredential != null && options.world.variables != { } then
-        [ "${place}: world.envFileCredential and world.variables: one of them is the env file" ]
+      if options.platform.envFileCredential != null && options.platform.variables != { } then
+        [ "${place}: platform.envFileCredential and platform.variables: one of them is the env file" ]
       else
         [ ]
     )
     ++ map (
       variable:
-      "${place}: world.variables.${variable} can't be written:"
+      "${place}: platform.variables.${variable} can't be written:"
       + " no quote, line break or backslash"
-    ) (unwritable options.world.variables);
+    ) (unwritable options.platform.variables);
 
   meaningless =
     place: what: options:

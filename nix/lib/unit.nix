@@ -53,7 +53,7 @@ in
       freesPorts,
     }:
     let
-      credential = app.world.envFileCredential;
+      credential = app.platform.envFileCredential;
     in
     oneshot {
       inherit config onFailure;

@@ -45,7 +45,7 @@ in
     inherit unit;
     inherit (cfg) source onFailure;
     description = "Deploy the latest Traefik that passes its gate, or last-good";
-    world =
+    platform =
       if cfg.source.kind == "abra" then
         { }
       else

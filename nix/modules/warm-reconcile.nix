@@ -133,7 +133,7 @@ let
     prereleases = nullable types.bool "Whether they count. Default: false." true;
   };
 
-  world.options = {
+  platform.options = {
     stack = nullable types.str "Name of the stack. With abra it is the one that abra uses." "traefik";
     variables = mkOption {
       type = types.attrsOf types.str;
@@ -193,8 +193,8 @@ let
           };
           description = "Where releases come from.";
         };
-        world = mkOption {
-          type = types.submodule world;
+        platform = mkOption {
+          type = types.submodule platform;
           default = { };
           description = "The stack of a Docker Swarm that it is.";
         };
@@ -413,7 +413,7 @@ in
         builtins.concatMap (
           name:
           let
-            inherit (cfg.apps.${name}.world) variables;
+            inherit (cfg.apps.${name}.platform) variables;
           in
           if variables == { } then
             [ ]

@@ -37,7 +37,7 @@ LAST_GOOD: Final = Setup(
     units=(PROXY,),
     offered=f"1.0.0+v{OLD}",
     versions=(OLD, NEW),
-    config={**PATIENT, "world": {"preflight": 0}},
+    config={**PATIENT, "platform": {"preflight": 0}},
 )
 """Its last-good is an older Traefik than the broken ones: the version tells them apart."""
 BROKEN_BOOT: Final = "the boot with a broken release"
@@ -80,7 +80,7 @@ OLD_PROBES: Final = [
     },
 ]
 SHORT_RUN: Final = {
-    "world": {"preflight": 0},
+    "platform": {"preflight": 0},
     "budget": {"fetch": 1, "deploy": 30, "margin": 1},
     "gate": {"window": 1, "deadline": 2, "verify_deadline": 1},
     "fallback_depth": 0,

@@ -32,7 +32,7 @@ ROUNDS: Final = 15
 """At most: some cuts come when the run has ended already, and don't count."""
 BRIEF: Final = {
     "gate": {"window": 1, "deadline": 40, "verify_deadline": 40},
-    "world": {"preflight": 0},
+    "platform": {"preflight": 0},
 }
 KINDS: Final = ("deploy", "rollback")
 NETWORKS: Final = Path("var/lib/docker/network/files/local-kv.db")

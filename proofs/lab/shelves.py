@@ -23,15 +23,15 @@ class Shelf:
         match self._source["kind"]:
             case "abra":
                 self.stack = str(
-                    config["world"].get("stack") or self._source["domain"].replace(".", "_")
+                    config["platform"].get("stack") or self._source["domain"].replace(".", "_")
                 )
                 self.variables["DOMAIN"] = self._source["domain"]
                 self._begin_checkout()
             case "directory":
-                self.stack = str(config["world"]["stack"])
+                self.stack = str(config["platform"]["stack"])
                 self._inside(self._source["path"]).mkdir(parents=True)
-                if "env_file" in config["world"]:
-                    self._write_variables(self._inside(config["world"]["env_file"]), {})
+                if "env_file" in config["platform"]:
+                    self._write_variables(self._inside(config["platform"]["env_file"]), {})
             case kind:
                 raise ProofError(f"{name}: no machine has releases of the kind {kind}")
 

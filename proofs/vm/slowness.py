@@ -84,8 +84,8 @@ def lengthen(file: Path, slowness: int) -> None:
     for table, keys in (("gate", GATE_LIMITS), ("budget", tuple(config.get("budget", ())))):
         for key in keys:
             config[table][key] *= slowness
-    if "world" in config:
-        config["world"]["preflight"] = slowness * config["world"].get("preflight", PREFLIGHT)
+    if "platform" in config:
+        config["platform"]["preflight"] = slowness * config["platform"].get("preflight", PREFLIGHT)
     for probe in config["probes"]:
         probe["timeout"] = probe.get("timeout", DEFAULT_TIMEOUT) * slowness
     file.write_text(json.dumps(config))

@@ -7,7 +7,7 @@ from pathlib import Path
 from attrs import frozen
 
 from runner.app import App
-from runner.platforms.build import make_source, make_world
+from runner.platforms.build import make_platform, make_source
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.decisions import Facts
 from runner.reconcile.errors import EngineUnreachableError
@@ -73,9 +73,9 @@ def _last(past: History | None) -> PastAttempt | None:
 
 
 def _live(app: App, state: StateDir) -> tuple[Deployment | NotLive, str]:
-    with make_world(app.config, state, ()) as wired:
+    with make_platform(app.config, state, ()) as wired:
         try:
-            return wired.world.live(), ""
+            return wired.platform.live(), ""
         except EngineUnreachableError as error:
             return NotLive(), error.message
 
@@ -83,7 +83,7 @@ def _live(app: App, state: StateDir) -> tuple[Deployment | NotLive, str]:
 def _latest(app: App, state: StateDir) -> tuple[Release | LatestUnknown, tuple[Label, ...]]:
     with (
         tempfile.TemporaryDirectory() as scratch,
-        make_world(app.config, state, ()) as wired,
+        make_platform(app.config, state, ()) as wired,
     ):
         source = make_source(app.config, Path(scratch) / "mirror.git")
         return identify(source, wired.packaging)

@@ -75,7 +75,7 @@ Source: TypeAlias = DirectorySource | GitSource | AbraSource
 
 
 @frozen(kw_only=True)
-class ProcessWorldConfig:
+class ProcessPlatformConfig:
     """The app is a process on this host."""
 
     kind: Literal["process"] = "process"
@@ -84,7 +84,7 @@ class ProcessWorldConfig:
 
 
 @frozen(kw_only=True)
-class SwarmWorldConfig:
+class SwarmPlatformConfig:
     """The app is a stack of a Docker Swarm, deployed from a Co-op Cloud recipe."""
 
     kind: Literal["swarm"] = "swarm"
@@ -133,7 +133,7 @@ class AppConfig:
     source: Source
     probes: tuple[Question, ...]
     """What the gate asks, all of it in every round. One must be an ``identity`` or a ``task``."""
-    world: ProcessWorldConfig | SwarmWorldConfig = field(factory=ProcessWorldConfig)
+    platform: ProcessPlatformConfig | SwarmPlatformConfig = field(factory=ProcessPlatformConfig)
     gate: GatePolicy = field(factory=GatePolicy)
     fallback_depth: Amount = 2
     """How many proven releases a rollback may try, newest first."""
@@ -219,34 +219,36 @@ def _parse(path: Path) -> Any:  # noqa: ANN401 - a file can hold anything
 def _check(config: AppConfig) -> list[Problem]:
     """Find the mistakes that only show between keys."""
     return [
-        *_check_world(config),
+        *_check_platform(config),
         *_check_binding(config),
         *check_probes(config.probes),
         *_check_times(config),
     ]
 
 
-def _check_world(config: AppConfig) -> list[Problem]:
-    world, source = config.world, config.source
-    if isinstance(world, ProcessWorldConfig):
+def _check_platform(config: AppConfig) -> list[Problem]:
+    platform, source = config.platform, config.source
+    if isinstance(platform, ProcessPlatformConfig):
         if isinstance(source, AbraSource):
-            return [Problem("world.kind", world.kind, '"swarm": abra deploys to nothing else')]
+            return [
+                Problem("platform.kind", platform.kind, '"swarm": abra deploys to nothing else')
+            ]
         return []
     if isinstance(source, AbraSource):
-        given = {"world.stack": world.stack, "world.env_file": world.env_file}
+        given = {"platform.stack": platform.stack, "platform.env_file": platform.env_file}
         return [
             Problem(key, value, "nothing: abra's own is used")
             for key, value in given.items()
             if value is not None
         ]
-    if world.stack is None:
-        return [Problem("world.stack", None, "the name of the stack")]
+    if platform.stack is None:
+        return [Problem("platform.stack", None, "the name of the stack")]
     return []
 
 
 def _check_binding(config: AppConfig) -> list[Problem]:
     """Demand a probe that only the candidate can answer."""
-    is_swarm = isinstance(config.world, SwarmWorldConfig)
+    is_swarm = isinstance(config.platform, SwarmPlatformConfig)
     problems = [
         Problem(f"probes[{number}].kind", probe.kind, "another: only a swarm has tasks")
         for number, probe in enumerate(config.probes)
@@ -306,7 +308,7 @@ def check_gate(gate: GatePolicy) -> list[Problem]:
 def _check_times(config: AppConfig) -> list[Problem]:
     gate = config.gate
     problems = check_gate(gate)
-    least, why = _least_deploy(config.world)
+    least, why = _least_deploy(config.platform)
     if config.budget.deploy < least:
         problems.append(
             Problem("budget.deploy", config.budget.deploy, f"at least {why} = {least:g} s")
@@ -332,8 +334,8 @@ def _check_times(config: AppConfig) -> list[Problem]:
     return problems
 
 
-def _least_deploy(world: ProcessWorldConfig | SwarmWorldConfig) -> tuple[float, str]:
+def _least_deploy(platform: ProcessPlatformConfig | SwarmPlatformConfig) -> tuple[float, str]:
     """Name the least time that one deployment must be given, and what it is made of."""
-    if isinstance(world, ProcessWorldConfig):
-        return world.stop_timeout + 15, "world.stop_timeout + 15 s to kill, copy and start"
-    return world.preflight + 30, "world.preflight + 30 s to load images and write the stack"
+    if isinstance(platform, ProcessPlatformConfig):
+        return platform.stop_timeout + 15, "platform.stop_timeout + 15 s to kill, copy and start"
+    return platform.preflight + 30, "platform.preflight + 30 s to load images and write the stack"

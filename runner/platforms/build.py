@@ -1,4 +1,4 @@
-"""Builds what a config describes: a source of releases, their store, and the world they go to."""
+"""Builds from a config: the source of releases, their store, and the platform."""
 
 import contextlib
 import time
@@ -13,25 +13,25 @@ from runner.config.app import (
     AppConfig,
     DirectorySource,
     GitSource,
-    ProcessWorldConfig,
-    SwarmWorldConfig,
+    ProcessPlatformConfig,
+    SwarmPlatformConfig,
 )
 from runner.platforms.process.binaries import Binaries
 from runner.platforms.process.instances import Instances
-from runner.platforms.process.platform import ProcessWorld
+from runner.platforms.process.platform import ProcessPlatform
 from runner.platforms.process.releases import Programs
 from runner.platforms.swarm.docker_cli import Docker
 from runner.platforms.swarm.downtime import Listener
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.gate_round import StackGate, public
 from runner.platforms.swarm.images import Images
-from runner.platforms.swarm.platform import SwarmWorld, Target
+from runner.platforms.swarm.platform import SwarmPlatform, Target
 from runner.platforms.swarm.preflight import Preflight
 from runner.platforms.swarm.releases import Recipes
 from runner.platforms.swarm.stack import Stacks
 from runner.platforms.swarm.traefik_api import Routes
 from runner.reconcile.errors import SourceUnreachableError, StateError
-from runner.reconcile.interfaces import World
+from runner.reconcile.interfaces import Platform
 from runner.reconcile.ordering import SafeQuestion
 from runner.reconcile.probes import Prober
 from runner.reconcile.questions import Identity
@@ -58,9 +58,9 @@ class SystemClock:
 
 @frozen
 class Wired:
-    """A world, and what a report wants to know beside it."""
+    """A platform, and what a report wants to know beside it."""
 
-    world: World
+    platform: Platform
     packaging: Packaging
     _listener: Listener | None = field(default=None, alias="listener")
 
@@ -98,15 +98,15 @@ def make_source(config: AppConfig, mirror: Path) -> Source:
 
 
 @contextlib.contextmanager
-def make_world(
+def make_platform(
     config: AppConfig, state: StateDir, questions: tuple[SafeQuestion, ...]
 ) -> Generator[Wired]:
-    """Build the world of an app; its connections end with the context.
+    """Build the platform of an app; its connections end with the context.
 
     Args:
         config: of the app.
         state: its state directory.
-        questions: of its gate, cleared by ``guard.py``; none, if the world is only looked at.
+        questions: of its gate, cleared by ``guard.py``; none, if the platform is only looked at.
 
     Raises:
         StateError: this host can't ask anything.
@@ -117,23 +117,23 @@ def make_world(
         except OSError as error:
             raise StateError(f"no probe can be asked from this host: {error.strerror}") from error
         stack.callback(prober.close)
-        if isinstance(config.world, ProcessWorldConfig):
-            yield _make_processes(config, config.world, state, prober)
+        if isinstance(config.platform, ProcessPlatformConfig):
+            yield _make_processes(config, config.platform, state, prober)
         else:
-            yield _make_swarm(config, config.world, state, questions, stack, prober)
+            yield _make_swarm(config, config.platform, state, questions, stack, prober)
 
 
 def _make_processes(
-    config: AppConfig, world: ProcessWorldConfig, state: StateDir, prober: Prober
+    config: AppConfig, platform: ProcessPlatformConfig, state: StateDir, prober: Prober
 ) -> Wired:
     programs = Programs(Binaries(state.binaries, config.budget.fetch / 2))
     store = Store(state.releases, programs, make_source(config, state.mirror))
-    made = ProcessWorld(
+    made = ProcessPlatform(
         store=store,
         binary=lambda digest: programs.binary(store.manifest(digest)),
         instances=Instances(state.instances),
         prober=prober,
-        stop_timeout=world.stop_timeout,
+        stop_timeout=platform.stop_timeout,
         caller=config.caller,
     )
     return Wired(made, programs)
@@ -141,30 +141,32 @@ def _make_processes(
 
 def _make_swarm(
     config: AppConfig,
-    world: SwarmWorldConfig,
+    platform: SwarmPlatformConfig,
     state: StateDir,
     questions: tuple[SafeQuestion, ...],
     stack: contextlib.ExitStack,
     prober: Prober,
 ) -> Wired:
-    engine = Engine(world.socket)
+    engine = Engine(platform.socket)
     docker = Docker(engine.url)
-    target = Target(stack=_stack_name(config, world), service=world.service, unit=config.caller)
+    target = Target(
+        stack=_stack_name(config, platform), service=platform.service, unit=config.caller
+    )
     images = Images(state.images, engine, docker, config.budget.fetch / 2)
-    recipes = _make_recipes(config, world, target, images, docker)
+    recipes = _make_recipes(config, platform, target, images, docker)
     stacks = Stacks(engine, docker, state.instances)
     listener = _make_listener(questions)
     if listener is not None:
         stack.callback(listener.close)
-    made = SwarmWorld(
+    made = SwarmPlatform(
         target=target,
         store=Store(state.releases, recipes, make_source(config, state.mirror)),
         images=images,
         stacks=stacks,
         questions=questions,
         prober=prober,
-        gate=StackGate(stacks, target.stack, target.unit, world.require),
-        preflight=_make_preflight(world, stacks, target, questions),
+        gate=StackGate(stacks, target.stack, target.unit, platform.require),
+        preflight=_make_preflight(platform, stacks, target, questions),
         listener=listener,
         routes=Routes(engine),
     )
@@ -172,9 +174,9 @@ def _make_swarm(
 
 
 def _make_recipes(
-    config: AppConfig, world: SwarmWorldConfig, target: Target, images: Images, docker: Docker
+    config: AppConfig, platform: SwarmPlatformConfig, target: Target, images: Images, docker: Docker
 ) -> Recipes:
-    env_file, recipe = world.env_file, None
+    env_file, recipe = platform.env_file, None
     if isinstance(config.source, AbraSource):
         # If abra doesn't know the app now, the source says so, and last-good can still serve.
         with contextlib.suppress(SourceUnreachableError):
@@ -185,7 +187,7 @@ def _make_recipes(
     return Recipes(
         stack=target.stack,
         service=target.service,
-        overlay=_overlay(config, world),
+        overlay=_overlay(config, platform),
         images=images,
         docker=docker,
         env_file=Path(env_file) if env_file is not None else None,
@@ -194,9 +196,12 @@ def _make_recipes(
 
 
 def _make_preflight(
-    world: SwarmWorldConfig, stacks: Stacks, target: Target, questions: tuple[SafeQuestion, ...]
+    platform: SwarmPlatformConfig,
+    stacks: Stacks,
+    target: Target,
+    questions: tuple[SafeQuestion, ...],
 ) -> Preflight | None:
-    if world.preflight == 0:
+    if platform.preflight == 0:
         return None
     return Preflight(
         stacks,
@@ -205,7 +210,7 @@ def _make_preflight(
         target.unit,
         questions,
         SystemClock(),
-        world.preflight,
+        platform.preflight,
     )
 
 
@@ -218,15 +223,15 @@ def _make_listener(questions: tuple[SafeQuestion, ...]) -> Listener | None:
     return None
 
 
-def _stack_name(config: AppConfig, world: SwarmWorldConfig) -> str:
+def _stack_name(config: AppConfig, platform: SwarmPlatformConfig) -> str:
     if isinstance(config.source, AbraSource):
         return abra.stack_name(config.source.domain)
-    return world.stack or ""  # config.py has seen to it
+    return platform.stack or ""  # config.py has seen to it
 
 
-def _overlay(config: AppConfig, world: SwarmWorldConfig) -> Path | None:
-    if world.overlay is not None:
-        return Path(world.overlay)
+def _overlay(config: AppConfig, platform: SwarmPlatformConfig) -> Path | None:
+    if platform.overlay is not None:
+        return Path(platform.overlay)
     is_asked = any(isinstance(probe, Identity) for probe in config.probes)
     return _own_overlay() if is_asked else None
 

@@ -9,13 +9,13 @@ from runner.reconcile.gate import Clock, Progress
 from runner.reconcile.machine import State
 from runner.reconcile.model import Deployment, Healthy, LatestUnknown, NotLive, Release, Round
 
-__all__ = ["Clock", "Journal", "Journaled", "Watcher", "World"]
+__all__ = ["Clock", "Journal", "Journaled", "Platform", "Watcher"]
 
 Journaled = NewType("Journaled", tuple[State, Effect])
 """An effect that is in the journal. Only a journal makes one, and nothing else is performed."""
 
 
-class World(Protocol):
+class Platform(Protocol):
     """The app, and the engine that runs it: processes here, a Swarm elsewhere."""
 
     def latest(self) -> Release | LatestUnknown:

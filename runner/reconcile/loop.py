@@ -28,7 +28,7 @@ from runner.reconcile.events import (
     Verify,
 )
 from runner.reconcile.gate import GatePolicy, judge
-from runner.reconcile.interfaces import Clock, Journal, Journaled, Watcher, World
+from runner.reconcile.interfaces import Clock, Journal, Journaled, Platform, Watcher
 from runner.reconcile.machine import ReconcileMachine, State
 
 
@@ -48,7 +48,7 @@ class Run:
     """One run of one app."""
 
     journal: Journal
-    world: World
+    platform: Platform
     policy: Policy
     clock: Clock
     watcher: Watcher
@@ -63,7 +63,7 @@ class Run:
         attempt = self.journal.begin()
         while not machine.state.is_final:
             attempt = self.step(machine, attempt)
-        for error in tidy(self.journal, self.world):
+        for error in tidy(self.journal, self.platform):
             self.watcher.warn(error)
         return machine.state, attempt
 
@@ -87,12 +87,12 @@ class Run:
             case Verify(deployment):
                 policy = self.policy.gate.for_verifying()
                 return Judged(
-                    judge(policy, deployment, self.world.ask, self.clock, self.watcher.gate)
+                    judge(policy, deployment, self.platform.ask, self.clock, self.watcher.gate)
                 )
             case RunGate(deployment):
                 policy = self.policy.gate
                 return Judged(
-                    judge(policy, deployment, self.world.ask, self.clock, self.watcher.gate)
+                    judge(policy, deployment, self.platform.ask, self.clock, self.watcher.gate)
                 )
             case Deploy():
                 return self._deploy(effect)
@@ -110,8 +110,8 @@ class Run:
             EngineUnreachableError: what is live can't be known.
         """
         return Facts(
-            latest=self.world.latest(),
-            live=self.world.live(),
+            latest=self.platform.latest(),
+            live=self.platform.live(),
             proven=self.journal.proven(),
             quarantined=self.journal.quarantined(),
             forced=self.policy.forced,
@@ -126,14 +126,14 @@ class Run:
 
     def _choose_fallback(self, attempt: Attempt) -> Event:
         try:
-            live = self.world.live()
+            live = self.platform.live()
         except EngineUnreachableError as error:
             return Unreachable(error.message)
         return choose_fallback(attempt, self.journal.proven(), live, self.policy.fallback_depth)
 
     def _deploy(self, effect: Deploy) -> Event:
         try:
-            self.world.deploy(effect.deployment)
+            self.platform.deploy(effect.deployment)
         except DeployError as error:
             guilty = not isinstance(error, NotPreparedError)
             return DeployFailed(effect.deployment, error.message, guilty)
@@ -146,7 +146,7 @@ class Run:
         return Committed(effect.verdict.deployment.release)
 
 
-def tidy(journal: Journal, world: World) -> Iterator[ReconcileError]:
+def tidy(journal: Journal, platform: Platform) -> Iterator[ReconcileError]:
     """Drop what no rollback needs, then seal last-good; yield what went wrong.
 
     Neither changes how a run ended, and the next run tries again. Pruning comes first: it may make
@@ -154,11 +154,11 @@ def tidy(journal: Journal, world: World) -> Iterator[ReconcileError]:
     """
 
     def prune() -> None:
-        world.prune(journal.needed())
+        platform.prune(journal.needed())
 
     def seal() -> None:
         for last_good in journal.proven()[:1]:
-            world.seal(last_good)
+            platform.seal(last_good)
 
     for chore in (prune, seal):
         try:

@@ -7,7 +7,7 @@ Rules of this file
     4. A step without a row raises, and nothing has changed.
 
 Theory
-    A run starts in IDLE, always, also after a crash: it re-reads the world and the journal, and the
+    A run starts in IDLE, always, also after a crash: it reads the platform and the journal, and the
     first event says where the work stands. It ends in one of the final states; each has an outcome
     of its own, so the path that was taken is known from where it ended:
 

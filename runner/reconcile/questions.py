@@ -60,7 +60,7 @@ class TaskHttp:
 
     Nobody but the task can answer there, and the engine knows for which deployment it was started:
     so this is to an app that can't be told who it is what an ``identity`` is to Traefik. Of the
-    Swarm world only.
+    Swarm platform only.
     """
 
     kind: Literal["task"] = "task"

@@ -28,7 +28,7 @@ EMPTY: Final = "the source offers no release"
 
 
 class Packaging(Protocol):
-    """What a release is made of in one kind of world, beside its files."""
+    """What a release is made of in one kind of platform, beside its files."""
 
     def describe(self, label: str, files: Path) -> Manifest:
         """Say what the release is; leave in ``files`` what is to be kept. Fetches no part.

@@ -99,7 +99,7 @@ CLASSES: Final[Mapping[type, DiskNames]] = {
         evidence="evidence",
         rounds="rounds",
     ),
-    # instances/TOKEN/deployment.json: a Deployment of the process world, a Record of the Swarm one
+    # instances/TOKEN/deployment.json: a Deployment (process) or a Record (Swarm)
     Record: _untagged(deployment="deployment", written="written"),
     Written: _untagged(at="at", gated="gated", specs="specs"),
     # Entries of the journal: events

@@ -1,8 +1,8 @@
 """Exhaustive search over everything that can happen to the reconciler.
 
-The real table, the real decisions, the real fold and the real loop run against ``ModelWorld``. A
+The real table, the real decisions, the real fold and the real loop run against ``FakePlatform``. A
 node is a moment between two steps, or a host on which no run is going on; an edge is one step with
-one choice of everything that the world may do in it.
+one choice of everything that the platform may do in it.
 
 Each node is replaced by its canonical form before it is compared with those seen before, and the
 search goes on from the canonical form. ``canonical`` keeps every field of a node; ``ABSTRACTIONS``
@@ -19,8 +19,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 from attrs import define, evolve, field, frozen
+from fake_platform import FOREIGN, Disk, FakeClock, FakePlatform, MemoryJournal, PowerCut, make_run
 from typing_extensions import override
-from worlds import FOREIGN, Disk, FakeClock, MemoryJournal, ModelWorld, PowerCut, make_run
 
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.decisions import CRASH_LIMIT
@@ -401,7 +401,7 @@ def _step(universe: Universe, node: Node, script: Script) -> tuple[Node, str]:
     assert node.attempt is not None
     assert node.settings is not None
     journal = MemoryJournal(script, disk=node.disk, draft=node.draft, kept=universe.kept)
-    world = ModelWorld(
+    platform = FakePlatform(
         script,
         FakeClock(),
         universe.offers,
@@ -409,33 +409,33 @@ def _step(universe: Universe, node: Node, script: Script) -> tuple[Node, str]:
         passed=set(node.passed),
         others=universe.others,
     )
-    run = make_run(journal, world, depth=node.settings.depth, forced=node.settings.forced)
+    run = make_run(journal, platform, depth=node.settings.depth, forced=node.settings.forced)
     machine = machine_in(node.state, universe.table)
     try:
         attempt = run.step(machine, node.attempt)
     except PowerCut:
         deaths = _deaths(node, journal.disk)
-        return at_rest(Node(journal.disk, world.live_now, _failed(node, world), deaths)), ""
+        return at_rest(Node(journal.disk, platform.live_now, _failed(node, platform), deaths)), ""
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
         return node, f"{type(error).__name__}: {error}"
     after = evolve(
         node,
         disk=journal.disk,
         draft=journal.draft,
-        live=world.live_now,
-        failed=_failed(node, world),
+        live=platform.live_now,
+        failed=_failed(node, platform),
         state=machine.state,
         attempt=attempt,
-        deployed=(*node.deployed, *((node.state, d.release) for d in world.deployed)),
-        passed=frozenset(world.passed),
+        deployed=(*node.deployed, *((node.state, d.release) for d in platform.deployed)),
+        passed=frozenset(platform.passed),
     )
     return after, ""
 
 
-def _failed(node: Node, world: ModelWorld) -> Release | None:
+def _failed(node: Node, platform: FakePlatform) -> Release | None:
     """Return the release on trial if this step gave evidence against it."""
     on_trial = node.attempt.candidate if node.attempt and node.state in TRIAL else None
-    return on_trial if on_trial in world.failed else node.failed
+    return on_trial if on_trial in platform.failed else node.failed
 
 
 def _deaths(node: Node, disk: Disk) -> tuple[Release, int] | None:

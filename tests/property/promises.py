@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from explorer import Edge, Node
-from worlds import FOREIGN, Disk, release
+from fake_platform import FOREIGN, Disk, release
 
 from runner.reconcile.decisions import CRASH_LIMIT
 from runner.reconcile.machine import State

@@ -23,11 +23,11 @@ from explorer import (
     node_of,
     successors,
 )
+from fake_platform import Disk, FakeClock, FakePlatform, MemoryJournal, make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from promises import AGAIN, GOOD, NEW, OLD, OLDER, check
 from universes import DEEPER, OFFLINE, PAGE, SMALL, SMALL_NAME, STARTS, row, start
-from worlds import Disk, FakeClock, MemoryJournal, ModelWorld, make_run
 
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.machine import TABLE, State
@@ -100,16 +100,16 @@ def assert_heals(found: Found) -> None:
 
 def calm_run(universe: Universe, node: Node) -> tuple[State, Key]:
     """Run once with everything as it should be, but for the latest release, which is broken."""
-    world: ModelWorld
+    platform: FakePlatform
 
     def calm(what: str, options: Sequence[T]) -> T:
-        is_broken = world.live_now is not None and world.live_now.release == NEW
+        is_broken = platform.live_now is not None and platform.live_now.release == NEW
         return options[1] if what == "answer" and is_broken else options[0]
 
     journal = MemoryJournal(calm, node.disk, kept=universe.kept)
-    world = ModelWorld(calm, FakeClock(), (NEW,), live_now=node.live)
-    final, _ = make_run(journal, world).to_the_end()
-    return final, key_of(at_rest(Node(journal.disk, world.live_now)))
+    platform = FakePlatform(calm, FakeClock(), (NEW,), live_now=node.live)
+    final, _ = make_run(journal, platform).to_the_end()
+    return final, key_of(at_rest(Node(journal.disk, platform.live_now)))
 
 
 # The search itself -------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """The gate by itself: what it may never pass, and that it always ends in time."""
 
+from fake_platform import FakeClock, release
 from hypothesis import given
 from hypothesis import strategies as st
-from worlds import FakeClock, release
 
 from runner.reconcile.gate import GatePolicy, Progress, judge
 from runner.reconcile.model import (

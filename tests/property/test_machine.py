@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 from attrs import evolve
-from worlds import release
+from fake_platform import release
 
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.decisions import next_effect

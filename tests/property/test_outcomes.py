@@ -9,10 +9,19 @@ from typing import TypeVar
 
 import pytest
 from attrs import evolve, field, frozen
+from fake_platform import (
+    ANSWERS,
+    DEPLOYS,
+    Disk,
+    FakeClock,
+    FakePlatform,
+    MemoryJournal,
+    PowerCut,
+    make_run,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from promises import GOOD, NEW, OLD
-from worlds import ANSWERS, DEPLOYS, Disk, FakeClock, MemoryJournal, ModelWorld, PowerCut, make_run
 
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.decisions import CRASH_LIMIT
@@ -264,9 +273,9 @@ def tell(story: Story, table: tuple[Row, ...] = TABLE) -> str:
         memory=story.interrupted,
     )
     journal = MemoryJournal(choose, disk)
-    world = ModelWorld(choose, FakeClock(), (story.latest,))
-    world.live_now = Deployment(story.live, EARLIER) if story.live else None
-    run = make_run(journal, world, forced=story.forced)
+    platform = FakePlatform(choose, FakeClock(), (story.latest,))
+    platform.live_now = Deployment(story.live, EARLIER) if story.live else None
+    run = make_run(journal, platform, forced=story.forced)
     machine, attempt = ReconcileMachine(table), journal.begin()
     path: list[State] = []
     for _ in range(len(State) * 2):
@@ -274,7 +283,7 @@ def tell(story: Story, table: tuple[Row, ...] = TABLE) -> str:
             break
         attempt = run.step(machine, attempt)
         path.append(machine.state)
-    serving = world.live_now.release if world.live_now else None
+    serving = platform.live_now.release if platform.live_now else None
     found = (
         machine.state,
         path_of(path),
@@ -309,10 +318,10 @@ class Drawn:
     def __init__(self, data: st.DataObject, broken: Release) -> None:
         self._data = data
         self._broken = broken
-        self.world: ModelWorld | None = None
+        self.platform: FakePlatform | None = None
 
     def __call__(self, what: str, options: Sequence[T]) -> T:
-        live = self.world.live_now if self.world else None
+        live = self.platform.live_now if self.platform else None
         if what == "answer" and live is not None and live.release == self._broken:
             options = [option for option in options if option != PASS]
         return self._data.draw(st.sampled_from(list(options)), label=what)
@@ -325,11 +334,11 @@ def disturbed(
     disk, live = Disk(proven=proven), None
     for _ in range(runs):
         journal = MemoryJournal(choose, disk)
-        world = ModelWorld(choose, FakeClock(), (NEW, GOOD, OFFLINE), live_now=live)
-        choose.world = world
+        platform = FakePlatform(choose, FakeClock(), (NEW, GOOD, OFFLINE), live_now=live)
+        choose.platform = platform
         with contextlib.suppress(PowerCut):
-            make_run(journal, world).to_the_end()
-        disk, live = journal.disk, world.live_now
+            make_run(journal, platform).to_the_end()
+        disk, live = journal.disk, platform.live_now
         yield disk, live
 
 
@@ -356,16 +365,16 @@ def test_every_run_ends(data: st.DataObject, proven: tuple[Release, ...]) -> Non
     def powered(what: str, options: Sequence[T]) -> T:
         return choose(what, [o for o in options if not str(o).startswith("cut")])
 
-    world = ModelWorld(powered, FakeClock(), (NEW, GOOD, OFFLINE))
-    began = world.clock.time
+    platform = FakePlatform(powered, FakeClock(), (NEW, GOOD, OFFLINE))
+    began = platform.clock.time
     journal = MemoryJournal(powered, Disk(proven=proven))
-    run, machine, attempt = make_run(journal, world), ReconcileMachine(), journal.begin()
+    run, machine, attempt = make_run(journal, platform), ReconcileMachine(), journal.begin()
     for _ in range(6 + 3 * 2):  # as in test_exhaustive.py, with a depth of 2
         if not machine.state.is_final:
             attempt = run.step(machine, attempt)
     assert machine.state.is_final
-    assert len(world.deployed) <= 3
-    assert world.clock.time - began <= 10.0 * 4  # one look and three gates of ten seconds
+    assert len(platform.deployed) <= 3
+    assert platform.clock.time - began <= 10.0 * 4  # one look and three gates of ten seconds
 
 
 @given(st.data(), st.integers(0, 3))
@@ -381,14 +390,14 @@ def test_a_healthy_proven_release_ends_up_live(data: st.DataObject, runs: int) -
         pass
 
     def calm(what: str, options: Sequence[T]) -> T:
-        is_broken = world.live_now is not None and world.live_now.release == NEW
+        is_broken = platform.live_now is not None and platform.live_now.release == NEW
         return options[0] if what != "answer" or not is_broken else options[1]
 
     for undisturbed in range(3):
         journal = MemoryJournal(calm, disk)
-        world = ModelWorld(calm, FakeClock(), (NEW,), live_now=live)
-        final, _ = make_run(journal, world).to_the_end()
-        disk, live = journal.disk, world.live_now
+        platform = FakePlatform(calm, FakeClock(), (NEW,), live_now=live)
+        final, _ = make_run(journal, platform).to_the_end()
+        disk, live = journal.disk, platform.live_now
         assert live is not None
         assert live.release in disk.proven
         assert final in {State.ROLLED_BACK, State.UNCHANGED, State.RESTORED}
@@ -404,18 +413,18 @@ def test_a_release_that_kills_its_runs_is_given_up() -> None:
     for _ in range(CRASH_LIMIT + 1):
         choose = Told(deploy=["cut, but it runs"] if NEW.digest not in disk.quarantine else [])
         journal = MemoryJournal(choose, disk)
-        world = ModelWorld(choose, FakeClock(), (NEW,), live_now=live)
+        platform = FakePlatform(choose, FakeClock(), (NEW,), live_now=live)
         attempt = journal.begin()
         if attempt.crashes >= CRASH_LIMIT:
             choose = Told()
-            journal.choose = world.choose = choose
+            journal.choose = platform.choose = choose
         try:
-            final, _ = make_run(journal, world).to_the_end()
+            final, _ = make_run(journal, platform).to_the_end()
         except PowerCut:
             # The machine came back without it: nothing to take up but the journal.
             live = None
         else:
-            live = world.live_now or live
+            live = platform.live_now or live
         disk = journal.disk
     assert final is State.ROLLED_BACK
     assert disk.quarantine == {NEW.digest}
@@ -427,10 +436,10 @@ def test_an_interrupted_trial_is_taken_up_without_a_second_deployment() -> None:
     """A run that dies in its gate leaves the candidate running: the next one only gates it."""
     choose = Told(answer=["cut"])
     journal = MemoryJournal(choose, Disk(proven=BOTH))
-    world = ModelWorld(choose, FakeClock(), (NEW,), live_now=Deployment(GOOD, "earlier"))
+    platform = FakePlatform(choose, FakeClock(), (NEW,), live_now=Deployment(GOOD, "earlier"))
     with pytest.raises(PowerCut):
-        make_run(journal, world).to_the_end()
-    again = ModelWorld(choose, FakeClock(), (NEW,), live_now=world.live_now)
+        make_run(journal, platform).to_the_end()
+    again = FakePlatform(choose, FakeClock(), (NEW,), live_now=platform.live_now)
     final, _ = make_run(MemoryJournal(choose, journal.disk), again).to_the_end()
     assert final is State.COMMITTED
     assert again.deployed == []
@@ -440,10 +449,10 @@ def test_an_interrupted_rollback_is_finished_first() -> None:
     """A run that dies in its rollback: the next one rolls back, and does not try again."""
     choose = Told(answer=["fail", "cut"])
     journal = MemoryJournal(choose, Disk(proven=BOTH))
-    world = ModelWorld(choose, FakeClock(), (NEW,), live_now=Deployment(GOOD, "earlier"))
+    platform = FakePlatform(choose, FakeClock(), (NEW,), live_now=Deployment(GOOD, "earlier"))
     with pytest.raises(PowerCut):
-        make_run(journal, world).to_the_end()
-    again = ModelWorld(choose, FakeClock(), (NEW,), live_now=world.live_now)
+        make_run(journal, platform).to_the_end()
+    again = FakePlatform(choose, FakeClock(), (NEW,), live_now=platform.live_now)
     journal = MemoryJournal(choose, journal.disk)
     final, attempt = make_run(journal, again).to_the_end()
     assert final is State.ROLLED_BACK

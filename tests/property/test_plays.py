@@ -9,21 +9,21 @@ from typing import Final
 
 import pytest
 from attrs import evolve, field, frozen
-from promises import AGAIN, GOOD, NEW, NEWEST, OLD, OLDER
-from test_outcomes import DONE, DOWN, DUNNO, FAIL, LOST, OFFLINE, PASS, REFUSED, Told, path_of
-from typing_extensions import override
-from worlds import (
+from fake_platform import (
     DEADLINE,
     FOREIGN,
     VERIFY_DEADLINE,
     Disk,
     FakeClock,
+    FakePlatform,
     MemoryJournal,
-    ModelWorld,
     PowerCut,
     Silent,
     make_run,
 )
+from promises import AGAIN, GOOD, NEW, NEWEST, OLD, OLDER
+from test_outcomes import DONE, DOWN, DUNNO, FAIL, LOST, OFFLINE, PASS, REFUSED, Told, path_of
+from typing_extensions import override
 
 from runner.reconcile.errors import ReconcileError
 from runner.reconcile.machine import ReconcileMachine, State
@@ -255,8 +255,8 @@ def test_play(play: Play) -> None:
         disk, live = prepare(act, disk, live)
         choose = Told(**act.told)
         journal = MemoryJournal(choose, disk)
-        world = ModelWorld(choose, FakeClock(), (act.latest,), live_now=live)
-        run = make_run(journal, world, depth=act.depth, forced=act.forced)
+        platform = FakePlatform(choose, FakeClock(), (act.latest,), live_now=live)
+        run = make_run(journal, platform, depth=act.depth, forced=act.forced)
         machine, path = ReconcileMachine(), list[State]()
         end: State | None = None
         try:
@@ -268,7 +268,7 @@ def test_play(play: Play) -> None:
         except PowerCut:
             pass
         found.append((end, path_of(path), choose.is_spent))
-        disk, live = journal.disk, world.live_now
+        disk, live = journal.disk, platform.live_now
     assert found == [(act.ends, act.path, True) for act in play.acts]
     assert (live.release if live else None) == play.serving
     assert disk.proven[0] == play.last_good
@@ -310,11 +310,11 @@ def test_a_committed_release_is_sealed_and_what_is_needed_is_kept(chore: str) ->
     """
     choose, notes = Told(seal=[chore], prune=[chore]), Notes()
     journal = MemoryJournal(choose, Disk(proven=(GOOD, OLD, OLDER)), kept=2)
-    world = ModelWorld(choose, FakeClock(), (NEW,), live_now=Deployment(GOOD, "earlier"))
-    final, _ = make_run(journal, world, watcher=notes).to_the_end()
+    platform = FakePlatform(choose, FakeClock(), (NEW,), live_now=Deployment(GOOD, "earlier"))
+    final, _ = make_run(journal, platform, watcher=notes).to_the_end()
     assert final is State.COMMITTED
-    assert world.sealed == [NEW]
-    assert world.kept == [frozenset({NEW.digest, GOOD.digest})]
+    assert platform.sealed == [NEW]
+    assert platform.kept == [frozenset({NEW.digest, GOOD.digest})]
     assert len(notes.warned) == (0 if chore == "done" else 2)
 
 
@@ -323,20 +323,20 @@ def test_what_could_not_be_sealed_is_sealed_by_the_next_run() -> None:
     disk, live = Disk(proven=(GOOD,)), Deployment(GOOD, "earlier")
     for chore in ("failed", "done"):
         choose = Told(seal=[chore])
-        world = ModelWorld(choose, FakeClock(), (GOOD,), live_now=live)
+        platform = FakePlatform(choose, FakeClock(), (GOOD,), live_now=live)
         journal = MemoryJournal(choose, disk)
-        assert make_run(journal, world).to_the_end()[0] is State.UNCHANGED
-        assert world.sealed == [GOOD]
+        assert make_run(journal, platform).to_the_end()[0] is State.UNCHANGED
+        assert platform.sealed == [GOOD]
         disk = journal.disk
 
 
 def test_nothing_is_sealed_where_nothing_is_proven() -> None:
     """A failed first deployment has nothing to keep."""
     choose = Told(answer=[FAIL])
-    world = ModelWorld(choose, FakeClock(), (NEW,))
-    final, _ = make_run(MemoryJournal(choose, Disk()), world).to_the_end()
+    platform = FakePlatform(choose, FakeClock(), (NEW,))
+    final, _ = make_run(MemoryJournal(choose, Disk()), platform).to_the_end()
     assert final is State.STRANDED
-    assert world.sealed == []
+    assert platform.sealed == []
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_look_at_last_good_has_a_deadline_of_its_own(
     """Last-good is looked at for as long as `verify_deadline` says, a trial for `deadline`."""
     choose, clock = Told(answer=[DUNNO]), FakeClock()
     began = clock.time
-    world = ModelWorld(choose, clock, (latest,), live_now=Deployment(GOOD, "earlier"))
-    final, _ = make_run(MemoryJournal(choose, Disk(proven=proven)), world).to_the_end()
+    platform = FakePlatform(choose, clock, (latest,), live_now=Deployment(GOOD, "earlier"))
+    final, _ = make_run(MemoryJournal(choose, Disk(proven=proven)), platform).to_the_end()
     assert final is State.UNDECIDED
     assert clock.time - began == seconds

@@ -1,4 +1,4 @@
-"""The real driver on the real SQLite journal, against a model world, in any order of events.
+"""The real driver on the real SQLite journal, against a model platform, in any order of events.
 
 Every run is done twice with the same choices: on SQLite, and on the few lines of ``MemoryJournal``
 that the exhaustive search uses. They must agree on everything, also when the power goes.
@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import TypeVar
 
 from attrs import evolve
+from fake_platform import (
+    FOREIGN,
+    Disk,
+    FakeClock,
+    FakePlatform,
+    MemoryJournal,
+    PowerCut,
+    make_run,
+)
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from promises import GOOD, NEW, OLD, OLDER
 from typing_extensions import override
-from worlds import (
-    FOREIGN,
-    Disk,
-    FakeClock,
-    MemoryJournal,
-    ModelWorld,
-    PowerCut,
-    make_run,
-)
 
 from runner.config.app import Retention
 from runner.reconcile.machine import State
@@ -50,11 +50,11 @@ class Recorder:
 
     def __init__(self, data: st.DataObject) -> None:
         self._data = data
-        self.world: ModelWorld | None = None
+        self.platform: FakePlatform | None = None
         self.chosen: list[object] = []
 
     def __call__(self, what: str, options: Sequence[T]) -> T:
-        live = self.world.live_now if self.world else None
+        live = self.platform.live_now if self.platform else None
         if what == "answer" and live is not None and live.release == BROKEN:
             options = [option for option in options if option != "pass"]
         if what.startswith(("power", "someone")):  # rare, or hardly a run would get anywhere
@@ -120,23 +120,23 @@ class Host(RuleBasedStateMachine):
         db.__class__ = CuttingDatabase
         db.choose = choose  # type: ignore[attr-defined]
         journal = SqliteJournal(db, RETENTION, self.clock.now)
-        world = ModelWorld(choose, self.clock, (latest,), live_now=self.live, others=OTHERS)
-        choose.world = world
+        platform = FakePlatform(choose, self.clock, (latest,), live_now=self.live, others=OTHERS)
+        choose.platform = platform
         try:
-            final: State | None = make_run_on(journal, world, forced=forced)
+            final: State | None = make_run_on(journal, platform, forced=forced)
         finally:
             journal.close()
         replay = Replay(choose.chosen)
         twin = MemoryJournal(replay, self.model, kept=RETENTION.proven)
-        again = ModelWorld(
+        again = FakePlatform(
             *(replay, FakeClock(self.clock.time), (latest,)),
             live_now=self.live_in_model,
             others=OTHERS,
         )
         assert make_run_on(twin, again, forced=forced) == final
-        assert [again.kept, again.sealed] == [world.kept, world.sealed]
+        assert [again.kept, again.sealed] == [platform.kept, platform.sealed]
         self.model, self.live_in_model = twin.disk, again.live_now
-        self.live = world.live_now
+        self.live = platform.live_now
 
     @rule()
     def reboot(self) -> None:
@@ -181,11 +181,11 @@ class Host(RuleBasedStateMachine):
 
 
 def make_run_on(
-    journal: SqliteJournal | MemoryJournal, world: ModelWorld, *, forced: bool
+    journal: SqliteJournal | MemoryJournal, platform: FakePlatform, *, forced: bool
 ) -> State | None:
     """Run to the end; None if the power went."""
     try:
-        return make_run(journal, world, forced=forced).to_the_end()[0]
+        return make_run(journal, platform, forced=forced).to_the_end()[0]
     except PowerCut:
         return None
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from explorer import Found, Node, Settings, Universe, explore, longest_run
+from fake_platform import Disk
 from promises import AGAIN, GOOD, NEW, OLD, OLDER, OLDEST, check
-from worlds import Disk
 
 from runner.reconcile.machine import TABLE, State
 from runner.reconcile.model import LatestUnknown, Release

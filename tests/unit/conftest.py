@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from captured import Systemctl
 from fake_docker import FakeDocker, running_docker
+from recorded import Systemctl
 from servers import Certificate
 
 from runner.platforms.swarm.docker_cli import Docker
@@ -79,7 +79,7 @@ def start_python() -> Generator[Callable[..., subprocess.Popen[str]]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "support")},
         )
         started.append(process)
         return process
@@ -109,7 +109,7 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
             text=True,
             stdin=subprocess.DEVNULL,
             timeout=PATIENCE,
-            env={**kept, "PYTHONPATH": str(Path(__file__).parents[1])},
+            env={**kept, "PYTHONPATH": str(Path(__file__).parents[1] / "support")},
         )
 
     return run

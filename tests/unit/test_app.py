@@ -7,10 +7,10 @@ from typing import Protocol
 
 import pytest
 from attrs import evolve, frozen
-from captured import Systemctl
 from fake_docker import FakeDocker
 from fake_swarm import FAILS
 from process_app import AMPLE, ProcessApp
+from recorded import Systemctl
 from swarm_app import GATED, FakeTraefik, SwarmApp
 
 from runner.app import App, reconcile

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from captured import Systemctl, captured
+from recorded import Systemctl, read_recording
 
 from runner.app import find_app
 from runner.exit_codes import ExitCode
@@ -35,9 +35,9 @@ OLD_GATE = Http(
     address="127.0.0.1:443",
 )
 HUNG = {
-    "list_dependencies": captured("list-dependencies.txt"),
-    "show": captured("show.txt"),
-    "list_jobs": captured("list-jobs.txt"),
+    "list_dependencies": read_recording("list-dependencies.txt"),
+    "show": read_recording("show.txt"),
+    "list_jobs": read_recording("list-jobs.txt"),
 }
 """A boot in which units wait for the proxy."""
 
@@ -276,7 +276,8 @@ def test_an_apps_own_engine_is_asked_who_serves_a_name(
     path = config(NAMED)
     if kind == "swarm":
         path.write_text(
-            f'{path.read_text()}\n[world]\nkind = "swarm"\nstack = "traefik"\nsocket = "{socket}"\n'
+            f'{path.read_text()}\n[platform]\nkind = "swarm"\nstack = "traefik"\n'
+            f'socket = "{socket}"\n'
         )
     app = find_app("traefik", config=path, config_dir=Path())
     doubts: list[str] = []

@@ -16,10 +16,10 @@ from runner.app import App, find_app
 from runner.cli.gates import nothing_in
 from runner.config import app as configs
 from runner.exit_codes import ExitCode
-from runner.platforms.build import SystemClock, make_world
+from runner.platforms.build import SystemClock, make_platform
 from runner.reconcile.errors import EngineUnreachableError, LockedError, ReconcileError
 from runner.reconcile.gate import judge
-from runner.reconcile.interfaces import World
+from runner.reconcile.interfaces import Platform
 from runner.reconcile.loop import tidy
 from runner.reconcile.model import Deployment, Healthy, NotLive, Unhealthy
 from runner.storage.journal import SqliteJournal, open_journal
@@ -77,26 +77,26 @@ def sweep_app(app: App) -> Swept:
     state = find_state(app.state_root, app.name)
     if not state.journal.exists():
         return Swept(app.name, ExitCode.STRANDED, "it never ran")
-    with hold(state.lock), make_world(app.config, state, questions) as wired:
-        found = _look(app, state, wired.world)
+    with hold(state.lock), make_platform(app.config, state, questions) as wired:
+        found = _look(app, state, wired.platform)
     return evolve(found, finding="; ".join([found.finding, *doubts]))
 
 
-def _look(app: App, state: StateDir, world: World) -> Swept:
+def _look(app: App, state: StateDir, platform: Platform) -> Swept:
     journal = open_journal(state, app.config.retention, time.time)
     with contextlib.closing(journal):
         try:
-            found = _verify(app, journal, world)
+            found = _verify(app, journal, platform)
         except EngineUnreachableError as error:
             return Swept(app.name, ExitCode.UNDECIDED, error.message)
-        return _tidy(found, journal, world)
+        return _tidy(found, journal, platform)
 
 
-def _verify(app: App, journal: SqliteJournal, world: World) -> Swept:
+def _verify(app: App, journal: SqliteJournal, platform: Platform) -> Swept:
     proven = journal.proven()
     if not proven:
         return Swept(app.name, ExitCode.STRANDED, "no release is proven")
-    last_good, live = proven[0], world.live()
+    last_good, live = proven[0], platform.live()
     if not isinstance(live, Deployment) or live.release != last_good:
         return Swept(
             app.name,
@@ -104,7 +104,7 @@ def _verify(app: App, journal: SqliteJournal, world: World) -> Swept:
             f"last-good {last_good.label} is not live: {_name(live)}; the next run restores it",
         )
     policy = app.config.gate.for_verifying()
-    verdict = judge(policy, live, world.ask, SystemClock(), lambda _: None)
+    verdict = judge(policy, live, platform.ask, SystemClock(), lambda _: None)
     told = f"last-good is live: {tell_verdict(verdict)}"
     match verdict:
         case Healthy():
@@ -121,9 +121,9 @@ def _name(live: Deployment | NotLive) -> str:
     return live.reason or "nothing is"
 
 
-def _tidy(found: Swept, journal: SqliteJournal, world: World) -> Swept:
+def _tidy(found: Swept, journal: SqliteJournal, platform: Platform) -> Swept:
     """Do what a run does at its end; here it is what was asked for, so its failure counts."""
-    for error in tidy(journal, world):
+    for error in tidy(journal, platform):
         is_lost = isinstance(error, EngineUnreachableError)
         code = ExitCode.UNDECIDED if is_lost else ExitCode.STATE
         finding = f"{found.finding}; tidying up failed: {error.message}"

@@ -1,8 +1,8 @@
-"""The embedded world: Traefik as a process of this host. The default where no engine is.
+"""The process platform: Traefik as a process of this host. The default where no engine is.
 
-Production belongs on Docker Swarm; this world is for one host, for trying things out, and for tests
-that want the real Traefik without an engine. Its order is stop-first: the old instance and the new
-one listen on the same ports.
+Production belongs on Docker Swarm; this platform is for one host, for trying things out, and for
+tests that want the real Traefik without Docker. Its order is stop-first: the old instance and the
+new one listen on the same ports.
 """
 
 import time
@@ -56,7 +56,7 @@ http:
 
 
 class Store(Protocol):
-    """Where releases are kept, as this world sees it."""
+    """Where releases are kept, as this platform sees it."""
 
     def latest(self) -> Release | LatestUnknown: ...
 
@@ -70,7 +70,7 @@ class Store(Protocol):
 
 
 @frozen
-class ProcessWorld:
+class ProcessPlatform:
     """One app as processes; every unit-less probe is about what ``caller`` deploys."""
 
     store: Store

@@ -1,4 +1,4 @@
-"""Releases of the embedded world: a Traefik binary, and its configuration.
+"""Releases of the process platform: a Traefik binary, and its configuration.
 
 Such a release is a directory::
 
@@ -43,7 +43,7 @@ class ReleaseSpec:
 
 @frozen
 class Programs:
-    """How the embedded world packs a release: the binary is its one part."""
+    """How the process platform packs a release: the binary is its one part."""
 
     binaries: Binaries
 

@@ -62,7 +62,7 @@ def check(document: Document, gated: str) -> None:
     if gated not in services:
         raise SourceUnreachableError(
             f"there is no service {gated}, which the gate is about",
-            hint=f"world.service can be one of: {', '.join(sorted(services)) or 'none'}",
+            hint=f"platform.service can be one of: {', '.join(sorted(services)) or 'none'}",
         )
     deploy = _entry(services[gated], "deploy")
     where = f"services.{gated}.deploy"

@@ -1,4 +1,4 @@
-"""The world of production: the app as a stack of a Docker Swarm.
+"""the platform of production: the app as a stack of a Docker Swarm.
 
 Swarm starts tasks and restarts them; every judgement is ours. ``docker stack deploy`` returns when
 the spec is written, Swarm's own rollback is turned off, and neither is taken for evidence.
@@ -58,7 +58,7 @@ COMPOSE: Final = "compose.json"
 
 
 class Store(Protocol):
-    """Where releases are kept, as this world sees it."""
+    """Where releases are kept, as this platform sees it."""
 
     def latest(self) -> Release | LatestUnknown: ...
 
@@ -97,7 +97,7 @@ class Target:
 
 
 @define
-class SwarmWorld:
+class SwarmPlatform:
     """One app as a stack."""
 
     target: Target

@@ -1,4 +1,4 @@
-"""Releases of the Swarm world: a Co-op Cloud recipe, rendered, pinned, and free of its origin.
+"""Releases of the Swarm platform: a Co-op Cloud recipe, rendered, pinned, and free of its origin.
 
 What is kept of a recipe is::
 
@@ -45,7 +45,7 @@ _TOO_OLD: Final = (
 
 @frozen(kw_only=True)
 class Recipes:
-    """How the Swarm world packs a release: its parts are the pinned images."""
+    """How the Swarm platform packs a release: its parts are the pinned images."""
 
     stack: str
     service: str
@@ -181,7 +181,7 @@ def _lay_over(overlay: Path, files: Path) -> None:
         if target.exists() and (not target.is_file() or target.read_bytes() != data):
             raise SourceUnreachableError(
                 f"the recipe has a file {name} of its own, other than {overlay / path}",
-                hint="rename the one in world.overlay",
+                hint="rename the one in platform.overlay",
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)

@@ -31,7 +31,7 @@ def test_every_limit_of_a_config_follows(config: Path, tmp_path: Path) -> None:
     for key in ("deadline", "verify_deadline"):
         assert after["gate"][key] == 7 * before["gate"][key]
     assert after.get("budget", {}) == {k: 7 * v for k, v in before.get("budget", {}).items()}
-    if "world" in before:
-        assert after["world"]["preflight"] == 7 * before["world"].get("preflight", PREFLIGHT)
+    if "platform" in before:
+        assert after["platform"]["preflight"] == 7 * before["platform"].get("preflight", PREFLIGHT)
     for old, new in zip(before["probes"], after["probes"], strict=True):
         assert new["timeout"] == 7 * old.get("timeout", DEFAULT_TIMEOUT)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nix.evaluation import ROOT, Host, as_jq_has_it, evaluate, evaluate_hosts
 from runner.config import app as configs
-from runner.config.app import AppConfig, SwarmWorldConfig
+from runner.config.app import AppConfig, SwarmPlatformConfig
 from runner.config.assertion import Assertion, AssertionConfig
 from runner.reconcile.budget import Budget, explain, worst_case
 from runner.reconcile.gate import GatePolicy
@@ -19,7 +19,7 @@ from runner.releases.env_file import read_env_file
 MODULE = f"{ROOT}/nix/modules/warm-reconcile.nix"
 APP = """
   source = { kind = "directory"; path = "/srv/releases"; };
-  world.stack = "x";
+  platform.stack = "x";
   probes = [ { kind = "task"; targetUnit = "deploy-x.service"; port = 80; } ];
 """
 
@@ -48,7 +48,7 @@ def test_the_defaults_are_the_programs(tmp_path: Path) -> None:
         caller="deploy-x.service",
         source=loaded.source,
         probes=loaded.probes,
-        world=SwarmWorldConfig(stack="x"),
+        platform=SwarmPlatformConfig(stack="x"),
     )
 
 
@@ -103,23 +103,23 @@ def test_the_longest_run_is_the_programs(cases: list[tuple[Budget, GatePolicy, i
 
 def test_secrets_come_as_a_credential() -> None:
     """The unit is handed the file; nothing but its place in /run is in the config."""
-    host = app('world.envFileCredential = "/run/secrets/x.env";')
+    host = app('platform.envFileCredential = "/run/secrets/x.env";')
     unit = host.units["deploy-x.service"]
     assert "\nLoadCredential=x.env:/run/secrets/x.env\n" in unit
-    world = host.etc["warm-reconcile/x.json"]["world"]
-    assert world["env_file"] == "/run/credentials/deploy-x.service/x.env"
+    platform = host.etc["warm-reconcile/x.json"]["platform"]
+    assert platform["env_file"] == "/run/credentials/deploy-x.service/x.env"
     assert "/run/secrets" not in as_jq_has_it(host.etc)
     assert host.refused == []
 
 
 def test_variables_are_read_as_they_were_written(tmp_path: Path) -> None:
     """Whatever a value has in it: nothing is expanded."""
-    host = app('world.variables = { B = "a $HOME \\"b\\" # c"; A = ""; };')
+    host = app('platform.variables = { B = "a $HOME \\"b\\" # c"; A = ""; };')
     file = tmp_path / "x.env"
     file.write_text(host.etc["warm-reconcile/env/x.env"])
     assert read_env_file(file) == {"A": "", "B": 'a $HOME "b" # c'}
-    world = host.etc["warm-reconcile/x.json"]["world"]
-    assert world["env_file"] == "/etc/warm-reconcile/env/x.env"
+    platform = host.etc["warm-reconcile/x.json"]["platform"]
+    assert platform["env_file"] == "/etc/warm-reconcile/env/x.env"
 
 
 def test_a_changed_config_restarts_its_unit() -> None:
@@ -173,12 +173,15 @@ def test_traefik_without_abra() -> None:
     ("settings", "told"),
     [
         (
-            'world.variables.A = "it\'s";',
-            "apps.x: world.variables.A can't be written: no quote, line break or backslash",
+            'platform.variables.A = "it\'s";',
+            "apps.x: platform.variables.A can't be written: no quote, line break or backslash",
         ),
         (
-            'world = { variables.A = "1"; envFileCredential = "/run/secrets/x"; };',
-            "apps.x: world.envFileCredential and world.variables: one of them is the env file",
+            'platform = { variables.A = "1"; envFileCredential = "/run/secrets/x"; };',
+            (
+                "apps.x: platform.envFileCredential and platform.variables: one of them is the"
+                " env file"
+            ),
         ),
         (
             'probes = [ { kind = "tcp"; targetUnit = "deploy-x.service"; status = 200; } ];',
@@ -203,7 +206,7 @@ def test_a_gate_that_nobody_is_bound_to() -> None:
     """An old instance could answer for a new one."""
     given = """
       source = { kind = "directory"; path = "/srv/releases"; };
-      world.stack = "x";
+      platform.stack = "x";
       probes = [ { kind = "tcp"; targetUnit = "deploy-x.service"; address = "127.0.0.1:80"; } ];
     """
     (message,) = app(given=given).refused

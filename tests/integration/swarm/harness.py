@@ -166,7 +166,7 @@ class Host:
         window: float = 2.0,
         deadline: float = AMPLE,
         preflight: float = 0.0,
-        world: str = "",
+        platform: str = "",
         more: str = "",
         probes: str = "",
     ) -> None:
@@ -177,7 +177,7 @@ class Host:
             window: of the gate.
             deadline: of the gate, for new releases and proven ones.
             preflight: how long a new release may be tried in isolation.
-            world: more lines for ``[world]``.
+            platform: more lines for ``[platform]``.
             more: more tables, such as probes.
             probes: other ones than those for Traefik.
         """
@@ -201,8 +201,8 @@ class Host:
         self.config.write_text(
             f'state_dir = "{self.home}/state"\ncaller = "{CALLER}"\n'
             f"[source]\n{where}\n"
-            f'[world]\nkind = "swarm"\nstack = "{self.stack}"\nenv_file = "{self.env_file}"\n'
-            f'socket = "{self.engine.socket}"\npreflight = {preflight}\n{world}\n'
+            f'[platform]\nkind = "swarm"\nstack = "{self.stack}"\nenv_file = "{self.env_file}"\n'
+            f'socket = "{self.engine.socket}"\npreflight = {preflight}\n{platform}\n'
             f"[budget]\ndeploy = {preflight + 60}\ntimeout_start = 10000\n"
             f"[gate]\nrise = 3\nwindow = {window}\ndeadline = {deadline}\n"
             f"verify_deadline = {deadline}\n"

@@ -30,7 +30,7 @@ def prepare(
     preflight: float = 0.0,
     window: float = 1.5,
     deadline: float = AMPLE,
-    world: str = "",
+    platform: str = "",
     more: str = "",
 ) -> None:
     """Write a config for short runs. What passes in the end gets all the time that it needs."""
@@ -47,7 +47,7 @@ def prepare(
         window=window,
         deadline=deadline,
         preflight=preflight,
-        world=f'overlay = "{overlay}"\n{world}',
+        platform=f'overlay = "{overlay}"\n{platform}',
         more=more,
     )
 

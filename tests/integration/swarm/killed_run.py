@@ -1,8 +1,8 @@
 """A run that kills itself: ``killed_run.py CONFIG_DIR TRACE EFFECT`` dies at that effect.
 
-As ``traefik/killed_run.py``, but on the world that the config says, and with effects that are fewer
-and greater: what one of them leaves behind costs seconds to try. The trace gets a line before each:
-a step of the journal, a call of the world, an entry that is put into the state directory or leaves
+As ``traefik/killed_run.py``, but on the platform of the config, and with effects that are fewer and
+greater: what one of them leaves behind costs seconds to try. The trace gets a line before each: a
+step of the journal, a call of the platform, an entry that is put into the state directory or leaves
 it, a ``docker`` command that changes something. Between two lines nothing is changed; so dying
 before one is dying after the one above. A command is also left alone *amid*: it goes on by itself.
 
@@ -28,7 +28,7 @@ from typing_extensions import override
 
 from runner import subprocesses
 from runner.app import find_app
-from runner.platforms.build import SystemClock, make_world
+from runner.platforms.build import SystemClock, make_platform
 from runner.platforms.swarm import docker_cli
 from runner.preconditions import clear
 from runner.reconcile.interfaces import Journal
@@ -80,7 +80,7 @@ class Effects(Countdown):
         timeout: float,
         environment: Mapping[str, str] | None = None,
     ) -> bytes:
-        """Stand in for ``subprocesses.run``, where the world calls it for ``docker``."""
+        """Stand in for ``subprocesses.run``, where the platform calls it for ``docker``."""
         verb = " ".join(command[1:3])
         if verb not in READ_ONLY:
             what = f"docker {verb}{' of a trial' if '-try-' in command[-1] else ''}"
@@ -125,14 +125,14 @@ def main(config_dir: Path, trace: Path, fatal: str) -> None:
     with (
         mock.patch.object(docker_cli, "run", effects.run),
         hold(state.lock),
-        make_world(app.config, state, questions) as wired,
+        make_platform(app.config, state, questions) as wired,
     ):
         journal = open_journal(state, app.config.retention, time.time)
         with contextlib.closing(journal):
             counted: Journal = CountedJournal(journal, effects)
             policy = Policy(app.config.gate, app.config.fallback_depth)
-            world = CountedWorld(wired.world, effects)
-            run = Run(counted, world, policy, SystemClock(), choose_watcher(sys.stderr, APP))
+            platform = CountedWorld(wired.platform, effects)
+            run = Run(counted, platform, policy, SystemClock(), choose_watcher(sys.stderr, APP))
             print(run.to_the_end()[0].value)  # noqa: T201 - read by the test
             effects.tick("after everything")
 

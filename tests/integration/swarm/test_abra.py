@@ -55,14 +55,14 @@ class Abra:
         self.git(self.home, "clone", "--quiet", str(host.checkout), str(self.recipe))
         host.stack = DOMAIN.replace(".", "_")
         config = host.config.read_text()
-        _, world = config.split("[world]\n")
+        _, platform = config.split("[platform]\n")
         lines = [
-            line for line in world.splitlines() if not line.startswith(("stack =", "env_file"))
+            line for line in platform.splitlines() if not line.startswith(("stack =", "env_file"))
         ]
         state, *_ = config.partition("[source]")
         host.config.write_text(
             f'{state}[source]\nkind = "abra"\ndomain = "{DOMAIN}"\ndirectory = "{self.home}"\n'
-            + "\n".join(["[world]", *lines, ""])
+            + "\n".join(["[platform]", *lines, ""])
         )
 
     def fetch(self) -> None:

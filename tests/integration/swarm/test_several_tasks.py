@@ -215,7 +215,7 @@ def test_one_task_that_is_broken_fails_the_release_that_all_of_the_public_sees_w
 @pytest.mark.parametrize("require", ["all", "quorum"])
 def test_a_quorum_excuses_nobody_who_answers_wrongly(host: Host, require: str) -> None:
     """Cold: two of three are well, and the third is served from as they are."""
-    prepare(host, world=f'require = "{require}"')
+    prepare(host, platform=f'require = "{require}"')
     release(host, NEWER, image=variant(host, entrypoint=ONE_LIES))
     assert_stranded(host, "each task: 2 of 3 answered well; web@")
 
@@ -224,7 +224,7 @@ def test_a_quorum_excuses_nobody_who_answers_wrongly(host: Host, require: str) -
 @pytest.mark.parametrize("require", ["all", "quorum"])
 def test_a_quorum_excuses_a_task_that_is_not_there_yet(host: Host, require: str) -> None:
     """Its health check never passes."""
-    prepare(host, world=f'require = "{require}"')
+    prepare(host, platform=f'require = "{require}"')
     release(host, NEWER, ONE_IS_UNWELL)
     assert_that_a_quorum_commits(host, require, "tasks: 2 of 3 tasks running; task ")
 

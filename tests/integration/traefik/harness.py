@@ -20,9 +20,9 @@ from typing import Any, Final, TypeVar
 from attrs import evolve, frozen
 
 from runner.config.app import load
-from runner.platforms.build import make_world
+from runner.platforms.build import make_platform
 from runner.platforms.process.instances import Instances
-from runner.platforms.process.platform import IDENTITY_PATH, ProcessWorld
+from runner.platforms.process.platform import IDENTITY_PATH, ProcessPlatform
 from runner.preconditions import clear
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.events import Commit, Committed
@@ -211,7 +211,7 @@ class App:
         (self.config_dir / f"{NAME}.toml").write_text(
             f'state_dir = "{self.state.root}"\ncaller = "{CALLER}"\n'
             f"[source]\n{where}\n"
-            f'[world]\nkind = "process"\nstop_timeout = {stop_timeout}\n'
+            f'[platform]\nkind = "process"\nstop_timeout = {stop_timeout}\n'
             f"[budget]\nfetch = 1200\ndeploy = {stop_timeout + 60}\ntimeout_start = 10000\n"
             f"[gate]\nrise = 2\nwindow = {window}\ndeadline = {window + deadline}\n"
             f"verify_deadline = {deadline}\n"
@@ -338,13 +338,13 @@ class App:
         questions = clear(config.caller, config.probes)
         with (
             hold(state.lock),
-            make_world(config, state, questions) as theirs,
+            make_platform(config, state, questions) as theirs,
         ):
-            assert isinstance(theirs.world, ProcessWorld)
-            world = evolve(theirs.world, instances=self.instances)
+            assert isinstance(theirs.platform, ProcessPlatform)
+            platform = evolve(theirs.platform, instances=self.instances)
             with contextlib.closing(open_journal(state, config.retention, time.time)) as journal:
                 clock = Impatience(choose_watcher(io.StringIO(), NAME), until, ROUNDS)
-                run = Run(journal, world, Policy(config.gate), clock, clock)
+                run = Run(journal, platform, Policy(config.gate), clock, clock)
                 return run.to_the_end()[0].value
 
     def make_last_good(self, label: str = "1.0.0", *, static: str = "") -> int:

@@ -1,7 +1,7 @@
 """A run that kills itself: ``killed_run.py CONFIG_DIR TRACE EFFECT`` dies at that effect.
 
-It is ``runner.warm_reconcile.reconcile`` with three things in between: a journal and a world that
-count every call, before and after, and an audit hook (PEP 578) that counts, before they happen, the
+It is ``runner.app.reconcile`` with three things in between: a journal and a platform that count
+every call, before and after, and an audit hook (PEP 578) that counts, before they happen, the
 effects inside them: each file opened for writing, made, renamed or removed, each process started or
 sent a signal. The trace gets a line for each. EFFECT is the number of such a line, or what it says;
 with 0 nobody dies, and the trace tells what there is to try.
@@ -21,13 +21,13 @@ from attrs import evolve
 from typing_extensions import override
 
 from runner.app import find_app
-from runner.platforms.build import SystemClock, make_world
+from runner.platforms.build import SystemClock, make_platform
 from runner.platforms.process.instances import Instances
-from runner.platforms.process.platform import ProcessWorld
+from runner.platforms.process.platform import ProcessPlatform
 from runner.preconditions import clear
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.events import Effect, Event
-from runner.reconcile.interfaces import Journal, Journaled, World
+from runner.reconcile.interfaces import Journal, Journaled, Platform
 from runner.reconcile.loop import Policy, Run
 from runner.reconcile.machine import State
 from runner.reconcile.model import (
@@ -125,39 +125,39 @@ class CountedInstances(Instances):
 
 
 class CountedWorld:
-    """A world, counted; of a gate's rounds only the first, because how many there are varies."""
+    """A platform, counted; of a gate's rounds only the first, because how many there are varies."""
 
-    def __init__(self, world: World, countdown: Countdown) -> None:
-        self._world = world
+    def __init__(self, platform: Platform, countdown: Countdown) -> None:
+        self._platform = platform
         self._countdown = countdown
         self._asked: set[str] = set()
 
     def latest(self) -> Release | LatestUnknown:
         with self._countdown.around("latest"):
-            return self._world.latest()
+            return self._platform.latest()
 
     def live(self) -> Deployment | NotLive:
         with self._countdown.around("live"):
-            return self._world.live()
+            return self._platform.live()
 
     def deploy(self, deployment: Deployment) -> None:
         with self._countdown.around("deploy"):
-            self._world.deploy(deployment)
+            self._platform.deploy(deployment)
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
         if deployment.token in self._asked:
-            return self._world.ask(deployment, timeout)
+            return self._platform.ask(deployment, timeout)
         self._asked.add(deployment.token)
         with self._countdown.around("the first round of a gate"):
-            return self._world.ask(deployment, timeout)
+            return self._platform.ask(deployment, timeout)
 
     def seal(self, release: Release) -> None:
         with self._countdown.around("seal"):
-            self._world.seal(release)
+            self._platform.seal(release)
 
     def prune(self, keep: frozenset[str]) -> None:
         with self._countdown.around("prune"):
-            self._world.prune(keep)
+            self._platform.prune(keep)
 
 
 class CountedJournal:
@@ -198,15 +198,15 @@ def main(config_dir: Path, trace: Path, fatal: str) -> None:
     state = open_state(app.state_root, APP)
     countdown = Countdown(trace, fatal, state.home)
     questions = clear(app.config.caller, app.config.probes)
-    with hold(state.lock), make_world(app.config, state, questions) as theirs:
-        assert isinstance(theirs.world, ProcessWorld)
-        world = evolve(theirs.world, instances=CountedInstances(state.instances, countdown))
+    with hold(state.lock), make_platform(app.config, state, questions) as theirs:
+        assert isinstance(theirs.platform, ProcessPlatform)
+        platform = evolve(theirs.platform, instances=CountedInstances(state.instances, countdown))
         journal = open_journal(state, app.config.retention, time.time)
         with contextlib.closing(journal):
             counted: Journal = CountedJournal(journal, countdown)
             policy = Policy(app.config.gate, app.config.fallback_depth)
             watcher = choose_watcher(sys.stderr, APP)
-            run = Run(counted, CountedWorld(world, countdown), policy, SystemClock(), watcher)
+            run = Run(counted, CountedWorld(platform, countdown), policy, SystemClock(), watcher)
             print(run.to_the_end()[0].value)  # noqa: T201 - read by the test
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from captured import Systemctl
+from recorded import Systemctl
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from captured import Systemctl, captured
+from recorded import Systemctl, read_recording
 
 from runner.cli.graph_text import Arrow, picture
 from runner.cli.main import main
@@ -161,7 +161,9 @@ def test_graph_draws_the_running_host(
     """The chain is there, hop by hop."""
     text = (place / "old.toml").read_text().replace(DASHBOARD, "late.service")
     (place / "old.toml").write_text(text)
-    systemctl_says(list_dependencies=captured("list-dependencies.txt"), show=captured("show.txt"))
+    systemctl_says(
+        list_dependencies=read_recording("list-dependencies.txt"), show=read_recording("show.txt")
+    )
     code, said = command("graph", "old")
     assert code == ExitCode.OK
     for unit in (PROXY, "late.service", "bridge.service"):

@@ -19,9 +19,9 @@ from runner.config.app import (
     AppConfig,
     DirectorySource,
     GitSource,
-    ProcessWorldConfig,
+    ProcessPlatformConfig,
     Retention,
-    SwarmWorldConfig,
+    SwarmPlatformConfig,
     find,
     load,
 )
@@ -41,7 +41,7 @@ kind = "git"
 url = "https://git.example/traefik.git"
 prereleases = true
 
-[world]
+[platform]
 kind = "process"
 stop_timeout = 20
 
@@ -150,7 +150,7 @@ def test_toml_and_json_with_the_same_content_are_the_same_config(tmp_path: Path)
         caller="deploy-proxy.service",
         fallback_depth=1,
         source=GitSource(url="https://git.example/traefik.git", prereleases=True),
-        world=ProcessWorldConfig(stop_timeout=20.0),
+        platform=ProcessPlatformConfig(stop_timeout=20.0),
         gate=GatePolicy(2, 5.0, 30.5, 4.0, 0.01, 0.5),
         budget=Budget(600.0, 100.0, 50.0, 30.0),
         retention=Retention(3, 50, 3600.0),
@@ -202,8 +202,8 @@ WRONG: list[tuple[Path_, object, str]] = [
     (("source", "url"), "a\0b", "source.url = 'a\\x00b': expected a text that is not empty, "),
     (("source", "prereleases"), "yes", "source.prereleases = 'yes': expected true or false"),
     (("source", "depth"), 1, "source.depth = 1: expected nothing; the keys here are kind, prere"),
-    (("world", "kind"), "podman", "world = {'kind': 'podman', "),
-    (("world", "stop_timeout"), 0, "world.stop_timeout = 0: expected a number of seconds"),
+    (("platform", "kind"), "podman", "platform = {'kind': 'podman', "),
+    (("platform", "stop_timeout"), 0, "platform.stop_timeout = 0: expected a number of seconds"),
     (("gate",), "strict", "gate = 'strict': expected a table"),
     (("gate", "rise"), 0, "gate.rise = 0: expected a whole number, "),
     (("gate", "rise"), 2.0, "gate.rise = 2.0: expected a whole number, "),
@@ -371,7 +371,7 @@ def test_a_deployment_must_have_the_time_to_kill_the_old_instance(tmp_path: Path
     put(data, ("budget", "deploy"), 34)
     assert [
         (
-            "budget.deploy = 34.0: expected at least world.stop_timeout + 15 s"
+            "budget.deploy = 34.0: expected at least platform.stop_timeout + 15 s"
             " to kill, copy and start = 35 s"
         )
     ] == mistakes(write(tmp_path / "a.json", data))
@@ -381,25 +381,37 @@ ABRA = {"kind": "abra", "domain": "traefik.example.com"}
 
 
 @pytest.mark.parametrize(
-    ("source", "world", "told"),
+    ("source", "platform", "told"),
     [
-        (None, {}, "world.stack = None: expected the name of the stack"),
-        (ABRA, {"stack": "mine"}, "world.stack = 'mine': expected nothing: abra's own is used"),
-        (ABRA, {"env_file": "/e"}, "world.env_file = '/e': expected nothing: abra's own is used"),
-        (ABRA, {"kind": "process"}, "world.kind = 'process': expected \"swarm\": abra deploys to"),
-        (ABRA, {"socket": "docker.sock"}, "world.socket = 'docker.sock': expected an absolute"),
-        (ABRA, {"require": "most"}, 'world.require = \'most\': expected "all", "quorum"'),
-        (ABRA, {"preflight": -1}, "world.preflight = -1: expected a number of seconds, 0 to "),
-        (ABRA, {"preflight": 31}, "budget.deploy = 60.0: expected at least world.preflight + 30"),
+        (None, {}, "platform.stack = None: expected the name of the stack"),
+        (ABRA, {"stack": "mine"}, "platform.stack = 'mine': expected nothing: abra's own is used"),
+        (
+            ABRA,
+            {"env_file": "/e"},
+            "platform.env_file = '/e': expected nothing: abra's own is used",
+        ),
+        (
+            ABRA,
+            {"kind": "process"},
+            "platform.kind = 'process': expected \"swarm\": abra deploys to",
+        ),
+        (ABRA, {"socket": "docker.sock"}, "platform.socket = 'docker.sock': expected an absolute"),
+        (ABRA, {"require": "most"}, 'platform.require = \'most\': expected "all", "quorum"'),
+        (ABRA, {"preflight": -1}, "platform.preflight = -1: expected a number of seconds, 0 to "),
+        (
+            ABRA,
+            {"preflight": 31},
+            "budget.deploy = 60.0: expected at least platform.preflight + 30",
+        ),
     ],
 )
 def test_a_swarm_is_told_what_its_source_does_not_tell(
-    tmp_path: Path, source: Data | None, world: Data, told: str
+    tmp_path: Path, source: Data | None, platform: Data, told: str
 ) -> None:
     """With abra the stack is the one that abra knows; without, somebody has to name it."""
     data = minimal()
     put(data, ("source",), source or data["source"])
-    put(data, ("world",), {"kind": "swarm", **world})
+    put(data, ("platform",), {"kind": "swarm", **platform})
     (mistake,) = mistakes(write(tmp_path / "a.json", data))
     assert mistake.startswith(told)
 
@@ -407,7 +419,7 @@ def test_a_swarm_is_told_what_its_source_does_not_tell(
 def test_the_example_for_a_swarm_is_a_config() -> None:
     """As it stands, a host that is managed with abra needs nothing else."""
     config = load(Path(__file__).parents[3] / "examples" / "swarm.toml")
-    assert isinstance(config.world, SwarmWorldConfig)
+    assert isinstance(config.platform, SwarmPlatformConfig)
     assert {"web", "web-secure", "default-tls", "provider", "ping"} == {
         probe.name for probe in config.probes
     }
@@ -452,16 +464,16 @@ def test_a_gate_without_an_identity_probe_is_refused(tmp_path: Path, probes: lis
     assert 'expected one of kind "identity": without it an old instance could answer' in told
 
 
-@pytest.mark.parametrize("world", ["process", "swarm"])
+@pytest.mark.parametrize("platform", ["process", "swarm"])
 def test_a_task_probe_binds_a_gate_to_its_candidate_where_there_are_tasks(
-    tmp_path: Path, world: str
+    tmp_path: Path, platform: str
 ) -> None:
     """From inside of a task nobody else can answer; a process of this host has no such inside."""
     data = whole()
-    data["world"] = {"kind": world} | ({"stack": "page"} if world == "swarm" else {})
+    data["platform"] = {"kind": platform} | ({"stack": "page"} if platform == "swarm" else {})
     data["probes"] = [{"kind": "task", "target_unit": "a.service", "port": 80, "path": "/a?b"}]
     path = write(tmp_path / "a.json", data)
-    if world == "swarm":
+    if platform == "swarm":
         assert [probe.kind for probe in load(path).probes] == ["task"]
         return
     told = sorted(mistakes(path))
@@ -473,7 +485,7 @@ def test_a_task_probe_binds_a_gate_to_its_candidate_where_there_are_tasks(
 def test_the_path_of_a_task_probe_is_one(tmp_path: Path, path: str) -> None:
     """It is part of a URL that is asked."""
     data = whole()
-    data["world"] = {"kind": "swarm", "stack": "page"}
+    data["platform"] = {"kind": "swarm", "stack": "page"}
     data["probes"] = [{"kind": "task", "target_unit": "a.service", "port": 80, "path": path}]
     (told,) = mistakes(write(tmp_path / "a.json", data))
     assert told.startswith("probes[0].path = ")

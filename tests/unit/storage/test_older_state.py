@@ -24,9 +24,9 @@ from typing_extensions import override
 from runner.cli.main import main
 from runner.config.app import load
 from runner.exit_codes import ExitCode
-from runner.platforms.build import make_world
+from runner.platforms.build import make_platform
 from runner.platforms.process.instances import Instances
-from runner.platforms.swarm.platform import SwarmWorld
+from runner.platforms.swarm.platform import SwarmPlatform
 from runner.storage.paths import StateDir, find_state
 
 RUNNER: Final = Path(__file__).parents[3] / "runner" / "warm_reconcile.py"
@@ -319,10 +319,10 @@ def stack(
             path = tmp_path / "docker.sock"
             if is_up:
                 servers.callback(Recorded(path, state.root / "engine.json").close)
-            world = f'[world]\nkind = "swarm"\nstack = "frozen"\nsocket = "{path}"\n'
+            platform = f'[platform]\nkind = "swarm"\nstack = "frozen"\nsocket = "{path}"\n'
             probe = f'[[probes]]\nkind = "task"\ntarget_unit = "{CALLER}"\nport = 8080\n'
             source = tmp_path / "nowhere"
-            config = configure(tmp_path, source, world + probe)
+            config = configure(tmp_path, source, platform + probe)
             return Older(state, config, source, capsys, Instances(state.instances))
 
         yield make
@@ -357,24 +357,24 @@ def test_the_story_of_a_stack_is_told(stack: Callable[..., Older]) -> None:
 def test_kept_releases_of_a_stack_are_whole_and_pruned(stack: Callable[..., Older]) -> None:
     """Manifest, compose document, configs, and the archive of the image with its hash."""
     older = stack()
-    with make_world(load(older.config), older.state, ()) as wired:
-        world = wired.world
-        assert isinstance(world, SwarmWorld)
-        proven = {record.deployment.release for record in records(world, older.state)}
+    with make_platform(load(older.config), older.state, ()) as wired:
+        platform = wired.platform
+        assert isinstance(platform, SwarmPlatform)
+        proven = {record.deployment.release for record in records(platform, older.state)}
         assert {each.label for each in proven} >= {"1.0.0+v1.0.0", "1.1.0+v1.1.0"}
         kept = [each for each in proven if (older.state.releases / each.digest).exists()]
         assert len(kept) == 3
         for each in kept:
-            world.store.check(each, deep=True)
+            platform.store.check(each, deep=True)
         (last_good,) = (each for each in kept if each.label.startswith("1.1.0"))
-        world.prune(frozenset({last_good.digest}))
+        platform.prune(frozenset({last_good.digest}))
     left = {path.name for path in older.state.releases.iterdir()}
     assert left == {each.digest for each in kept if not each.label.startswith("1.0.0")}
     assert len(list(older.state.images.iterdir())) == 1
 
 
-def records(world: SwarmWorld, state: StateDir) -> list[Any]:
-    found = [world.stacks.read(path.name) for path in state.instances.iterdir()]
+def records(platform: SwarmPlatform, state: StateDir) -> list[Any]:
+    found = [platform.stacks.read(path.name) for path in state.instances.iterdir()]
     assert None not in found
     return found
 

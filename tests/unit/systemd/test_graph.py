@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from captured import Systemctl, captured
+from recorded import Systemctl, read_recording
 
 from runner.reconcile.errors import OrderingError, UnprovenError
 from runner.reconcile.ordering import Edge, Says, Served, Target, UnitGraph
@@ -33,7 +33,7 @@ def refused(target: Target | str, caller: str = PROXY) -> OrderingError:
 
 def test_a_dump_tells_units_aliases_and_who_says_what() -> None:
     """Drop-ins included; a unit that was not found does not exist."""
-    units = read_dump(captured("dump.txt"))
+    units = read_dump(read_recording("dump.txt"))
     assert units.units == {DASHBOARD, "consumer.service", "t.timer"}
     assert units.aliases == {"dash.service": DASHBOARD}
     assert {
@@ -73,7 +73,7 @@ def test_a_description_is_no_edge() -> None:
 
 def test_show_is_unquoted() -> None:
     """Names with a backslash are quoted as in C, but for Id."""
-    units = read_show(captured("show.txt"))
+    units = read_show(read_recording("show.txt"))
     assert units.units == {LATE, "bridge.service", r"inst@a\x2db.service", DASHBOARD}
     assert units.aliases == {"dash.service": DASHBOARD}
     assert {
@@ -86,13 +86,13 @@ def test_show_is_unquoted() -> None:
 
 def test_dependencies_are_names() -> None:
     """The unit that was asked for goes first."""
-    names = read_dependencies(captured("list-dependencies.txt"))
+    names = read_dependencies(read_recording("list-dependencies.txt"))
     assert names[:4] == (LATE, "bridge.service", r"inst@a\x2db.service", PROXY)
 
 
 def test_jobs_tell_who_waits_for_whom() -> None:
     """However long their names are."""
-    units = read_jobs(captured("list-jobs.txt"))
+    units = read_jobs(read_recording("list-jobs.txt"))
     assert units.units == {PROXY, DASHBOARD, LONG, "ready.target", "cold.target"}
     assert set(units.edges) == {
         Edge(LONG, PROXY, Says.WAITS),
@@ -106,8 +106,8 @@ def test_jobs_tell_who_waits_for_whom() -> None:
 
 def test_jobs_are_drawn_in_ascii_elsewhere() -> None:
     """Where the locale has no box drawing."""
-    text = captured("list-jobs.txt").replace("└─", "`-")
-    assert read_jobs(text) == read_jobs(captured("list-jobs.txt"))
+    text = read_recording("list-jobs.txt").replace("└─", "`-")
+    assert read_jobs(text) == read_jobs(read_recording("list-jobs.txt"))
 
 
 @pytest.mark.parametrize(
@@ -120,12 +120,14 @@ def test_no_jobs(text: str) -> None:
 
 # The running host ---------------------------------------------------------------------------------
 
-SHOW = captured("show.txt") + f"\nId={PROXY}\nNames={PROXY}\nLoadState=loaded\nAfter=\nBefore=\n"
+SHOW = (
+    read_recording("show.txt") + f"\nId={PROXY}\nNames={PROXY}\nLoadState=loaded\nAfter=\nBefore=\n"
+)
 
 
 def test_a_target_after_the_caller_is_refused_with_its_chain(systemctl_says: Systemctl) -> None:
     """Through a unit that is loaded for its sake, and an instance of a template."""
-    systemctl_says(list_dependencies=captured("list-dependencies.txt"), show=SHOW)
+    systemctl_says(list_dependencies=read_recording("list-dependencies.txt"), show=SHOW)
     assert refused(LATE).message.endswith(
         f": {LATE} → After= → bridge.service → After= → inst@a\\x2db.service → After= → {PROXY}"
     )
@@ -158,7 +160,7 @@ def test_a_job_that_waits_is_refused_with_both_names(systemctl_says: Systemctl) 
         f"Id={unit}\nNames={unit} {alias}\nLoadState=loaded\n"
         for unit, alias in ((PROXY, "proxy.service"), (DASHBOARD, "dash.service"))
     )
-    jobs = captured("list-jobs.txt")
+    jobs = read_recording("list-jobs.txt")
     systemctl_says(list_dependencies="dash.service\n", show=show, list_jobs=jobs)
     error = refused("dash.service", "proxy.service")
     assert error.message == (
@@ -172,7 +174,7 @@ def test_a_job_that_waits_is_refused_with_both_names(systemctl_says: Systemctl) 
 def test_systemctl_must_agree_with_itself(systemctl_says: Systemctl) -> None:
     """A caller among what is ahead, without a way to it, is a question left open."""
     show = f"Id={PROXY}\nNames={PROXY}\nLoadState=loaded\n\nId={LATE}\nLoadState=loaded\n"
-    systemctl_says(list_dependencies=captured("list-dependencies.txt"), show=show)
+    systemctl_says(list_dependencies=read_recording("list-dependencies.txt"), show=show)
     error = refused(LATE)
     assert isinstance(error, UnprovenError)
     assert error.message == (

@@ -5,7 +5,7 @@ differ between them; systemd's own units do, too, so only the edges between ours
 """
 
 import pytest
-from captured import Systemctl, captured
+from recorded import Systemctl, read_recording
 
 from runner.reconcile.ordering import Edge, Says, UnitGraph, find_chain
 from runner.systemd.graph import ask_start_timeout
@@ -52,7 +52,7 @@ ORDER = {
 
 
 def of(version: int, name: str) -> str:
-    return captured(f"systemd-{version}/{name}.txt")
+    return read_recording(f"systemd-{version}/{name}.txt")
 
 
 def pairs(units: UnitGraph, among: set[str]) -> set[tuple[str, str]]:

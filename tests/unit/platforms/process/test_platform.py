@@ -11,7 +11,7 @@ from process_app import ProcessApp, latest
 
 from proofs import CALLER
 from runner.platforms.process.instances import RECORD, TOKEN_VARIABLE
-from runner.platforms.process.platform import IDENTITY_PATH, ProcessWorld
+from runner.platforms.process.platform import IDENTITY_PATH, ProcessPlatform
 from runner.reconcile.errors import DeployError, NotPreparedError
 from runner.reconcile.model import Answer, Deployment, NotLive, ProbeResult, Release
 from runner.storage.paths import StateDir
@@ -33,18 +33,18 @@ def app(tmp_path: Path, state: StateDir) -> Generator[ProcessApp]:
 
 
 @pytest.fixture
-def world(app: ProcessApp, state: StateDir) -> Generator[ProcessWorld]:
+def platform(app: ProcessApp, state: StateDir) -> Generator[ProcessPlatform]:
     """Wire an app that has one release."""
     app.release(LABEL)
-    with app.world(state) as world:
-        yield world
+    with app.platform(state) as platform:
+        yield platform
 
 
-def deploy(world: ProcessWorld, until: Until, token: str = "token-1") -> Deployment:  # noqa: S107
+def deploy(platform: ProcessPlatform, until: Until, token: str = "token-1") -> Deployment:  # noqa: S107
     """Deploy the newest release, and wait until it listens."""
-    deployment = latest(world, token)
-    world.deploy(deployment)
-    until(lambda: world.live() == deployment)
+    deployment = latest(platform, token)
+    platform.deploy(deployment)
+    until(lambda: platform.live() == deployment)
     return deployment
 
 
@@ -53,24 +53,24 @@ def only_process(app: ProcessApp, state: StateDir, token: str) -> psutil.Process
     return process
 
 
-def ask(world: ProcessWorld, deployment: Deployment) -> tuple[ProbeResult, ...]:
-    return world.ask(deployment, SHORT)
+def ask(platform: ProcessPlatform, deployment: Deployment) -> tuple[ProbeResult, ...]:
+    return platform.ask(deployment, SHORT)
 
 
 # What is live ------------------------------------------------------------------------------------
 
 
-def test_where_nothing_runs_nothing_is_live(world: ProcessWorld) -> None:
+def test_where_nothing_runs_nothing_is_live(platform: ProcessPlatform) -> None:
     """And there is nothing to tell."""
-    assert world.live() == NotLive("")
+    assert platform.live() == NotLive("")
 
 
 def test_what_was_deployed_is_live_for_this_run_and_the_next(
-    app: ProcessApp, world: ProcessWorld, state: StateDir, until: Until
+    app: ProcessApp, platform: ProcessPlatform, state: StateDir, until: Until
 ) -> None:
     """It outlives the run that started it."""
-    deployment = deploy(world, until)
-    with app.world(state) as later:
+    deployment = deploy(platform, until)
+    with app.platform(state) as later:
         assert later.live() == deployment
 
 
@@ -79,41 +79,43 @@ def test_an_instance_that_does_not_listen_is_not_live(
 ) -> None:
     """One that is stopping serves what it has open, and nobody else."""
     app.release(LABEL, fault="deaf")
-    with app.world(state) as world:
-        world.deploy(latest(world))
-        until(lambda: "deaf" in world.instances.last_words("token-1"))
-        assert world.live() == NotLive("the instance that runs doesn't listen")
+    with app.platform(state) as platform:
+        platform.deploy(latest(platform))
+        until(lambda: "deaf" in platform.instances.last_words("token-1"))
+        assert platform.live() == NotLive("the instance that runs doesn't listen")
 
 
 def test_an_instance_without_a_record_is_nobody(
-    app: ProcessApp, world: ProcessWorld, state: StateDir, until: Until
+    app: ProcessApp, platform: ProcessPlatform, state: StateDir, until: Until
 ) -> None:
     """Its directory was damaged while it ran."""
-    deployment = deploy(world, until)
+    deployment = deploy(platform, until)
     (state.instances / deployment.token / RECORD).unlink()
-    assert world.live() == NotLive(
+    assert platform.live() == NotLive(
         "an instance is running, but its deployment.json is missing, damaged or of a newer version"
     )
     assert only_process(app, state, deployment.token).is_running()
 
 
-def second_instance(app: ProcessApp, world: ProcessWorld, deployment: Deployment) -> Deployment:
+def second_instance(
+    app: ProcessApp, platform: ProcessPlatform, deployment: Deployment
+) -> Deployment:
     """Start one more beside what runs, as an operator could by hand."""
     other = evolve(deployment, token="token-2")  # noqa: S106 - no password
-    home = world.instances.prepare(other, world.store.files(other.release.digest), "")
+    home = platform.instances.prepare(other, platform.store.files(other.release.digest), "")
     (home / "traefik.yml").write_text("version: 3.5.1\nport: 0\n")
-    world.instances.start(other, app.binary)
+    platform.instances.start(other, app.binary)
     return other
 
 
-def test_two_instances_are_nobody(app: ProcessApp, world: ProcessWorld, until: Until) -> None:
+def test_two_instances_are_nobody(app: ProcessApp, platform: ProcessPlatform, until: Until) -> None:
     """Either could answer."""
     app.binary.chmod(0o755)
-    deployment = deploy(world, until)
-    other = second_instance(app, world, deployment)
-    assert world.live() == NotLive("2 instances are running")
+    deployment = deploy(platform, until)
+    other = second_instance(app, platform, deployment)
+    assert platform.live() == NotLive("2 instances are running")
     for each in (deployment, other):
-        result = ask(world, each)[0]
+        result = ask(platform, each)[0]
         assert (result.probe, result.answer, result.terminal) == ("process", Answer.FAIL, False)
         assert result.reason == "another instance of the app is running, too"
 
@@ -122,23 +124,23 @@ def test_two_instances_are_nobody(app: ProcessApp, world: ProcessWorld, until: U
 
 
 def test_the_next_deployment_takes_the_place_of_the_last(
-    app: ProcessApp, world: ProcessWorld, state: StateDir, until: Until
+    app: ProcessApp, platform: ProcessPlatform, state: StateDir, until: Until
 ) -> None:
     """The old one is asked to stop, and ends by itself; the new one has the same port."""
-    old = deploy(world, until)
+    old = deploy(platform, until)
     app.release(NEXT)
-    new = deploy(world, until, "token-2")
+    new = deploy(platform, until, "token-2")
     assert list(app.processes(state)) == [new.token]
     assert (state.instances / old.token / "ended").read_text() == "by itself"
-    assert world.instances.exit_status(old.token) == 0
-    until(lambda: {result.answer for result in ask(world, new)} == {Answer.PASS})
+    assert platform.instances.exit_status(old.token) == 0
+    until(lambda: {result.answer for result in ask(platform, new)} == {Answer.PASS})
 
 
 def test_an_instance_has_its_token_and_the_gate(
-    app: ProcessApp, world: ProcessWorld, state: StateDir, until: Until
+    app: ProcessApp, platform: ProcessPlatform, state: StateDir, until: Until
 ) -> None:
     """The token of the deployment, and the route that returns it."""
-    deployment = deploy(world, until)
+    deployment = deploy(platform, until)
     process = only_process(app, state, deployment.token)
     assert process.environ()[TOKEN_VARIABLE] == deployment.token
     gate = (state.instances / deployment.token / "dynamic" / "warm-reconcile.yml").read_text()
@@ -151,10 +153,10 @@ def test_the_next_instance_starts_when_the_port_is_free(
 ) -> None:
     """Not as soon as the old one was asked to stop: it would find its port taken."""
     app.release(LABEL, fault="clings")
-    with app.world(state) as world:
-        old = deploy(world, until)
+    with app.platform(state) as platform:
+        old = deploy(platform, until)
         app.release(NEXT)
-        deploy(world, until, "next")
+        deploy(platform, until, "next")
         assert (state.instances / old.token / "ended").read_text() == "by itself"
 
 
@@ -163,23 +165,23 @@ def test_an_instance_that_drains_has_its_time(
 ) -> None:
     """It is not killed while it serves what is open; the next one listens meanwhile."""
     app.release(LABEL, fault="drains")
-    with app.world(state) as world:
-        old = deploy(world, until)
+    with app.platform(state) as platform:
+        old = deploy(platform, until)
         app.release(NEXT)
-        deploy(world, until, "token-2")
+        deploy(platform, until, "token-2")
         assert (state.instances / old.token / "ended").exists()
-        assert world.instances.exit_status(old.token) == 0
+        assert platform.instances.exit_status(old.token) == 0
 
 
 def test_an_instance_that_lingers_is_killed(app: ProcessApp, state: StateDir, until: Until) -> None:
     """It has closed its listener, so the new one runs already when its time is over."""
     app.configure(stop_timeout=SHORT)
     app.release(LABEL, fault="lingers")
-    with app.world(state) as world:
-        old = deploy(world, until)
+    with app.platform(state) as platform:
+        old = deploy(platform, until)
         app.release(NEXT)
-        new = deploy(world, until, "token-2")
-        assert world.instances.exit_status(old.token) == -signal.SIGKILL
+        new = deploy(platform, until, "token-2")
+        assert platform.instances.exit_status(old.token) == -signal.SIGKILL
         assert list(app.processes(state)) == [new.token]
 
 
@@ -189,12 +191,12 @@ def test_an_instance_that_keeps_its_port_is_killed_first(
     """The next one couldn't listen."""
     app.configure(stop_timeout=SHORT)
     app.release(LABEL, fault="ignores")
-    with app.world(state) as world:
-        old = deploy(world, until)
+    with app.platform(state) as platform:
+        old = deploy(platform, until)
         app.release(NEXT)
-        new = deploy(world, until, "token-2")
-        assert world.instances.exit_status(old.token) == -signal.SIGKILL
-        assert world.live() == new
+        new = deploy(platform, until, "token-2")
+        assert platform.instances.exit_status(old.token) == -signal.SIGKILL
+        assert platform.live() == new
 
 
 def test_a_successor_that_has_ended_ends_the_wait(
@@ -202,30 +204,30 @@ def test_a_successor_that_has_ended_ends_the_wait(
 ) -> None:
     """The gate must hear of it now; what lingers is asked again by the rollback."""
     app.release(LABEL, fault="lingers")
-    with app.world(state) as world:
-        old = deploy(world, until)
+    with app.platform(state) as platform:
+        old = deploy(platform, until)
         app.release(NEXT, fault="exits")
-        new = latest(world, "token-2")
-        world.deploy(new)
+        new = latest(platform, "token-2")
+        platform.deploy(new)
         assert only_process(app, state, old.token).is_running()
-        assert world.instances.exit_status(old.token) is None
-        assert world.instances.exit_status(new.token) == 3
+        assert platform.instances.exit_status(old.token) is None
+        assert platform.instances.exit_status(new.token) == 3
 
 
 # Refusals before anything is touched -------------------------------------------------------------
 
 
-def damage_store(world: ProcessWorld, deployment: Deployment) -> None:
-    (world.store.files(deployment.release.digest) / "traefik.yml").write_text("rotten\n")
+def damage_store(platform: ProcessPlatform, deployment: Deployment) -> None:
+    (platform.store.files(deployment.release.digest) / "traefik.yml").write_text("rotten\n")
 
 
-def damage_binary(world: ProcessWorld, deployment: Deployment) -> None:
-    binary = world.binary(deployment.release.digest)
+def damage_binary(platform: ProcessPlatform, deployment: Deployment) -> None:
+    binary = platform.binary(deployment.release.digest)
     binary.chmod(0o600)
     binary.write_bytes(b"rotten")
 
 
-SPOILS: dict[str, tuple[Callable[[ProcessWorld, Deployment], None], str]] = {
+SPOILS: dict[str, tuple[Callable[[ProcessPlatform, Deployment], None], str]] = {
     "files": (damage_store, "has changed in the store"),
     "binary": (damage_binary, "has changed since it was stored"),
     "manifest": (
@@ -239,33 +241,33 @@ SPOILS: dict[str, tuple[Callable[[ProcessWorld, Deployment], None], str]] = {
 def test_what_cannot_be_got_ready_leaves_the_old_instance_alone(
     *,
     app: ProcessApp,
-    world: ProcessWorld,
+    platform: ProcessPlatform,
     state: StateDir,
     until: Until,
-    spoil: Callable[[ProcessWorld, Deployment], None],
+    spoil: Callable[[ProcessPlatform, Deployment], None],
     said: str,
 ) -> None:
     """And the release is not to blame for it."""
-    old = deploy(world, until)
+    old = deploy(platform, until)
     app.release(NEXT)
-    new = latest(world, "token-2")
-    spoil(world, new)
+    new = latest(platform, "token-2")
+    spoil(platform, new)
     with pytest.raises(NotPreparedError, match=said):
-        world.deploy(new)
-    assert world.live() == old
+        platform.deploy(new)
+    assert platform.live() == old
     assert list(app.processes(state)) == [old.token]
 
 
 def test_a_directory_that_cannot_be_laid_out_leaves_the_old_instance_alone(
-    app: ProcessApp, world: ProcessWorld, state: StateDir, until: Until
+    app: ProcessApp, platform: ProcessPlatform, state: StateDir, until: Until
 ) -> None:
     """A disk that is full, say."""
-    old = deploy(world, until)
+    old = deploy(platform, until)
     app.release(NEXT)
-    new = latest(world, "x" * 300)  # longer than a file name can be
+    new = latest(platform, "x" * 300)  # longer than a file name can be
     with pytest.raises(NotPreparedError, match="can't be laid out"):
-        world.deploy(new)
-    assert world.live() == old
+        platform.deploy(new)
+    assert platform.live() == old
     assert list(app.processes(state)) == [old.token]
 
 
@@ -275,9 +277,9 @@ def test_a_program_that_cannot_be_executed_is_the_release_s_fault(
     """The kernel says why."""
     app.binary.write_bytes(b"\x7fELF and nothing")
     app.release(LABEL)
-    with app.world(state) as world:
+    with app.platform(state) as platform:
         with pytest.raises(DeployError, match="can't be executed") as caught:
-            world.deploy(latest(world))
+            platform.deploy(latest(platform))
         assert not isinstance(caught.value, NotPreparedError)
 
 
@@ -285,12 +287,12 @@ def test_a_program_that_cannot_be_executed_is_the_release_s_fault(
 
 
 def test_a_deployment_that_answers_passes(
-    app: ProcessApp, world: ProcessWorld, state: StateDir, until: Until
+    app: ProcessApp, platform: ProcessPlatform, state: StateDir, until: Until
 ) -> None:
     """Its process runs, and it says who it is."""
-    deployment = deploy(world, until)
-    until(lambda: {result.answer for result in ask(world, deployment)} == {Answer.PASS})
-    process, identity = ask(world, deployment)
+    deployment = deploy(platform, until)
+    until(lambda: {result.answer for result in ask(platform, deployment)} == {Answer.PASS})
+    process, identity = ask(platform, deployment)
     pid = only_process(app, state, deployment.token).pid
     assert (process.probe, process.reason) == ("process", f"running as process {pid}")
     assert (process.target_unit, identity.probe) == (CALLER, "identity")
@@ -300,9 +302,9 @@ def test_a_deployment_that_answers_passes(
 def test_another_release_that_answers_fails(app: ProcessApp, state: StateDir, until: Until) -> None:
     """Its process runs; what it says of itself is something else."""
     app.release(LABEL, says="3.4.0")
-    with app.world(state) as world:
-        deployment = deploy(world, until)
-        process, identity = ask(world, deployment)
+    with app.platform(state) as platform:
+        deployment = deploy(platform, until)
+        process, identity = ask(platform, deployment)
         assert (process.answer, identity.answer) == (Answer.PASS, Answer.FAIL)
 
 
@@ -311,34 +313,36 @@ def test_an_instance_that_has_exited_fails_for_good(
 ) -> None:
     """With its status, and its last words without their colours."""
     app.release(LABEL, fault="exits")
-    with app.world(state) as world:
-        deployment = latest(world)
-        world.deploy(deployment)
-        until(lambda: ask(world, deployment)[0].terminal)
-        process = ask(world, deployment)[0]
+    with app.platform(state) as platform:
+        deployment = latest(platform)
+        platform.deploy(deployment)
+        until(lambda: ask(platform, deployment)[0].terminal)
+        process = ask(platform, deployment)[0]
         assert process.answer is Answer.FAIL
         assert process.reason == "the process exited with status 3: ERR fault=exits"
         assert process.excerpt == "ERR fault=exits"
 
 
 def test_an_instance_that_was_killed_fails_for_good(
-    app: ProcessApp, world: ProcessWorld, state: StateDir, until: Until
+    app: ProcessApp, platform: ProcessPlatform, state: StateDir, until: Until
 ) -> None:
     """By its signal. A run that didn't start it knows only that it is gone."""
-    deployment = deploy(world, until)
+    deployment = deploy(platform, until)
     only_process(app, state, deployment.token).kill()
-    until(lambda: ask(world, deployment)[0].terminal)
-    assert ask(world, deployment)[0].reason == "the process was killed by signal 9: ERR fault=none"
-    with app.world(state) as later:
+    until(lambda: ask(platform, deployment)[0].terminal)
+    assert (
+        ask(platform, deployment)[0].reason == "the process was killed by signal 9: ERR fault=none"
+    )
+    with app.platform(state) as later:
         process = ask(later, deployment)[0]
         assert (process.answer, process.terminal) == (Answer.FAIL, True)
         assert process.reason == "the process is not running: ERR fault=none"
 
 
-def test_an_instance_that_never_was_has_no_words(world: ProcessWorld) -> None:
+def test_an_instance_that_never_was_has_no_words(platform: ProcessPlatform) -> None:
     """There is no log."""
-    deployment = latest(world)
-    process = ask(world, deployment)[0]
+    deployment = latest(platform)
+    process = ask(platform, deployment)[0]
     assert (process.reason, process.excerpt) == ("the process is not running", "")
 
 
@@ -346,42 +350,42 @@ def test_an_instance_that_never_was_has_no_words(world: ProcessWorld) -> None:
 
 
 def test_what_nobody_needs_is_dropped_and_what_runs_is_kept(
-    app: ProcessApp, world: ProcessWorld, state: StateDir, until: Until
+    app: ProcessApp, platform: ProcessPlatform, state: StateDir, until: Until
 ) -> None:
     """Releases and directories; what runs is needed, whatever the journal says."""
-    old = deploy(world, until, "old")
+    old = deploy(platform, until, "old")
     app.release(NEXT)
-    kept = deploy(world, until, "kept")
+    kept = deploy(platform, until, "kept")
     app.release("3.0.0+v3.7.0")
-    live = deploy(world, until, "live")
-    world.prune(frozenset({kept.release.digest}))
+    live = deploy(platform, until, "live")
+    platform.prune(frozenset({kept.release.digest}))
     releases = {path.name for path in state.releases.iterdir()}
     assert releases == {kept.release.digest, live.release.digest}
     assert old.release.digest not in releases
     assert [path.name for path in state.instances.iterdir()] == ["live"]
-    assert world.live() == live
+    assert platform.live() == live
 
 
 def test_an_instance_without_a_record_keeps_its_directory(
-    world: ProcessWorld, state: StateDir, until: Until
+    platform: ProcessPlatform, state: StateDir, until: Until
 ) -> None:
     """It runs there; of its release nothing is known."""
-    deployment = deploy(world, until)
+    deployment = deploy(platform, until)
     (state.instances / deployment.token / RECORD).unlink()
-    world.prune(frozenset())
+    platform.prune(frozenset())
     assert (state.instances / deployment.token).exists()
     assert list(state.releases.iterdir()) == []
 
 
-def test_a_release_is_sealed_only_whole(world: ProcessWorld) -> None:
+def test_a_release_is_sealed_only_whole(platform: ProcessPlatform) -> None:
     """A damaged one is not marked as kept; one that is marked is not read again."""
-    deployment = latest(world)
-    damage_store(world, deployment)
+    deployment = latest(platform)
+    damage_store(platform, deployment)
     with pytest.raises(DeployError, match="has changed in the store"):
-        world.seal(deployment.release)
+        platform.seal(deployment.release)
     with pytest.raises(DeployError):
-        world.seal(Release(LABEL, "3.5.1", "0" * 64))
-    world.latest()  # takes it in again, whole
-    world.seal(deployment.release)
-    damage_store(world, deployment)
-    world.seal(deployment.release)
+        platform.seal(Release(LABEL, "3.5.1", "0" * 64))
+    platform.latest()  # takes it in again, whole
+    platform.seal(deployment.release)
+    damage_store(platform, deployment)
+    platform.seal(deployment.release)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from captured import Systemctl
 from playback import Playback, playing
+from recorded import Systemctl
 from typing_extensions import override
 
 from runner.cli.main import main

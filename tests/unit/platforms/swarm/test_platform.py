@@ -12,7 +12,7 @@ from swarm_app import GATED, STACK, FakeTraefik, SwarmApp, latest
 
 from proofs import CALLER
 from runner.platforms.swarm.objects import TOKEN_VARIABLE
-from runner.platforms.swarm.platform import SwarmWorld
+from runner.platforms.swarm.platform import SwarmPlatform
 from runner.platforms.swarm.stack_document import (
     ASKERS_VARIABLE,
     DIGEST_LABEL,
@@ -38,11 +38,11 @@ def app(docker: FakeDocker, tmp_path: Path) -> Generator[SwarmApp]:
 
 
 @pytest.fixture
-def world(app: SwarmApp, state: StateDir) -> Generator[SwarmWorld]:
+def platform(app: SwarmApp, state: StateDir) -> Generator[SwarmPlatform]:
     """Wire an app that has one release."""
     app.release(LABEL)
-    with app.world(state) as world:
-        yield world
+    with app.platform(state) as platform:
+        yield platform
 
 
 def spec(docker: FakeDocker, name: str = GATED) -> Json:
@@ -83,57 +83,57 @@ def by_hand(docker: FakeDocker, name: str, *variables: str) -> None:
     )
 
 
-def test_where_nothing_is_deployed_nothing_is_live(world: SwarmWorld) -> None:
+def test_where_nothing_is_deployed_nothing_is_live(platform: SwarmPlatform) -> None:
     """And there is nothing to tell."""
-    assert world.live() == NotLive("")
+    assert platform.live() == NotLive("")
 
 
-def test_other_services_of_the_stack_are_named(docker: FakeDocker, world: SwarmWorld) -> None:
+def test_other_services_of_the_stack_are_named(docker: FakeDocker, platform: SwarmPlatform) -> None:
     """The name of the service in the config may be wrong."""
     by_hand(docker, "s_web")
     by_hand(docker, "s_api")
-    assert world.live() == NotLive("there is no s_app, but s_api, s_web")
+    assert platform.live() == NotLive("there is no s_app, but s_api, s_web")
 
 
 @pytest.mark.parametrize("variables", [[], ["A=b"], [f"{TOKEN_VARIABLE}=unknown"]])
 def test_what_has_no_record_was_deployed_by_another_hand(
-    docker: FakeDocker, world: SwarmWorld, variables: list[str]
+    docker: FakeDocker, platform: SwarmPlatform, variables: list[str]
 ) -> None:
     """Without a token, or with one that this host never wrote."""
     by_hand(docker, GATED, *variables)
-    assert world.live() == NotLive("s_app was deployed by another hand")
+    assert platform.live() == NotLive("s_app was deployed by another hand")
     docker.swarm.services[GATED]["UpdateStatus"] = {"State": "rollback_completed", "Message": "m"}
     said = "s_app was deployed by another hand (Swarm says rollback_completed: m)"
-    assert world.live() == NotLive(said)
+    assert platform.live() == NotLive(said)
 
 
 def test_what_was_deployed_is_live_until_somebody_changes_it(
-    docker: FakeDocker, world: SwarmWorld
+    docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """A change of anything counts, also if image and token are as they were."""
-    deployment = latest(world)
-    world.deploy(deployment)
-    assert world.live() == deployment
+    deployment = latest(platform)
+    platform.deploy(deployment)
+    assert platform.live() == deployment
     docker.swarm.change_service(GATED, set_label)
-    assert world.live() == NotLive("service s_app was changed by another hand")
+    assert platform.live() == NotLive("service s_app was changed by another hand")
 
 
 def test_an_engine_that_is_lost_tells_nothing_of_what_is_live(
-    docker: FakeDocker, world: SwarmWorld
+    docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """Nothing live would be deployed over."""
     with docker.lost(), pytest.raises(EngineUnreachableError):
-        world.live()
+        platform.live()
 
 
 # Deploying ---------------------------------------------------------------------------------------
 
 
-def test_a_deployment_says_whose_it_is(docker: FakeDocker, world: SwarmWorld) -> None:
+def test_a_deployment_says_whose_it_is(docker: FakeDocker, platform: SwarmPlatform) -> None:
     """Its token in the tasks; its release and its unit in the labels; and who may ask."""
     docker.swarm.add_node("second", address="10.0.0.2")
-    deployment = latest(world)
-    world.deploy(deployment)
+    deployment = latest(platform)
+    platform.deploy(deployment)
     labels = spec(docker)["Labels"]
     assert labels[RELEASE_LABEL] == LABEL
     assert labels[DIGEST_LABEL] == deployment.release.digest
@@ -147,9 +147,11 @@ def test_a_deployment_says_whose_it_is(docker: FakeDocker, world: SwarmWorld) ->
     assert told[ASKERS_VARIABLE] == f"{ours} || {others}"
 
 
-def test_a_deployment_has_the_content_of_its_release(docker: FakeDocker, world: SwarmWorld) -> None:
+def test_a_deployment_has_the_content_of_its_release(
+    docker: FakeDocker, platform: SwarmPlatform
+) -> None:
     """Its config files come from the store, its image is pinned by its digest."""
-    world.deploy(latest(world))
+    platform.deploy(latest(platform))
     (config,) = docker.swarm.configs.values()
     (file,) = spec(docker)["TaskTemplate"]["ContainerSpec"]["Configs"]
     assert config["Spec"]["Data"] == "IyAxLjAuMCt2My41LjEK"  # base64 of "# 1.0.0+v3.5.1\n"
@@ -162,36 +164,36 @@ def test_an_image_without_a_registry_is_deployed_by_its_id(
 ) -> None:
     """It has no digest by which anybody could pull it."""
     app.release(LABEL, pulled=False)
-    with app.world(state) as world:
-        world.deploy(latest(world))
+    with app.platform(state) as platform:
+        platform.deploy(latest(platform))
     image = spec(docker)["TaskTemplate"]["ContainerSpec"]["Image"]
     assert image == docker.swarm.images["traefik:v3.5.1"]["Id"]
 
 
 def test_an_image_that_is_gone_is_loaded_from_the_archive(
-    docker: FakeDocker, world: SwarmWorld
+    docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """Its archive gives it back without its digest: the stack names it by its id then."""
-    deployment = latest(world)
-    world.seal(deployment.release)
+    deployment = latest(platform)
+    platform.seal(deployment.release)
     identity = docker.swarm.images["traefik:v3.5.1"]["Id"]
     docker.swarm.images.clear()
-    world.deploy(deployment)
+    platform.deploy(deployment)
     assert spec(docker)["TaskTemplate"]["ContainerSpec"]["Image"] == identity
 
 
 def test_the_next_deployment_takes_the_place_of_the_last(
-    docker: FakeDocker, world: SwarmWorld
+    docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """What a run wrote itself is no change by somebody else."""
-    world.live()
-    first = latest(world)
-    world.deploy(first)
+    platform.live()
+    first = latest(platform)
+    platform.deploy(first)
     second = evolve(first, token="token-2")  # noqa: S106 - no password
-    world.deploy(second)
-    assert world.live() == second
+    platform.deploy(second)
+    assert platform.live() == second
     assert [task["Status"]["State"] for task in docker.swarm.tasks] == ["shutdown", "running"]
-    assert world.stacks.read(first.token) is not None
+    assert platform.stacks.read(first.token) is not None
 
 
 def change(name: str = GATED) -> Callable[[FakeDocker], None]:
@@ -212,48 +214,48 @@ OTHERS: dict[str, tuple[Callable[[FakeDocker], None], str]] = {
 @pytest.mark.parametrize(("meanwhile", "said"), OTHERS.values(), ids=OTHERS)
 def test_what_somebody_writes_after_the_look_is_not_overwritten(
     docker: FakeDocker,
-    world: SwarmWorld,
+    platform: SwarmPlatform,
     meanwhile: Callable[[FakeDocker], None],
     said: str,
 ) -> None:
     """The decision was about something else. Whoever wrote, and which service: nothing is lost."""
     by_hand(docker, GATED)
     by_hand(docker, "s_side")
-    world.live()
+    platform.live()
     meanwhile(docker)
     before = {name: service["Version"] for name, service in docker.swarm.services.items()}
     with pytest.raises(NotPreparedError, match=f"another hand has written service {said}"):
-        world.deploy(latest(world))
+        platform.deploy(latest(platform))
     assert before == {name: each["Version"] for name, each in docker.swarm.services.items()}
     assert not has_written(docker)
-    world.live()
-    world.deploy(latest(world))
+    platform.live()
+    platform.deploy(latest(platform))
     assert set(docker.swarm.services) == {GATED}
 
 
-def test_a_note_of_swarm_itself_is_no_write(docker: FakeDocker, world: SwarmWorld) -> None:
+def test_a_note_of_swarm_itself_is_no_write(docker: FakeDocker, platform: SwarmPlatform) -> None:
     """It raises the version index when it calls an update completed; the spec is as it was."""
     by_hand(docker, GATED)
-    world.live()
+    platform.live()
     docker.swarm.change_service(GATED, lambda _: None)
-    world.deploy(latest(world))
+    platform.deploy(latest(platform))
     assert has_written(docker)
 
 
 def test_what_was_there_before_the_run_looked_is_its_own_matter(
-    docker: FakeDocker, world: SwarmWorld
+    docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """A rollback to take up deploys without a look."""
     by_hand(docker, GATED)
-    world.deploy(latest(world))
+    platform.deploy(latest(platform))
     assert has_written(docker)
 
 
-def test_a_deployment_is_recorded_before_anybody_asks_for_it(world: SwarmWorld) -> None:
+def test_a_deployment_is_recorded_before_anybody_asks_for_it(platform: SwarmPlatform) -> None:
     """The next process knows what this one wrote."""
-    deployment = latest(world)
-    world.deploy(deployment)
-    record = world.stacks.read(deployment.token)
+    deployment = latest(platform)
+    platform.deploy(deployment)
+    record = platform.stacks.read(deployment.token)
     assert record is not None
     assert record.written.gated == GATED
 
@@ -261,8 +263,8 @@ def test_a_deployment_is_recorded_before_anybody_asks_for_it(world: SwarmWorld) 
 # Refusals before anything is touched -------------------------------------------------------------
 
 
-def damage_store(world: SwarmWorld, deployment: Deployment) -> None:
-    file = world.store.files(deployment.release.digest) / "configs" / "static"
+def damage_store(platform: SwarmPlatform, deployment: Deployment) -> None:
+    file = platform.store.files(deployment.release.digest) / "configs" / "static"
     file.write_text("# rotten\n")
 
 
@@ -274,7 +276,7 @@ def without_bridge(docker: FakeDocker) -> None:
     docker.failing["network create"] = "no address pools"
 
 
-Spoil = Callable[[FakeDocker, SwarmWorld, Deployment], object]
+Spoil = Callable[[FakeDocker, SwarmPlatform, Deployment], object]
 REFUSALS: dict[str, tuple[Spoil, str]] = {
     "rotten": (lambda _, w, d: damage_store(w, d), "has changed in the store"),
     "no network": (
@@ -298,24 +300,28 @@ REFUSALS: dict[str, tuple[Spoil, str]] = {
 
 @pytest.mark.parametrize(("spoil", "said"), REFUSALS.values(), ids=REFUSALS)
 def test_what_the_host_lacks_is_found_out_before_anything_is_touched(
-    docker: FakeDocker, world: SwarmWorld, monkeypatch: pytest.MonkeyPatch, spoil: Spoil, said: str
+    docker: FakeDocker,
+    platform: SwarmPlatform,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Spoil,
+    said: str,
 ) -> None:
     """And the release is not to blame for it."""
     monkeypatch.setattr("runner.platforms.swarm.prerequisites.GATEWAY_PATIENCE", 0.0)
-    deployment = latest(world)
-    spoil(docker, world, deployment)
+    deployment = latest(platform)
+    spoil(docker, platform, deployment)
     with pytest.raises((NotPreparedError, EngineUnreachableError), match=said):
-        world.deploy(deployment)
+        platform.deploy(deployment)
     assert not has_written(docker)
     assert docker.swarm.services == {}
 
 
-def test_a_rotten_record_of_a_release_is_told_with_a_hint(world: SwarmWorld) -> None:
+def test_a_rotten_record_of_a_release_is_told_with_a_hint(platform: SwarmPlatform) -> None:
     """What the store says is passed on whole."""
-    deployment = latest(world)
-    (world.store.files(deployment.release.digest) / "compose.json").unlink()
+    deployment = latest(platform)
+    (platform.store.files(deployment.release.digest) / "compose.json").unlink()
     with pytest.raises(NotPreparedError, match="changed in the store"):
-        world.deploy(deployment)
+        platform.deploy(deployment)
 
 
 def test_more_tasks_with_a_host_port_than_nodes_are_refused(
@@ -329,16 +335,16 @@ def test_more_tasks_with_a_host_port_than_nodes_are_refused(
         "deploy": {"replicas": 2, "labels": {}},
     }
     app.release(LABEL, services={"app": many})
-    with app.world(state) as world:
+    with app.platform(state) as platform:
         with pytest.raises(DeployError, match=r"wants 2 tasks .* only 1 node$") as caught:
-            world.deploy(latest(world))
+            platform.deploy(latest(platform))
         assert not isinstance(caught.value, NotPreparedError)
         assert not has_written(docker)
         docker.swarm.add_node("second", state="down")
         with pytest.raises(DeployError, match="only 1 node"):
-            world.deploy(latest(world))
+            platform.deploy(latest(platform))
         docker.swarm.add_node("third")
-        world.deploy(latest(world))
+        platform.deploy(latest(platform))
     assert has_written(docker)
 
 
@@ -352,11 +358,11 @@ def test_a_task_on_the_hosts_network_cannot_be_asked_from_inside(
         services={"app": {"image": "traefik:v3.5.1", "networks": {"h": None}, "deploy": {}}},
         networks={"h": {"external": True, "name": "host"}},
     )
-    with app.world(state) as world:
-        world.deploy(latest(world))
+    with app.platform(state) as platform:
+        platform.deploy(latest(platform))
     app.configure(TaskHttp(target_unit=CALLER, port=80))
-    with app.world(state) as world, pytest.raises(DeployError, match="host's own network"):
-        world.deploy(latest(world, "token-2"))
+    with app.platform(state) as platform, pytest.raises(DeployError, match="host's own network"):
+        platform.deploy(latest(platform, "token-2"))
     assert environment(docker)[TOKEN_VARIABLE] == "token-1"
 
 
@@ -366,13 +372,13 @@ def test_a_task_on_the_hosts_network_cannot_be_asked_from_inside(
 EVERY = dict.fromkeys(["stack", "tasks", "identity", "listener"], Answer.PASS)
 
 
-def test_a_deployment_that_answers_passes(world: SwarmWorld, until: Until) -> None:
+def test_a_deployment_that_answers_passes(platform: SwarmPlatform, until: Until) -> None:
     """The engine, the identity and the listener agree, all about what this unit deploys."""
-    deployment = latest(world)
-    world.deploy(deployment)
+    deployment = latest(platform)
+    platform.deploy(deployment)
     # The listener has missed the time before the first deployment.
-    until(lambda: answers(world.ask(deployment, AMPLE)) == EVERY)
-    results = world.ask(deployment, AMPLE)
+    until(lambda: answers(platform.ask(deployment, AMPLE)) == EVERY)
+    results = platform.ask(deployment, AMPLE)
     assert {result.target_unit for result in results} == {CALLER}
     (listener,) = [result for result in results if result.probe == "listener"]
     assert re.fullmatch(
@@ -382,48 +388,48 @@ def test_a_deployment_that_answers_passes(world: SwarmWorld, until: Until) -> No
 
 
 def test_an_outage_between_two_rounds_fails_the_round(
-    app: SwarmApp, world: SwarmWorld, until: Until
+    app: SwarmApp, platform: SwarmPlatform, until: Until
 ) -> None:
     """The identity answers again by then; the listener has seen it."""
-    deployment = latest(world)
-    world.deploy(deployment)
-    until(lambda: answers(world.ask(deployment, AMPLE)) == EVERY)
+    deployment = latest(platform)
+    platform.deploy(deployment)
+    until(lambda: answers(platform.ask(deployment, AMPLE)) == EVERY)
     app.traefik.is_silent = True
     asked = len(app.traefik.asked)
     until(lambda: len(app.traefik.asked) > asked)
     app.traefik.is_silent = False
-    until(lambda: answers(world.ask(deployment, AMPLE)) == {**EVERY, "listener": Answer.FAIL})
+    until(lambda: answers(platform.ask(deployment, AMPLE)) == {**EVERY, "listener": Answer.FAIL})
 
 
 def test_a_run_that_deploys_nothing_listens_to_nothing(
-    app: SwarmApp, world: SwarmWorld, state: StateDir
+    app: SwarmApp, platform: SwarmPlatform, state: StateDir
 ) -> None:
     """It only looks; the listener is for what a deployment costs."""
-    deployment = latest(world)
-    world.deploy(deployment)
-    with app.world(state) as later:
+    deployment = latest(platform)
+    platform.deploy(deployment)
+    with app.platform(state) as later:
         assert set(answers(later.ask(deployment, AMPLE))) == {"stack", "tasks", "identity"}
 
 
-def test_what_nobody_recorded_cannot_be_judged(world: SwarmWorld) -> None:
+def test_what_nobody_recorded_cannot_be_judged(platform: SwarmPlatform) -> None:
     """Whoever answers then proves nothing."""
-    deployment = latest(world)
-    world.deploy(deployment)
-    (result,) = world.ask(evolve(deployment, token="other"), AMPLE)  # noqa: S106 - no password
+    deployment = latest(platform)
+    platform.deploy(deployment)
+    (result,) = platform.ask(evolve(deployment, token="other"), AMPLE)  # noqa: S106 - no password
     assert (result.probe, result.answer) == ("stack", Answer.INCONCLUSIVE)
     assert "nobody recorded" in result.reason
     assert result.target_unit == CALLER
 
 
 def test_nobody_is_asked_where_the_engine_has_decided(
-    docker: FakeDocker, world: SwarmWorld
+    docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """Whoever answers after the task has ended is somebody else."""
-    deployment = latest(world)
+    deployment = latest(platform)
     image = f"traefik:v3.5.1@{_digest(docker)}"
     docker.swarm.fates[image] = FAILS
-    world.deploy(deployment)
-    results = world.ask(deployment, AMPLE)
+    platform.deploy(deployment)
+    results = platform.ask(deployment, AMPLE)
     assert answers(results) == {"stack": Answer.PASS, "tasks": Answer.FAIL}
     assert any(result.terminal for result in results)
 
@@ -432,27 +438,29 @@ def _digest(docker: FakeDocker) -> str:
     return str(docker.swarm.images["traefik:v3.5.1"]["RepoDigests"][0]).partition("@")[2]
 
 
-def test_a_task_that_waits_is_asked_for_all_the_same(docker: FakeDocker, world: SwarmWorld) -> None:
+def test_a_task_that_waits_is_asked_for_all_the_same(
+    docker: FakeDocker, platform: SwarmPlatform
+) -> None:
     """It may come up; until then nobody answers."""
-    deployment = latest(world)
+    deployment = latest(platform)
     docker.swarm.fates[f"traefik:v3.5.1@{_digest(docker)}"] = WAITS
-    world.deploy(deployment)
-    results = answers(world.ask(deployment, AMPLE))
+    platform.deploy(deployment)
+    results = answers(platform.ask(deployment, AMPLE))
     assert results["tasks"] is Answer.FAIL
     assert results["identity"] is not Answer.PASS
 
 
 def test_an_end_in_this_run_counts_and_one_before_another_run_does_not(
-    app: SwarmApp, docker: FakeDocker, world: SwarmWorld, state: StateDir
+    app: SwarmApp, docker: FakeDocker, platform: SwarmPlatform, state: StateDir
 ) -> None:
     """The host may have been started anew in between."""
-    deployment = latest(world)
-    world.deploy(deployment)
+    deployment = latest(platform)
+    platform.deploy(deployment)
     service = docker.swarm.services[GATED]
     docker.swarm.end(docker.swarm.running(GATED)[0])
     docker.swarm.start(service, 1)
-    assert answers(world.ask(deployment, AMPLE))["tasks"] is Answer.FAIL
-    with app.world(state) as later:
+    assert answers(platform.ask(deployment, AMPLE))["tasks"] is Answer.FAIL
+    with app.platform(state) as later:
         assert answers(later.ask(deployment, AMPLE))["tasks"] is Answer.PASS
 
 
@@ -460,10 +468,10 @@ def test_each_of_several_tasks_is_asked(app: SwarmApp, docker: FakeDocker, state
     """The public listener answers for one of them; each must be asked inside."""
     app.release(LABEL, services={"app": {"image": "traefik:v3.5.1", "deploy": {"replicas": 2}}})
     docker.swarm.pid = 2**22 + 1  # no process has such an id
-    with app.world(state) as world:
-        deployment = latest(world)
-        world.deploy(deployment)
-        results = {result.probe: result for result in world.ask(deployment, AMPLE)}
+    with app.platform(state) as platform:
+        deployment = latest(platform)
+        platform.deploy(deployment)
+        results = {result.probe: result for result in platform.ask(deployment, AMPLE)}
         assert results["each task"].answer is Answer.FAIL
         assert results["each task"].reason.startswith("0 of 2 answered well; inside: task ")
         docker.swarm.change_service(GATED, scale(1))
@@ -482,16 +490,16 @@ def test_a_single_task_is_asked_inside_only_where_a_probe_says_so(
     """One of another node can't be, and then nothing is known of it: that is no pass."""
     app.release(LABEL)
     docker.swarm.pid = 2**22 + 1
-    with app.world(state) as world:
-        deployment = latest(world)
-        world.deploy(deployment)
-        assert "each task" not in answers(world.ask(deployment, AMPLE))
+    with app.platform(state) as platform:
+        deployment = latest(platform)
+        platform.deploy(deployment)
+        assert "each task" not in answers(platform.ask(deployment, AMPLE))
     app.configure(app.identity, TaskHttp(target_unit=CALLER, port=80))
-    with app.world(state) as world:
-        assert answers(world.ask(deployment, AMPLE))["each task"] is Answer.FAIL
+    with app.platform(state) as platform:
+        assert answers(platform.ask(deployment, AMPLE))["each task"] is Answer.FAIL
         (task,) = docker.swarm.running(GATED)
         task["Status"]["ContainerStatus"]["PID"] = 0
-        assert answers(world.ask(deployment, AMPLE))["each task"] is Answer.INCONCLUSIVE
+        assert answers(platform.ask(deployment, AMPLE))["each task"] is Answer.INCONCLUSIVE
 
 
 def test_a_name_is_held_against_what_is_routed(
@@ -506,10 +514,10 @@ def test_a_name_is_held_against_what_is_routed(
     )
     app.configure(app.identity, page)
     app.release(LABEL)
-    with app.world(state) as world:
-        deployment = latest(world)
-        world.deploy(deployment)
-        found = answers(world.ask(deployment, AMPLE))
+    with app.platform(state) as platform:
+        deployment = latest(platform)
+        platform.deploy(deployment)
+        found = answers(platform.ask(deployment, AMPLE))
         assert found["page"] is Answer.PASS
         assert "/services?filters={}" in docker.requests
         assert not [probe for probe in found if probe.startswith("route")]
@@ -523,19 +531,19 @@ def test_what_nobody_needs_is_dropped_and_what_is_live_is_kept(
 ) -> None:
     """Releases, images, records and configs; what is live is needed, whatever the journal says."""
     app.release("1.0.0+v3.5.1")
-    with app.world(state) as world:
-        old = latest(world, "old")
-        world.deploy(old)
-        world.seal(old.release)
+    with app.platform(state) as platform:
+        old = latest(platform, "old")
+        platform.deploy(old)
+        platform.seal(old.release)
         app.release("2.0.0+v3.5.2")
-        kept = latest(world, "kept")
-        world.deploy(kept)
-        world.seal(kept.release)
+        kept = latest(platform, "kept")
+        platform.deploy(kept)
+        platform.seal(kept.release)
         app.release("3.0.0+v3.6.0")
-        live = latest(world, "live")
-        world.deploy(live)
-        world.prune(frozenset({kept.release.digest}))
-        assert world.live() == live
+        live = latest(platform, "live")
+        platform.deploy(live)
+        platform.prune(frozenset({kept.release.digest}))
+        assert platform.live() == live
     assert {path.name for path in state.releases.iterdir()} == {
         kept.release.digest,
         live.release.digest,
@@ -546,27 +554,27 @@ def test_what_nobody_needs_is_dropped_and_what_is_live_is_kept(
 
 
 def test_configs_that_are_in_use_are_left_to_the_engine(
-    docker: FakeDocker, world: SwarmWorld
+    docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """It refuses; the others go all the same, and so does nothing of another stack."""
-    deployment = latest(world)
-    world.deploy(deployment)
+    deployment = latest(platform)
+    platform.deploy(deployment)
     (used,) = docker.swarm.configs
     docker.swarm.change_service(GATED, set_label)  # it is nobody's deployment now
     for name, stack in (("a", STACK), ("z", STACK), ("foreign", "other")):
         labels = {"com.docker.stack.namespace": stack}
         docker.swarm.put_config({"Name": name, "Labels": labels, "Data": ""})
-    world.prune(frozenset())
+    platform.prune(frozenset())
     assert set(docker.swarm.configs) == {used, "foreign"}
 
 
 def test_an_engine_that_is_lost_keeps_everything(
-    docker: FakeDocker, world: SwarmWorld, state: StateDir
+    docker: FakeDocker, platform: SwarmPlatform, state: StateDir
 ) -> None:
     """What is live is not known then: it may be what would be dropped."""
-    deployment = latest(world)
-    world.deploy(deployment)
+    deployment = latest(platform)
+    platform.deploy(deployment)
     with docker.lost(), pytest.raises(EngineUnreachableError):
-        world.prune(frozenset())
+        platform.prune(frozenset())
     assert (state.releases / deployment.release.digest).exists()
-    assert world.stacks.read(deployment.token) is not None
+    assert platform.stacks.read(deployment.token) is not None

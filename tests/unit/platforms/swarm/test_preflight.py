@@ -12,7 +12,7 @@ from swarm_app import GATED, STACK, FakeTraefik, SwarmApp, latest
 
 from proofs import CALLER
 from runner.platforms.swarm.objects import TOKEN_VARIABLE
-from runner.platforms.swarm.platform import SwarmWorld
+from runner.platforms.swarm.platform import SwarmPlatform
 from runner.platforms.swarm.preflight import PROVIDER_PATH
 from runner.platforms.swarm.stack_document import PREFLIGHT_LABEL
 from runner.reconcile.errors import DeployError, NotPreparedError
@@ -45,11 +45,11 @@ class StepClock:
         return time.time()
 
 
-def try_out(world: SwarmWorld, timeout: float = SHORT) -> None:
+def try_out(platform: SwarmPlatform, timeout: float = SHORT) -> None:
     """Deploy the newest release; its trial has so many seconds of a ``StepClock``."""
-    assert world.preflight is not None
-    hurried = evolve(world.preflight, timeout=timeout, clock=StepClock())
-    evolve(world, preflight=hurried).deploy(latest(world))
+    assert platform.preflight is not None
+    hurried = evolve(platform.preflight, timeout=timeout, clock=StepClock())
+    evolve(platform, preflight=hurried).deploy(latest(platform))
 
 
 @pytest.fixture
@@ -62,15 +62,15 @@ def app(docker: FakeDocker, tmp_path: Path) -> Generator[SwarmApp]:
 
 
 @pytest.fixture
-def world(app: SwarmApp, state: StateDir) -> Generator[SwarmWorld]:
+def platform(app: SwarmApp, state: StateDir) -> Generator[SwarmPlatform]:
     """Wire an app whose first release serves, and whose second one was never tried."""
     app.release(FIRST)
-    with app.world(state) as first:
+    with app.platform(state) as first:
         serving = latest(first, "serving-token")
         first.deploy(serving)
     app.release(SECOND)
-    with app.world(state) as world:
-        yield world
+    with app.platform(state) as platform:
+        yield platform
 
 
 def trials(docker: FakeDocker) -> list[str]:
@@ -98,17 +98,17 @@ def serving(docker: FakeDocker) -> str:
 def test_a_first_release_is_not_tried(app: SwarmApp, docker: FakeDocker, state: StateDir) -> None:
     """Nothing serves that could be spared."""
     app.release(FIRST)
-    with app.world(state) as world:
-        world.deploy(latest(world))
+    with app.platform(state) as platform:
+        platform.deploy(latest(platform))
     assert trials(docker) == []
     assert list(docker.swarm.services) == [GATED]
 
 
 def test_a_new_release_is_tried_before_what_serves_is_touched(
-    docker: FakeDocker, world: SwarmWorld
+    docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """Its trial has its own name and token, and is gone afterwards."""
-    deployment = latest(world, "token-of-12345678")
+    deployment = latest(platform, "token-of-12345678")
     seen: list[tuple[str, Json]] = []
 
     def look(asked: str) -> None:
@@ -117,7 +117,7 @@ def test_a_new_release_is_tried_before_what_serves_is_touched(
                 seen.append((serving(docker), service["Spec"]))
 
     docker.slow = look
-    world.deploy(deployment)
+    platform.deploy(deployment)
     assert trials(docker) == ["s-try-12345678"]
     token, tried = seen[0]
     assert token == "serving-token"  # noqa: S105 - no password
@@ -137,32 +137,34 @@ def test_a_long_name_is_cut(app: SwarmApp, docker: FakeDocker, state: StateDir) 
     """Swarm takes 63 characters for a service."""
     app.configure(stack="a-name-of-more-than-twelve-letters")
     app.release(FIRST)
-    with app.world(state) as world:
-        world.deploy(latest(world, "token-1"))
+    with app.platform(state) as platform:
+        platform.deploy(latest(platform, "token-1"))
         app.release(SECOND)
-        world.deploy(latest(world, "token-of-abcdefgh"))
+        platform.deploy(latest(platform, "token-of-abcdefgh"))
     stacks = [command[-1] for command in docker.commands if command[:2] == ["stack", "deploy"]]
     assert stacks[1] == "a-name-of-mo-try-abcdefgh"
 
 
-def test_a_release_that_was_proven_is_not_tried(docker: FakeDocker, world: SwarmWorld) -> None:
+def test_a_release_that_was_proven_is_not_tried(
+    docker: FakeDocker, platform: SwarmPlatform
+) -> None:
     """A rollback must not wait for what is known."""
-    deployment = latest(world)
-    world.seal(deployment.release)
-    world.deploy(deployment)
+    deployment = latest(platform)
+    platform.seal(deployment.release)
+    platform.deploy(deployment)
     assert trials(docker) == []
 
 
-def test_nothing_is_tried_where_nothing_runs(docker: FakeDocker, world: SwarmWorld) -> None:
+def test_nothing_is_tried_where_nothing_runs(docker: FakeDocker, platform: SwarmPlatform) -> None:
     """There is a service, and no task of it: everything is down already."""
     (task,) = docker.swarm.running(GATED)
     docker.swarm.end(task)
-    world.deploy(latest(world))
+    platform.deploy(latest(platform))
     assert trials(docker) == []
 
 
 def test_what_cannot_be_isolated_is_not_tried(
-    app: SwarmApp, docker: FakeDocker, world: SwarmWorld
+    app: SwarmApp, docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """On the host's network its ports would be those of what serves."""
     docker.swarm.put_network("host")
@@ -171,7 +173,7 @@ def test_what_cannot_be_isolated_is_not_tried(
         services={"app": {"image": "traefik:v3.7.0", "networks": {"h": None}, "deploy": {}}},
         networks={"h": {"external": True, "name": "host"}},
     )
-    world.deploy(latest(world))
+    platform.deploy(latest(platform))
     assert trials(docker) == []
 
 
@@ -179,10 +181,10 @@ def test_no_time_for_a_trial_is_none(app: SwarmApp, docker: FakeDocker, state: S
     """``preflight = 0``."""
     app.configure(preflight=0.0)
     app.release(FIRST)
-    with app.world(state) as world:
-        world.deploy(latest(world))
+    with app.platform(state) as platform:
+        platform.deploy(latest(platform))
         app.release(SECOND)
-        world.deploy(latest(world, "token-2"))
+        platform.deploy(latest(platform, "token-2"))
     assert trials(docker) == []
 
 
@@ -196,35 +198,39 @@ def assert_spared(docker: FakeDocker) -> None:
     assert len(docker.swarm.running(GATED)) == 1
 
 
-def test_what_ends_in_its_trial_is_refused(docker: FakeDocker, world: SwarmWorld) -> None:
+def test_what_ends_in_its_trial_is_refused(docker: FakeDocker, platform: SwarmPlatform) -> None:
     """The release is to blame, in the words of its container."""
     docker.swarm.fates[image(docker)] = FAILS
     with pytest.raises(DeployError, match=r"^preflight: .* ended with status 3") as caught:
-        world.deploy(latest(world))
+        platform.deploy(latest(platform))
     assert not isinstance(caught.value, NotPreparedError)
     assert_spared(docker)
 
 
-def test_a_trial_that_cannot_be_written_is_removed(docker: FakeDocker, world: SwarmWorld) -> None:
+def test_a_trial_that_cannot_be_written_is_removed(
+    docker: FakeDocker, platform: SwarmPlatform
+) -> None:
     """Half of it may be there."""
     docker.failing["stack deploy"] = "no"
     with pytest.raises(DeployError, match=r"`docker stack deploy` failed: (?s:.*)no$"):
-        world.deploy(latest(world))
+        platform.deploy(latest(platform))
     assert [command[:2] for command in docker.commands][-1] == ["stack", "rm"]
     assert_spared(docker)
 
 
-def test_what_never_starts_in_its_trial_is_refused(docker: FakeDocker, world: SwarmWorld) -> None:
+def test_what_never_starts_in_its_trial_is_refused(
+    docker: FakeDocker, platform: SwarmPlatform
+) -> None:
     """It has failed each time that it was looked at."""
     docker.swarm.fates[image(docker)] = NO_PLACE
     with pytest.raises(DeployError, match=r"^preflight: .*no suitable node") as caught:
-        try_out(world)
+        try_out(platform)
     assert not isinstance(caught.value, NotPreparedError)
     assert_spared(docker)
 
 
 def test_an_engine_that_is_lost_during_the_trial_blames_nobody(
-    docker: FakeDocker, world: SwarmWorld
+    docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """The release could not be tried."""
 
@@ -234,12 +240,12 @@ def test_an_engine_that_is_lost_during_the_trial_blames_nobody(
 
     docker.slow = slow
     with pytest.raises(NotPreparedError, match=r"^preflight: engine: .*there is no leader"):
-        try_out(world)
+        try_out(platform)
     assert_spared(docker)
 
 
 def test_a_failure_after_a_loss_of_the_engine_blames_nobody(
-    docker: FakeDocker, world: SwarmWorld
+    docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """What the engine took with it is not started again in a trial."""
     docker.swarm.fates[image(docker)] = WAITS
@@ -256,27 +262,29 @@ def test_a_failure_after_a_loss_of_the_engine_blames_nobody(
 
     docker.slow = slow
     with pytest.raises(NotPreparedError, match=r"^preflight: the engine was lost meanwhile; "):
-        try_out(world)
+        try_out(platform)
     assert_spared(docker)
 
 
 def test_a_trial_that_passes_too_slowly_blames_nobody(
-    docker: FakeDocker, world: SwarmWorld
+    docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """Each round passed, but there was no time for enough of them: the host is slow."""
     with pytest.raises(NotPreparedError, match=r"^preflight: "):
-        try_out(world, 0.05)
+        try_out(platform, 0.05)
     assert_spared(docker)
 
 
 # What is asked -----------------------------------------------------------------------------------
 
 
-def test_a_task_of_the_trial_is_asked_from_inside(docker: FakeDocker, world: SwarmWorld) -> None:
+def test_a_task_of_the_trial_is_asked_from_inside(
+    docker: FakeDocker, platform: SwarmPlatform
+) -> None:
     """A process that has gone can't be entered: that speaks against the release."""
     docker.swarm.pid = 2**22 + 1  # no process has such an id
     with pytest.raises(DeployError, match=r"^preflight: .*has just ended"):
-        try_out(world)
+        try_out(platform)
     assert_spared(docker)
 
 
@@ -302,10 +310,10 @@ def test_the_provider_is_asked_about_where_the_live_stack_has_its_route(
     app.configure(*questions(app, *paths))
     app.write_overlay({"services": {"app": {"deploy": {"labels": {"route": label}}}}})
     app.release(FIRST)
-    with app.world(state) as world:
-        world.deploy(latest(world))
-        assert world.preflight is not None
-        asked = world.preflight._questions({app.traefik.port: 80})
+    with app.platform(state) as platform:
+        platform.deploy(latest(platform))
+        assert platform.preflight is not None
+        asked = platform.preflight._questions({app.traefik.port: 80})
     assert [safe.question.name for safe in asked] == expected
     assert all(":80/" in str(getattr(safe.question, "url", "")) for safe in asked)
 
@@ -317,33 +325,35 @@ def test_what_is_about_the_public_listener_alone_is_not_asked(
     ping = TraefikPing(target_unit=CALLER, url=f"http://127.0.0.1:{app.traefik.port}/ping")
     app.configure(app.identity, ping, TaskHttp(target_unit=CALLER, port=80))
     app.release(FIRST)
-    with app.world(state) as world:
-        assert world.preflight is not None
-        asked = world.preflight._questions({})
+    with app.platform(state) as platform:
+        assert platform.preflight is not None
+        asked = platform.preflight._questions({})
     assert [safe.question.kind for safe in asked] == ["identity", "traefik-ping", "task"]
 
 
 # What is left of killed runs ---------------------------------------------------------------------
 
 
-def test_trials_that_killed_runs_left_are_removed(docker: FakeDocker, world: SwarmWorld) -> None:
+def test_trials_that_killed_runs_left_are_removed(
+    docker: FakeDocker, platform: SwarmPlatform
+) -> None:
     """Those of this stack; one of another app may be at work."""
     for name, stack in (("s-try-1", STACK), ("other-try-1", "other")):
         live = docker.swarm.services[GATED]["Spec"]
         labels = {"com.docker.stack.namespace": name, PREFLIGHT_LABEL: stack}
         docker.swarm.put_service({**live, "Name": f"{name}_app", "Labels": labels})
         docker.swarm.put_service({**live, "Name": f"{name}_side", "Labels": labels})
-    world.prune(frozenset())
+    platform.prune(frozenset())
     assert set(docker.swarm.services) == {GATED, "other-try-1_app", "other-try-1_side"}
     removed = [command[-1] for command in docker.commands if command[:2] == ["stack", "rm"]]
     assert removed == ["s-try-1"]
 
 
-def test_a_deployment_has_a_trial_of_its_own(docker: FakeDocker, world: SwarmWorld) -> None:
+def test_a_deployment_has_a_trial_of_its_own(docker: FakeDocker, platform: SwarmPlatform) -> None:
     """Two of one release differ in their tokens."""
-    release = latest(world).release
+    release = latest(platform).release
     for token in ("a-token-11111111", "a-token-22222222"):
         docker.swarm.fates[image(docker)] = FAILS
         with pytest.raises(DeployError):
-            world.deploy(Deployment(release, token))
+            platform.deploy(Deployment(release, token))
     assert trials(docker) == ["s-try-11111111", "s-try-22222222"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import pytest
-from captured import captured
+from recorded import read_recording
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
@@ -64,7 +64,7 @@ def traefik() -> Iterator[Server]:
     server = Server(
         socket.create_server(("127.0.0.1", 0)),
         {
-            f"/.warm-reconcile/api/{kind}/routers": captured(f"{kind}-routers.json")
+            f"/.warm-reconcile/api/{kind}/routers": read_recording(f"{kind}-routers.json")
             for kind in ("http", "tcp")
         },
     )
@@ -75,7 +75,7 @@ def traefik() -> Iterator[Server]:
 @pytest.fixture
 def ask(tmp_path: Path, traefik: Server) -> Iterator[Ask]:
     """Read the table from an engine that tells of that Traefik, as one task on this node."""
-    services: list[dict[str, Any]] = json.loads(captured("services.json"))
+    services: list[dict[str, Any]] = json.loads(read_recording("services.json"))
     (app,) = [each for each in services if "warm-reconcile.table" in each["Spec"]["Labels"]]
     published = {
         "Protocol": "tcp",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from captured import captured
+from recorded import read_recording
 
 from runner.platforms.swarm.objects import read_service
 from runner.platforms.swarm.traefik_routers import (
@@ -29,10 +29,11 @@ from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPin
 PROXY = "deploy-proxy.service"
 DASHBOARD = "deploy-dashboard.service"
 SITE = "ci.commoninternet.net"
-SERVICES = [read_service(data) for data in json.loads(captured("services.json"))]
+SERVICES = [read_service(data) for data in json.loads(read_recording("services.json"))]
 REAL = Table(
     read_routers(
-        json.loads(captured("http-routers.json")), json.loads(captured("tcp-routers.json"))
+        json.loads(read_recording("http-routers.json")),
+        json.loads(read_recording("tcp-routers.json")),
     ),
     read_owners(SERVICES),
     PROXY,
@@ -283,7 +284,7 @@ def test_a_service_is_known_by_every_name_that_a_label_gives_it(kind: str) -> No
 
 def test_a_router_that_is_broken_serves_nothing() -> None:
     """Traefik lists it, as disabled."""
-    broken = json.loads(captured("http-routers.json"))[0]
+    broken = json.loads(read_recording("http-routers.json"))[0]
     assert read_routers([{**broken, "status": "disabled"}], []) == ()
 
 

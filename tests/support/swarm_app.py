@@ -15,11 +15,11 @@ from servers import ThreadedServer, read_request
 from typing_extensions import override
 
 from proofs import CALLER, proven
-from runner.config.app import AppConfig, DirectorySource, SwarmWorldConfig
-from runner.platforms.build import Wired, make_world
+from runner.config.app import AppConfig, DirectorySource, SwarmPlatformConfig
+from runner.platforms.build import Wired, make_platform
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.objects import TOKEN_VARIABLE
-from runner.platforms.swarm.platform import SwarmWorld
+from runner.platforms.swarm.platform import SwarmPlatform
 from runner.platforms.swarm.stack_document import TASK_VARIABLE
 from runner.reconcile.model import Deployment, Release
 from runner.reconcile.questions import Identity, Question
@@ -87,7 +87,7 @@ class SwarmApp:
             caller=CALLER,
             source=DirectorySource(path=str(self.home / "source")),
             probes=(self.identity,),
-            world=SwarmWorldConfig(
+            platform=SwarmPlatformConfig(
                 stack=STACK,
                 socket=str(self.docker.path),
                 overlay=str(self.home / "overlay"),
@@ -137,30 +137,30 @@ class SwarmApp:
         (place / "traefik.yml").write_text(f"# {label}\n")
         (place / "compose.yml").write_text(yaml.safe_dump(document))
 
-    def configure(self, *probes: Question, **world: object) -> None:
-        """Change what the gate asks, or the options of the world."""
+    def configure(self, *probes: Question, **platform: object) -> None:
+        """Change what the gate asks, or the options of the platform."""
         if probes:
             self.config = evolve(self.config, probes=probes)
-        assert isinstance(self.config.world, SwarmWorldConfig)
-        changed = evolve(self.config.world, **world)  # type: ignore[arg-type]
-        self.config = evolve(self.config, world=changed)
+        assert isinstance(self.config.platform, SwarmPlatformConfig)
+        changed = evolve(self.config.platform, **platform)  # type: ignore[arg-type]
+        self.config = evolve(self.config, platform=changed)
 
     @contextlib.contextmanager
     def wired(self, state: StateDir) -> Generator[Wired]:
         """Wire it as a run does."""
         questions = tuple(proven(question) for question in self.config.probes)
-        with make_world(self.config, state, questions) as wired:
+        with make_platform(self.config, state, questions) as wired:
             yield wired
 
     @contextlib.contextmanager
-    def world(self, state: StateDir) -> Generator[SwarmWorld]:
+    def platform(self, state: StateDir) -> Generator[SwarmPlatform]:
         with self.wired(state) as wired:
-            assert isinstance(wired.world, SwarmWorld)
-            yield wired.world
+            assert isinstance(wired.platform, SwarmPlatform)
+            yield wired.platform
 
 
-def latest(world: SwarmWorld, token: str = "token-1") -> Deployment:  # noqa: S107 - no password
+def latest(platform: SwarmPlatform, token: str = "token-1") -> Deployment:  # noqa: S107 - no password
     """Take in the newest release, and make a deployment of it."""
-    release = world.latest()
+    release = platform.latest()
     assert isinstance(release, Release), release
     return Deployment(release, token)

@@ -17,5 +17,5 @@ class Systemctl(Protocol):
     def __call__(self, *, script: str = "", **texts: str) -> None: ...
 
 
-def captured(name: str) -> str:
-    return (Path(__file__).parent / "unit" / "captured" / name).read_text()
+def read_recording(name: str) -> str:
+    return (Path(__file__).parent / "recorded" / name).read_text()

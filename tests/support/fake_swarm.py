@@ -1,7 +1,6 @@
 """State of a Docker Swarm in memory: services with version indexes, tasks, configs, images.
 
-Every object is a copy of a recorded one (``unit/captured/docker-20.10.24.json``), so that its shape
-is Docker's own; ``integration/swarm/test_fake_docker.py`` compares the answers of both. Tasks
+Every object is a copy of one in ``recorded/docker-20.10.24.json``, so that its shape is Docker's own; ``integration/swarm/test_fake_docker.py`` compares the answers of both. Tasks
 change their state at once; ``fates`` says how those of an image end.
 """
 
@@ -13,11 +12,11 @@ from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
 from attrs import define, evolve, field, frozen
-from captured import captured
+from recorded import read_recording
 
 Json: TypeAlias = dict[str, Any]
 
-RECORDED: Final[Json] = json.loads(captured("docker-20.10.24.json"))
+RECORDED: Final[Json] = json.loads(read_recording("docker-20.10.24.json"))
 NAMESPACE: Final = "com.docker.stack.namespace"
 NODE: Final[str] = RECORDED["node"]["ID"]
 LOST: Final = "rpc error: code = Unknown desc = update out of sequence"

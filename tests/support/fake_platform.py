@@ -1,6 +1,6 @@
-"""A world and a journal without I/O: everything that can happen is a choice of the test.
+"""A platform and a journal without I/O: everything that can happen is a choice of the test.
 
-``ModelWorld`` is honest about one thing only, which is what the real gate guarantees: an answer
+``FakePlatform`` is honest about one thing only, which is what the real gate guarantees: an answer
 passes for a deployment only while that very deployment is what is live. All else may go wrong at
 any moment, including the power.
 """
@@ -191,7 +191,7 @@ CHORES = ("done", "failed", "unreachable")
 
 
 @define
-class ModelWorld:
+class FakePlatform:
     """One app on one host, as a handful of choices."""
 
     choose: Chooser
@@ -276,11 +276,11 @@ class ModelWorld:
 
 def make_run(
     journal: Journal,
-    world: ModelWorld,
+    platform: FakePlatform,
     *,
     depth: int = 2,
     forced: bool = False,
     watcher: Watcher | None = None,
 ) -> Run:
     policy = Policy(ONE_ROUND, depth, forced)
-    return Run(journal, world, policy, world.clock, watcher or Silent())
+    return Run(journal, platform, policy, platform.clock, watcher or Silent())

@@ -13,10 +13,10 @@ import psutil
 from attrs import define, evolve, field
 
 from proofs import CALLER, proven
-from runner.config.app import AppConfig, DirectorySource, ProcessWorldConfig
-from runner.platforms.build import Wired, make_world
+from runner.config.app import AppConfig, DirectorySource, ProcessPlatformConfig
+from runner.platforms.build import Wired, make_platform
 from runner.platforms.process.instances import Instances
-from runner.platforms.process.platform import IDENTITY_PATH, ProcessWorld
+from runner.platforms.process.platform import IDENTITY_PATH, ProcessPlatform
 from runner.reconcile.gate import GatePolicy
 from runner.reconcile.model import Deployment, Release
 from runner.reconcile.questions import Identity
@@ -81,7 +81,7 @@ class ProcessApp:
     _held: socket.socket = field(factory=hold_port, init=False)
     config: AppConfig = field(init=False)
     _instances: list[Instances] = field(factory=list[Instances], init=False)
-    """Of every world that was wired: they hold the processes that they started."""
+    """Of every platform that was wired: they hold the processes that they started."""
 
     def __attrs_post_init__(self) -> None:
         (self.home / "source").mkdir(parents=True)
@@ -95,7 +95,7 @@ class ProcessApp:
             probes=(
                 Identity(target_unit=CALLER, url=f"http://127.0.0.1:{self.port}{IDENTITY_PATH}"),
             ),
-            world=ProcessWorldConfig(stop_timeout=AMPLE),
+            platform=ProcessPlatformConfig(stop_timeout=AMPLE),
             gate=GatePolicy(rise=2, window=0.0, deadline=AMPLE, verify_deadline=AMPLE),
         )
 
@@ -108,11 +108,11 @@ class ProcessApp:
     def binary(self) -> Path:
         return self.home / "traefik"
 
-    def configure(self, **world: object) -> None:
-        """Change the options of the world."""
-        assert isinstance(self.config.world, ProcessWorldConfig)
-        changed = evolve(self.config.world, **world)  # type: ignore[arg-type]
-        self.config = evolve(self.config, world=changed)
+    def configure(self, **platform: object) -> None:
+        """Change the options of the platform."""
+        assert isinstance(self.config.platform, ProcessPlatformConfig)
+        changed = evolve(self.config.platform, **platform)  # type: ignore[arg-type]
+        self.config = evolve(self.config, platform=changed)
 
     def release(self, label: str, *, fault: str = "", says: str = "") -> None:
         """Offer a release.
@@ -137,15 +137,15 @@ class ProcessApp:
     def wired(self, state: StateDir) -> Generator[Wired]:
         """Wire it as a run does."""
         questions = tuple(proven(question) for question in self.config.probes)
-        with make_world(self.config, state, questions) as wired:
+        with make_platform(self.config, state, questions) as wired:
             yield wired
 
     @contextlib.contextmanager
-    def world(self, state: StateDir) -> Generator[ProcessWorld]:
+    def platform(self, state: StateDir) -> Generator[ProcessPlatform]:
         with self.wired(state) as wired:
-            assert isinstance(wired.world, ProcessWorld)
-            self._instances.append(wired.world.instances)
-            yield wired.world
+            assert isinstance(wired.platform, ProcessPlatform)
+            self._instances.append(wired.platform.instances)
+            yield wired.platform
 
     def processes(self, state: StateDir) -> dict[str, list[psutil.Process]]:
         return Instances(state.instances).running()
@@ -162,8 +162,8 @@ class ProcessApp:
                 child.wait(AMPLE)
 
 
-def latest(world: ProcessWorld, token: str = "token-1") -> Deployment:  # noqa: S107 - no password
+def latest(platform: ProcessPlatform, token: str = "token-1") -> Deployment:  # noqa: S107 - no password
     """Take in the newest release, and make a deployment of it."""
-    release = world.latest()
+    release = platform.latest()
     assert isinstance(release, Release), release
     return Deployment(release, token)
