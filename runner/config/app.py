@@ -32,6 +32,8 @@ from runner.reconcile.questions import Http, Identity, Question, TaskHttp, Traef
 _T = TypeVar("_T")
 
 SUFFIXES = (".toml", ".json")
+RENAMED: Final = {"world": "platform"}
+"""Top-level keys of older versions, and their names today."""
 DEFAULT_SOCKET: Final = "/run/docker.sock"
 """Where dockerd listens."""
 
@@ -192,6 +194,7 @@ def load_as(path: Path, into: type[_T], check: Callable[[_T], list[Problem]]) ->
         ConfigError: it can't be read, or has mistakes; the message lists every one of them.
     """
     data = _parse(path)
+    _refuse_renamed(data, path)
     config, problems = structure(data, into)
     if config is not None:
         problems = check(config)
@@ -214,6 +217,16 @@ def _parse(path: Path) -> Any:  # noqa: ANN401 - a file can hold anything
     except (ValueError, RecursionError) as error:  # also: a number or a nesting of thousands
         kind = path.suffix.removeprefix(".").upper()
         raise ConfigError(f"{path} is no {kind}: {error}") from error
+
+
+def _refuse_renamed(data: object, path: Path) -> None:
+    """Report a key by its old name alone: other mistakes may only follow from it."""
+    for old, new in RENAMED.items():
+        if isinstance(data, dict) and old in data:
+            raise ConfigError(
+                f"{path}: the key {old!r} was renamed to {new!r}",
+                hint=f"write {new!r} instead; nothing else of it has changed",
+            )
 
 
 def _check(config: AppConfig) -> list[Problem]:

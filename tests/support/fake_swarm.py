@@ -1,7 +1,8 @@
 """State of a Docker Swarm in memory: services with version indexes, tasks, configs, images.
 
-Every object is a copy of one in ``recorded/docker-20.10.24.json``, so that its shape is Docker's own; ``integration/swarm/test_fake_docker.py`` compares the answers of both. Tasks
-change their state at once; ``fates`` says how those of an image end.
+Every object is a copy of one in ``recorded/docker-20.10.24.json``, so that its shape is Docker's
+own; ``integration/swarm/test_fake_docker.py`` compares the answers of both. Tasks change their
+state at once; ``fates`` says how those of an image end.
 """
 
 import copy

@@ -729,3 +729,14 @@ def test_a_config_with_arbitrary_values_in_it_is_loaded_or_refused(
 def test_every_value_of_the_whole_config_can_be_exchanged() -> None:
     """The walk that the test above rests on reaches the leaves."""
     assert {("gate", "rise"), ("probes", 2, "headers", "X-Served-By")} <= set(WAYS)
+
+
+@pytest.mark.parametrize("text", ["world = 3", "typo = 1\nworld = 3", "[world]", WHOLE])
+def test_a_renamed_key_is_the_only_thing_reported(tmp_path: Path, text: str) -> None:
+    """Without it the rest of the config can't be understood, so nothing else is reported."""
+    path = tmp_path / "traefik.toml"
+    path.write_text(text.replace("[platform]", "[world]"))
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert caught.value.message == f"{path}: the key 'world' was renamed to 'platform'"
+    assert caught.value.hint == "write 'platform' instead; nothing else of it has changed"
