@@ -584,7 +584,7 @@ def test_an_unreadable_file_or_directory_is_refused(
 ) -> None:
     """A config that another user keeps to himself is refused in one sentence, however found."""
     code = (
-        "import os, sys; from pathlib import Path; from runner.reconcile import config\n"
+        "import os, sys; from pathlib import Path; from runner.config import app as config\n"
         "from runner.reconcile.errors import ReconcileError\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
         "for call in (lambda: config.load(Path(sys.argv[1])),\n"

@@ -325,7 +325,8 @@ def test_a_journal_that_cannot_be_begun_leaves_no_journal(
     done = run_python(
         "import resource, sys, time; from pathlib import Path\n"
         "from runner.reconcile.errors import JournalError\n"
-        "from runner.storage.journal import Retention, open_journal\n"
+        "from runner.config.app import Retention\n"
+        "from runner.storage.journal import open_journal\n"
         "from runner.storage.paths import open_state\n"
         "state = open_state(Path(sys.argv[1]), 'traefik')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))\n"
