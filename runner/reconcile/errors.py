@@ -19,7 +19,7 @@
     ├── IllegalStepError           an event that the table has no row for
     └── InvariantError             a step that would break what docs/design.md promises
 
-The exit codes are an API (docs/exit-codes.md). 64 and up are those of sysexits.h.
+Each class has its exit code (``exit_codes.py``).
 """
 
 from runner.exit_codes import ExitCode

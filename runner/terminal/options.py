@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,19 +20,25 @@ CONFIG_DIR: Final = "/etc/warm-reconcile"
 _DIGITS: Final = 10
 CONFIG_DIR_VARIABLE: Final = "WARM_RECONCILE_CONFIG_DIR"
 
-EXIT_CODES: Final = """\
-exit codes:
-   0  a proven release is serving: nothing to do, committed, or restored
-      (with --detailed-exit-code: 0 nothing to do, 10 committed, 11 restored)
-  12  rolled back: a proven release is serving, the latest is not
-  20  stranded: no release that passed its gate is serving
-  21  undecided: the engine is out of reach, the next run takes it up
-  22  converge: it does not hold; sweep: last-good is not live and healthy
-  23  undecided: the engine can start nothing until it is started again itself
-  64  wrong command line           75  another run holds the app
-  70  a defect of this program     77  refused: a probe would wait for its caller
-  74  state or journal refused     78  bad config
-"""
+_COLUMNS: Final = 80
+"""Of a help text: what a terminal has at least."""
+
+
+def _describe_exit_codes() -> str:
+    rows = (
+        textwrap.fill(
+            code.meaning,
+            _COLUMNS,
+            initial_indent=f"{code.value:4}  ",
+            subsequent_indent=" " * 6,
+            break_on_hyphens=False,
+        )
+        for code in ExitCode
+    )
+    return "\n".join(("exit codes:", *rows))
+
+
+EXIT_CODES: Final = _describe_exit_codes()
 
 
 class Parser(argparse.ArgumentParser):
