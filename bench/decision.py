@@ -103,7 +103,7 @@ def _rows(cold: dict[float, list[Sample]], warm: dict[float, list[Sample]]) -> t
         ),
         Row(
             "the onlooker's own doubt",
-            "From its last vain question to the first 200: by so much at most the latencies above"
+            "From its last vain probe to the first 200: by so much at most the latencies above"
             " are too short.",
             times(every, lambda s: s.doubt),
         ),

@@ -10,7 +10,7 @@ from typing import Final, Self
 from rows import BenchError
 
 INTERVAL: Final = 0.002
-"""Seconds from one question to the next."""
+"""Seconds from one probe to the next."""
 TIMEOUT: Final = 0.05
 """Seconds for one answer. Short: what a Traefik that stops has accepted last it may never answer,
 and the outage must not be slept through."""
@@ -20,7 +20,7 @@ LIMIT: Final = 60.0
 _REQUEST: Final = b"GET /ping HTTP/1.1\r\nHost: ping\r\nConnection: close\r\n\r\n"
 _GOOD: Final = b"HTTP/1.1 200 "
 _FORGET: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER: close with a reset, so that thousands of questions leave nothing in TIME_WAIT."""
+"""SO_LINGER: close with a reset, so that thousands of probes leave nothing in TIME_WAIT."""
 
 
 def ask(port: int) -> bool | None:
@@ -91,7 +91,7 @@ class Pings:
         return self._last_before
 
     def doubt(self) -> float:
-        """How much earlier that 200 could have been had: seconds since the last vain question."""
+        """How much earlier that 200 could have been had: seconds since the last vain probe."""
         return self.first() - self._last_failure
 
     def _watch(self) -> None:

@@ -68,10 +68,10 @@ def reconcile(
         ReconcileError: the run could not begin, or its journal could not be written.
     """
     began = time.monotonic()
-    questions = preconditions.clear_app(app.config, lambda said: watcher.warn(UnprovenError(said)))
+    probes = preconditions.clear_app(app.config, lambda said: watcher.warn(UnprovenError(said)))
     preconditions.check_budget(app.config)
     state = open_state(app.state_root, app.name)
-    with hold(state.lock, wait=wait), make_platform(app.config, state, questions) as wired:
+    with hold(state.lock, wait=wait), make_platform(app.config, state, probes) as wired:
         journal = open_journal(state, app.config.retention, time.time)
         with contextlib.closing(journal):
             policy = Policy(app.config.gate, app.config.fallback_depth, forced)

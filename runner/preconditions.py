@@ -17,14 +17,13 @@ from runner.platforms.swarm.traefik_routers import (
     Untold,
     contradict,
     is_of_traefik,
-    is_routed,
     resolve,
     target_in_gate,
 )
 from runner.reconcile import budget
 from runner.reconcile.errors import ConfigError, OrderingError, UnprovenError
-from runner.reconcile.ordering import SafeQuestion, SafeUnit, Target
-from runner.reconcile.questions import Question
+from runner.reconcile.ordering import SafeUnit, Target
+from runner.reconcile.probes import Probe, SafeProbe
 from runner.systemd.graph import ask_start_timeout, prove_live
 
 Prove = Callable[[str, Target], SafeUnit]
@@ -34,38 +33,40 @@ UNASKED: Final = Untold("no table of routers was asked for")
 
 def clear(
     caller: str,
-    questions: Iterable[Question],
+    probes: Iterable[Probe],
     prove: Prove = prove_live,
     *,
     table: Table | Untold = UNASKED,
     doubt: Callable[[str], None] = lambda _: None,
-) -> tuple[SafeQuestion, ...]:
-    """Prove that no question of a gate waits for the unit that runs it.
+) -> tuple[SafeProbe, ...]:
+    """Prove that no probe of a gate waits for the unit that runs it.
 
     Args:
         caller: the unit that runs the gate.
-        questions: of the gate.
+        probes: of the gate.
         prove: how.
         table: who serves a name that Traefik routes.
-        doubt: gets a sentence for each question of which only the config says who serves it.
+        doubt: gets a sentence for each probe of which only the config says who serves it.
 
     Raises:
         OrderingError: one does; the message tells of every one that can't be asked.
         UnprovenError: none does for sure, but of one nobody can tell.
     """
-    asked = tuple(questions)
+    asked = tuple(probes)
     of_traefik = is_of_traefik(asked)
-    proven: list[SafeQuestion] = []
-    refused: list[tuple[Question, OrderingError]] = []
-    for question in asked:
+    proven: list[SafeProbe] = []
+    refused: list[tuple[Probe, OrderingError]] = []
+    for probe in asked:
         try:
-            unit = prove_declared(caller, question, prove, table, of_traefik=of_traefik)
+            unit = prove_declared(caller, probe, prove, table, of_traefik=of_traefik)
         except OrderingError as error:
-            refused.append((question, error))
+            refused.append((probe, error))
             continue
-        proven.append(SafeQuestion(question, unit))
-        if is_routed(question) and isinstance(open_ := resolve(table, question), Unresolved):
-            doubt(tell_doubt(question, open_))
+        proven.append(SafeProbe(probe, unit))
+        if probe.routed_url is not None:
+            found = resolve(table, probe.routed_url)
+            if isinstance(found, Unresolved):
+                doubt(tell_doubt(probe, found))
     if refused:
         kind = UnprovenError if all(_is_open(error) for _, error in refused) else OrderingError
         first = next(error for _, error in refused if kind is UnprovenError or not _is_open(error))
@@ -75,13 +76,13 @@ def clear(
 
 
 def prove_declared(
-    caller: str, question: Question, prove: Prove, table: Table | Untold, *, of_traefik: bool
+    caller: str, probe: Probe, prove: Prove, table: Table | Untold, *, of_traefik: bool
 ) -> SafeUnit:
-    """Prove one question of a gate; what it declares is held against what Traefik routes.
+    """Prove one probe of a gate; what it declares is held against what Traefik routes.
 
     Args:
         caller: the unit that runs the gate.
-        question: of the gate.
+        probe: of the gate.
         prove: how.
         table: who serves a name that Traefik routes.
         of_traefik: the gate is that of Traefik itself.
@@ -89,11 +90,11 @@ def prove_declared(
     Raises:
         OrderingError: it would wait for the caller, or another unit serves it than it declares.
     """
-    target = target_in_gate(question, of_traefik=of_traefik)
-    if not is_routed(question):
+    target = target_in_gate(probe, of_traefik=of_traefik)
+    if probe.routed_url is None:
         return prove(caller, target)
-    found = resolve(table, question)
-    wrong = contradict(question, found)
+    found = resolve(table, probe.routed_url)
+    wrong = contradict(probe, found)
     if isinstance(found, Resolved) and wrong:
         try:
             prove(caller, Target(found.unit, target.served))
@@ -109,31 +110,29 @@ def prove_declared(
         raise type(error)(told, hint=error.hint, chain=error.chain) from error
 
 
-def tell_doubt(question: Question, unresolved: Unresolved) -> str:
+def tell_doubt(probe: Probe, unresolved: Unresolved) -> str:
     """Say that a declaration is all there is."""
     return (
-        f"not resolved: probe {question.name}: {unresolved.reason};"
-        f" only the config says that {question.target_unit} serves it"
+        f"not resolved: probe {probe.name}: {unresolved.reason};"
+        f" only the config says that {probe.target_unit} serves it"
     )
 
 
-def read_table(
-    questions: Iterable[Question], socket: str | None = DEFAULT_SOCKET
-) -> Table | Untold:
-    """Ask who serves what, if a question of a gate is about a name.
+def read_table(probes: Iterable[Probe], socket: str | None = DEFAULT_SOCKET) -> Table | Untold:
+    """Ask who serves what, if a probe of a gate is about a name.
 
     Args:
-        questions: of the gate.
+        probes: of the gate.
         socket: where the engine listens that runs Traefik; None: there is none.
     """
     if socket is None:
         return Untold("where the app is a process of this host, no engine tells who serves what")
-    if not any(map(is_routed, questions)):
+    if all(probe.routed_url is None for probe in probes):
         return UNASKED
     return Routes(Engine(socket)).read()
 
 
-def clear_app(config: AppConfig, doubt: Callable[[str], None]) -> tuple[SafeQuestion, ...]:
+def clear_app(config: AppConfig, doubt: Callable[[str], None]) -> tuple[SafeProbe, ...]:
     """Prove the gate of an app on this host, as it is now.
 
     Raises:

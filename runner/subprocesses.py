@@ -33,7 +33,7 @@ def run(
     directory: Path | None = None,
     accepted: Container[int] = (0,),
 ) -> bytes:
-    """Run a program that asks no questions; return what it wrote to its standard output.
+    """Run a program that asks no probes; return what it wrote to its standard output.
 
     It gets a session of its own, so that its helpers, such as git's for http, end with it.
 

@@ -42,9 +42,10 @@ def test_only_the_proof_makes_a_safe_unit() -> None:
     assert makers("SafeUnit") == {"ordering.py"}
 
 
-def test_only_the_guard_and_the_proof_make_a_question_safe() -> None:
-    """A prober takes nothing but ``SafeQuestion``: no probe before its target is proven."""
-    assert makers("SafeQuestion") == {"preconditions.py", "ordering.py"}
+def test_only_the_preconditions_and_the_proof_make_a_probe_safe() -> None:
+    """A prober takes nothing but ``SafeProbe``: no probe before its target is proven."""
+    assert makers("SafeProbe") == {"preconditions.py"}
+    assert makers("Safe") == {"ordering.py"}
 
 
 def test_probers_are_made_where_questions_are_cleared_or_passed_on() -> None:

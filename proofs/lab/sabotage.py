@@ -55,7 +55,7 @@ GATE_PASSES: Final = (
         (
             f"{PRODUCT}/reconcile/gate.py",
             "        answer = _combine(results)\n",
-            "        answer = Answer.PASS\n",
+            "        answer = Outcome.PASS\n",
         ),
     ),
 )

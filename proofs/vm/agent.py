@@ -13,7 +13,7 @@ from lab.machine import Done, ProofError
 CALL_LIMIT: Final = 600.0
 SYNC_LIMIT: Final = 10.0
 PAUSE: Final = 1.0
-"""Seconds between two questions whether a command has ended: each costs the machine time."""
+"""Seconds between two probes whether a command has ended: each costs the machine time."""
 ENVIRONMENT: Final = (
     "PATH=/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin",
     "HOME=/root",

@@ -152,7 +152,7 @@ VM: Final = (
     ),
     Claim(
         "vm-mesh",
-        "Traefik is published through the ingress routing mesh, and through it the gate's questions"
+        "Traefik is published through the ingress routing mesh, and through it the gate's probes"
         " are answered by the one task that runs.",
         (NEW,),
         _mesh,

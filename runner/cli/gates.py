@@ -13,7 +13,7 @@ from runner.config.assertion import DIRECTORY, Assertion, find_assertion
 from runner.preconditions import engine_socket
 from runner.reconcile import budget
 from runner.reconcile.errors import UsageError
-from runner.reconcile.questions import Question
+from runner.reconcile.probes import Probe
 
 
 @frozen
@@ -22,7 +22,7 @@ class Subject:
 
     name: str
     caller: str
-    probes: tuple[Question, ...]
+    probes: tuple[Probe, ...]
     longest: float
     """Seconds that the caller takes at worst."""
     explained: str

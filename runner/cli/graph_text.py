@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable
 
 from attrs import evolve, frozen
 
-from runner.reconcile.ordering import Edge, Says, UnitGraph, find_chain
-from runner.reconcile.questions import Question, UnitActive
+from runner.reconcile.ordering import Edge, Says, Served, UnitGraph, find_chain
+from runner.reconcile.probes import Probe
 
 
 @frozen
@@ -63,7 +63,7 @@ class Picture:
 def picture(
     graph: UnitGraph,
     caller: str,
-    questions: Iterable[Question],
+    probes: Iterable[Probe],
     unresolved: Collection[str] = (),
     refused: Collection[str] = (),
 ) -> Picture:
@@ -72,15 +72,15 @@ def picture(
     Args:
         graph: of the units.
         caller: the unit that runs the gate.
-        questions: of the gate.
+        probes: of the gate.
         unresolved: names of probes of which only the config says who serves them.
         refused: names of probes that are bad, also for another reason than the order of units.
     """
-    asked = tuple(questions)
+    asked = tuple(probes)
     home = graph.resolve(caller)
     chains = [find_chain(graph, q.target_unit, caller) or () for q in asked]
     hops = {edge for chain in chains for edge in chain}
-    targets = {graph.resolve(question.target_unit) for question in asked}
+    targets = {graph.resolve(probe.target_unit) for probe in asked}
     concerned = {home} | targets | {unit for hop in hops for unit in (hop.later, hop.earlier)}
     units = (home, *sorted(concerned - {home}))
     orders = [
@@ -89,25 +89,23 @@ def picture(
         for edge in graph.ahead_of(unit)
         if edge.earlier in concerned and edge.earlier != unit
     ]
-    probes = [
-        _probe(graph, home, question, chain) for question, chain in zip(asked, chains, strict=True)
-    ]
+    arrows = [_probe(graph, home, probe, chain) for probe, chain in zip(asked, chains, strict=True)]
     marked = [
         evolve(
             arrow,
-            text=arrow.text + (" (not resolved)" if question.name in unresolved else ""),
-            is_bad=arrow.is_bad or question.name in refused,
+            text=arrow.text + (" (not resolved)" if probe.name in unresolved else ""),
+            is_bad=arrow.is_bad or probe.name in refused,
         )
-        for arrow, question in zip(probes, asked, strict=True)
+        for arrow, probe in zip(arrows, asked, strict=True)
     ]
     return Picture(home, units, (*orders, *marked))
 
 
-def _probe(graph: UnitGraph, home: str, question: Question, chain: tuple[Edge, ...]) -> Arrow:
-    target = graph.resolve(question.target_unit)
-    is_itself = isinstance(question, UnitActive) and target == home
+def _probe(graph: UnitGraph, home: str, probe: Probe, chain: tuple[Edge, ...]) -> Arrow:
+    target = graph.resolve(probe.target_unit)
+    is_itself = probe.served is Served.BY_ITSELF and target == home
     is_bad = bool(chain) or is_itself or (target != home and not graph.knows(target))
-    return Arrow(home, target, f"probe {question.name}", is_probe=True, is_bad=is_bad)
+    return Arrow(home, target, f"probe {probe.name}", is_probe=True, is_bad=is_bad)
 
 
 def _says(edge: Edge) -> str:

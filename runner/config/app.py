@@ -23,11 +23,10 @@ from runner.reconcile.field_types import (
     Seconds,
     Text,
     UnitName,
-    is_numeric_url,
     is_safe_name,
 )
 from runner.reconcile.gate import GatePolicy
-from runner.reconcile.questions import Http, Identity, Question, TaskHttp, TraefikPing
+from runner.reconcile.probes import AskedFrom, Probe
 
 _T = TypeVar("_T")
 
@@ -133,7 +132,7 @@ class AppConfig:
     caller: UnitName
     """The systemd unit that runs the reconciler, and so serves what it deployed."""
     source: Source
-    probes: tuple[Question, ...]
+    probes: tuple[Probe, ...]
     """What the gate asks, all of it in every round. One must be an ``identity`` or a ``task``."""
     platform: ProcessPlatformConfig | SwarmPlatformConfig = field(factory=ProcessPlatformConfig)
     gate: GatePolicy = field(factory=GatePolicy)
@@ -265,10 +264,10 @@ def _check_binding(config: AppConfig) -> list[Problem]:
     problems = [
         Problem(f"probes[{number}].kind", probe.kind, "another: only a swarm has tasks")
         for number, probe in enumerate(config.probes)
-        if isinstance(probe, TaskHttp) and not is_swarm
+        if probe.asked_from is AskedFrom.TASK and not is_swarm
     ]
-    binding = Identity | TaskHttp if is_swarm else Identity
-    if any(isinstance(probe, binding) for probe in config.probes):
+    usable = [p for p in config.probes if is_swarm or p.asked_from is not AskedFrom.TASK]
+    if any(probe.proves_candidate for probe in usable):
         return problems
     kinds = 'kind "identity" or "task"' if is_swarm else 'kind "identity"'
     return [
@@ -281,7 +280,7 @@ def _check_binding(config: AppConfig) -> list[Problem]:
     ]
 
 
-def check_probes(probes: Iterable[Question]) -> list[Problem]:
+def check_probes(probes: Iterable[Probe]) -> list[Problem]:
     """Find what no gate can do with its probes, whatever it is for."""
     probes = tuple(probes)
     problems = [
@@ -290,13 +289,11 @@ def check_probes(probes: Iterable[Question]) -> list[Problem]:
         if count > 1
     ]
     for number, probe in enumerate(probes):
-        if isinstance(probe, TraefikPing | Identity | Http) and not is_numeric_url(probe.url):
-            if isinstance(probe, Identity | Http) and probe.address:
-                continue
+        if probe.unresolved_url is not None:
             problems.append(
                 Problem(
                     f"probes[{number}].url",
-                    probe.url,
+                    probe.unresolved_url,
                     "an IP address for a host, such as 127.0.0.1: a gate must not wait for a"
                     ' resolver (a host can be named if "address" says where to connect)',
                 )

@@ -13,7 +13,7 @@ from runner.config.app import check_gate, check_probes, find, load_as
 from runner.config.loader import Problem
 from runner.reconcile.field_types import UnitName
 from runner.reconcile.gate import GatePolicy
-from runner.reconcile.questions import Http, Tcp, UnitActive
+from runner.reconcile.probes import Http, Tcp, UnitActive
 
 DIRECTORY: Final = "assertions"
 """Below the directory of configs: what lies beside them would be taken for an app."""

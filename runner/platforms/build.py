@@ -32,9 +32,7 @@ from runner.platforms.swarm.stack import Stacks
 from runner.platforms.swarm.traefik_api import Routes
 from runner.reconcile.errors import SourceUnreachableError, StateError
 from runner.reconcile.interfaces import Platform
-from runner.reconcile.ordering import SafeQuestion
-from runner.reconcile.probes import Prober
-from runner.reconcile.questions import Identity
+from runner.reconcile.probes import Identity, Prober, SafeProbe
 from runner.releases import abra, sources
 from runner.releases.sources import Source
 from runner.releases.store import Packaging, Store
@@ -99,28 +97,28 @@ def make_source(config: AppConfig, mirror: Path) -> Source:
 
 @contextlib.contextmanager
 def make_platform(
-    config: AppConfig, state: StateDir, questions: tuple[SafeQuestion, ...]
+    config: AppConfig, state: StateDir, probes: tuple[SafeProbe, ...]
 ) -> Generator[Wired]:
     """Build the platform of an app; its connections end with the context.
 
     Args:
         config: of the app.
         state: its state directory.
-        questions: of its gate, cleared by ``guard.py``; none, if the platform is only looked at.
+        probes: of its gate, cleared by ``guard.py``; none, if the platform is only looked at.
 
     Raises:
         StateError: this host can't ask anything.
     """
     with contextlib.ExitStack() as stack:
         try:
-            prober = Prober(public(questions))
+            prober = Prober(public(probes))
         except OSError as error:
             raise StateError(f"no probe can be asked from this host: {error.strerror}") from error
         stack.callback(prober.close)
         if isinstance(config.platform, ProcessPlatformConfig):
             yield _make_processes(config, config.platform, state, prober)
         else:
-            yield _make_swarm(config, config.platform, state, questions, stack, prober)
+            yield _make_swarm(config, config.platform, state, probes, stack, prober)
 
 
 def _make_processes(
@@ -143,7 +141,7 @@ def _make_swarm(
     config: AppConfig,
     platform: SwarmPlatformConfig,
     state: StateDir,
-    questions: tuple[SafeQuestion, ...],
+    probes: tuple[SafeProbe, ...],
     stack: contextlib.ExitStack,
     prober: Prober,
 ) -> Wired:
@@ -155,7 +153,7 @@ def _make_swarm(
     images = Images(state.images, engine, docker, config.budget.fetch / 2)
     recipes = _make_recipes(config, platform, target, images, docker)
     stacks = Stacks(engine, docker, state.instances)
-    listener = _make_listener(questions)
+    listener = _make_listener(probes)
     if listener is not None:
         stack.callback(listener.close)
     made = SwarmPlatform(
@@ -163,10 +161,10 @@ def _make_swarm(
         store=Store(state.releases, recipes, make_source(config, state.mirror)),
         images=images,
         stacks=stacks,
-        questions=questions,
+        probes=probes,
         prober=prober,
         gate=StackGate(stacks, target.stack, target.unit, platform.require),
-        preflight=_make_preflight(platform, stacks, target, questions),
+        preflight=_make_preflight(platform, stacks, target, probes),
         listener=listener,
         routes=Routes(engine),
     )
@@ -199,7 +197,7 @@ def _make_preflight(
     platform: SwarmPlatformConfig,
     stacks: Stacks,
     target: Target,
-    questions: tuple[SafeQuestion, ...],
+    probes: tuple[SafeProbe, ...],
 ) -> Preflight | None:
     if platform.preflight == 0:
         return None
@@ -208,16 +206,16 @@ def _make_preflight(
         target.stack,
         target.service,
         target.unit,
-        questions,
+        probes,
         SystemClock(),
         platform.preflight,
     )
 
 
-def _make_listener(questions: tuple[SafeQuestion, ...]) -> Listener | None:
+def _make_listener(probes: tuple[SafeProbe, ...]) -> Listener | None:
     """Listen where a client without TLS would."""
-    for safe in questions:
-        probe = safe.question
+    for safe in probes:
+        probe = safe.probe
         if isinstance(probe, Identity) and probe.url.startswith("http:") and not probe.address:
             return Listener(probe)
     return None

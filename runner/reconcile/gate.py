@@ -15,10 +15,10 @@ from attrs import evolve, frozen
 
 from runner.reconcile.field_types import Count, Duration, Seconds
 from runner.reconcile.model import (
-    Answer,
     Deployment,
     Healthy,
     Inconclusive,
+    Outcome,
     ProbeResult,
     Round,
     Unhealthy,
@@ -84,7 +84,7 @@ class Gate:
         self._held = 0.0
         self._phase_began = started
         self._flaps = 0
-        self._before: dict[tuple[str, Answer], ProbeResult] = {}
+        self._before: dict[tuple[str, Outcome], ProbeResult] = {}
         """What the round before found."""
 
     def remaining(self, now: float) -> float:
@@ -99,19 +99,19 @@ class Gate:
     def observe(self, results: Round, asked: float, answered: float) -> Verdict | Wait:
         """Judge one round, asked and answered at these monotonic times."""
         self._rounds += 1
-        answer = _combine(results)
-        if answer is Answer.PASS:
+        outcome = _combine(results)
+        if outcome is Outcome.PASS:
             self._pass(asked, answered)
             if self._is_content():
                 return Healthy(self._deployment, results, self._rounds, self._held)
         else:
             self._break_streak(answered)
-            terminal = [r for r in results if r.answer is answer and r.terminal]
+            terminal = [r for r in results if r.outcome is outcome and r.terminal]
             if terminal:
-                return self._conclude(answer, _explain(terminal[0]), results)
+                return self._conclude(outcome, _explain(terminal[0]), results)
         if self._is_hopeless(answered):
-            return self._too_late(answer, results)
-        self._before = {(r.probe, r.answer): r for r in results}
+            return self._too_late(outcome, results)
+        self._before = {(r.probe, r.outcome): r for r in results}
         return Wait(self._pause(answered))
 
     def _pass(self, asked: float, answered: float) -> None:
@@ -148,10 +148,10 @@ class Gate:
             return max(min(pause, window_ends - now), 0.0) or self._policy.fastest
         return max(min(pause, (self._latest_start() - now) / 2), self._policy.fastest)
 
-    def _too_late(self, answer: Answer, results: Round) -> Verdict:
+    def _too_late(self, outcome: Outcome, results: Round) -> Verdict:
         policy = self._policy
         limit = f"the deadline of {policy.deadline:g} s"
-        if answer is Answer.PASS:
+        if outcome is Outcome.PASS:
             return self._unhealthy(
                 f"too late: {self._passes} of {policy.rise} passes over {self._held:.1f} s"
                 f" of {policy.window:g} s when {limit} left no time",
@@ -159,15 +159,17 @@ class Gate:
             )
         # The last round has little time: what failed before, too, is the cause, if there is one,
         # and that it did not answer within nothing explains nothing.
-        bad = [r for r in results if r.answer is answer]
-        lasting = [self._before[r.probe, answer] for r in bad if (r.probe, answer) in self._before]
+        bad = [r for r in results if r.outcome is outcome]
+        lasting = [
+            self._before[r.probe, outcome] for r in bad if (r.probe, outcome) in self._before
+        ]
         reason = _explain((lasting or bad)[0]) if bad else "no probe was asked"
-        late = f" (and {limit} left no time to hold)" if answer is Answer.FAIL else ""
-        return self._conclude(answer, reason + late, results)
+        late = f" (and {limit} left no time to hold)" if outcome is Outcome.FAIL else ""
+        return self._conclude(outcome, reason + late, results)
 
-    def _conclude(self, answer: Answer, reason: str, results: Round) -> Verdict:
+    def _conclude(self, outcome: Outcome, reason: str, results: Round) -> Verdict:
         """End with what is not a pass."""
-        if answer is Answer.FAIL:
+        if outcome is Outcome.FAIL:
             return self._unhealthy(reason, results)
         return Inconclusive(self._deployment, reason, results, self._rounds)
 
@@ -177,14 +179,14 @@ class Gate:
         return Unhealthy(self._deployment, reason, results, self._rounds)
 
 
-def _combine(results: Round) -> Answer:
+def _combine(results: Round) -> Outcome:
     """FAIL beats INCONCLUSIVE beats PASS; no result at all is no evidence."""
-    answers = {result.answer for result in results}
-    if Answer.FAIL in answers:
-        return Answer.FAIL
-    if Answer.INCONCLUSIVE in answers or not answers:
-        return Answer.INCONCLUSIVE
-    return Answer.PASS
+    answers = {result.outcome for result in results}
+    if Outcome.FAIL in answers:
+        return Outcome.FAIL
+    if Outcome.INCONCLUSIVE in answers or not answers:
+        return Outcome.INCONCLUSIVE
+    return Outcome.PASS
 
 
 def _explain(result: ProbeResult) -> str:

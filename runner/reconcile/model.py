@@ -37,13 +37,13 @@ class Deployment:
 
 
 @unique
-class Answer(Enum):
+class Outcome(Enum):
     """What one probe found out."""
 
     PASS = "pass"  # noqa: S105 - a verdict, not a password
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
-    """The question could not be asked: no evidence about the release, in either direction."""
+    """The probe could not be asked: no evidence about the release, in either direction."""
 
 
 @frozen
@@ -51,13 +51,13 @@ class ProbeResult:
     """The typed answer of one probe, with its evidence. Probes return it and never raise."""
 
     probe: str
-    answer: Answer
+    outcome: Outcome
     reason: str
     """One clause that an operator understands: ``status 404, expected 200``."""
     target_unit: str
     """The systemd unit that serves what was asked."""
     latency: float = 0.0
-    """Seconds from the question to the answer or to giving up."""
+    """Seconds from the probe to the answer or to giving up."""
     status: int | None = None
     """HTTP status, where there was one."""
     excerpt: str = ""

@@ -18,13 +18,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from enum import Enum, unique
 from functools import cached_property
-from typing import NewType
+from typing import ClassVar, Generic, NewType, Protocol, TypeVar
 
 from attrs import field, frozen
 from typing_extensions import override
 
 from runner.reconcile.errors import InvariantError, OrderingError, UnprovenError
-from runner.reconcile.questions import Question, UnitActive
 
 
 @unique
@@ -208,30 +207,43 @@ def prove(graph: UnitGraph, caller: str, target: Target) -> SafeUnit:
     return SafeUnit(target)
 
 
-def target_of(question: Question) -> Target:
-    """Say what a question asks.
+class Aimed(Protocol):
+    """A probe, as far as its order matters."""
 
-    Whether a unit is active, systemd answers about the unit itself. Everything else is asked over
-    the network, and of the caller that can only be what it deploys: its process is this run, which
+    @property
+    def name(self) -> str: ...
+    @property
+    def target_unit(self) -> str: ...
+
+    served: ClassVar[Served]
+
+
+_P = TypeVar("_P", bound=Aimed)
+_P_co = TypeVar("_P_co", bound=Aimed, covariant=True)
+
+
+def target_of(probe: Aimed) -> Target:
+    """Return what a probe asks.
+
+    Of the caller only what it deploys can be asked over the network: its process is this run, which
     serves nothing.
     """
-    active = isinstance(question, UnitActive)
-    return Target(question.target_unit, Served.BY_ITSELF if active else Served.BY_ITS_DEPLOYMENT)
+    return Target(probe.target_unit, probe.served)
 
 
 @frozen
-class SafeQuestion:
-    """A question together with the proof that asking it can't wait for the caller."""
+class Safe(Generic[_P_co]):
+    """A probe together with the proof that it can't wait for the caller."""
 
-    question: Question
+    probe: _P_co
     unit: SafeUnit
 
-    def about(self, question: Question) -> "SafeQuestion":
-        """Carry the proof over to another question about the very same target.
+    def about(self, probe: _P) -> "Safe[_P]":
+        """Carry the proof over to another probe of the very same target.
 
         Raises:
-            InvariantError: it is about another one.
+            InvariantError: it has another target.
         """
-        if target_of(question) != self.unit:
-            raise InvariantError(f"{question.name} is about {question.target_unit}: not proven")
-        return SafeQuestion(question, self.unit)
+        if target_of(probe) != self.unit:
+            raise InvariantError(f"{probe.name} is about {probe.target_unit}: not proven")
+        return Safe(probe, self.unit)

@@ -1,4 +1,9 @@
-"""Asks the questions of a gate. Every answer is a ``ProbeResult``; nothing that fails escapes.
+"""What a gate asks: one class for each kind of probe, and ``Prober``, which asks a round of them.
+
+A kind has every member of ``ProbeKind``. All other modules go through probes by these members and
+never by their class, so that mypy finds all that a new kind lacks (docs/architecture.md has the
+recipe). Every probe names its **target unit**, the systemd unit that serves the answer: a gate that
+asks a unit ordered after its own caller would wait for itself.
 
 What keeps an answer honest:
 
@@ -6,72 +11,403 @@ What keeps an answer honest:
 * no connection is kept between rounds: a kept one could still lead to an old, draining instance;
 * redirects are not followed: another page's 200 is not this page's;
 * proxies of the environment are ignored, and names are not resolved;
-* trouble on the asking side (no file descriptors, no memory) is *inconclusive*, not a failure.
+* trouble on this host (no file descriptors, no memory) is *inconclusive*, not a failure.
 """
 
 import asyncio
-import errno
-import ssl
-from typing import Final, assert_never
+import os
+from collections.abc import Mapping
+from enum import Enum, unique
+from typing import IO, ClassVar, Final, Literal, Protocol, Self, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
-from attrs import evolve
+from attrs import evolve, field, frozen
 
-from runner.reconcile.http_client import httpx
-from runner.reconcile.model import Answer, ProbeResult, Round
-from runner.reconcile.ordering import SafeQuestion
-from runner.reconcile.questions import (
-    Http,
-    Identity,
-    Question,
-    TaskHttp,
-    Tcp,
-    TraefikPing,
-    UnitActive,
+from runner.reconcile.field_types import (
+    AbsolutePath,
+    Address,
+    Name,
+    Port,
+    Seconds,
+    Status,
+    Text,
+    UnitName,
+    Url,
+    UrlPath,
+    is_numeric_url,
 )
+from runner.reconcile.http_client import NO_ANSWER, HttpClient, explain, httpx
+from runner.reconcile.model import Outcome, ProbeResult, Round
+from runner.reconcile.ordering import Safe, Served
 from runner.reconcile.replies import (
     BODY_CAP,
     Expected,
-    Reply,
     check_http,
     check_identity,
     printable,
     result,
 )
-from runner.reconcile.units import ask_active
+from runner.subprocesses import systemctl_environment
 
-OUR_FAULT: Final = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EACCES}
-)
-"""Errors of connect(2) that speak of the asking host, not of what was asked."""
-
-
-HANDSHAKE: Final = 0.8
-"""Fraction of a probe's time that connecting, and then TLS, may take."""
+PROBE_TIMEOUT: Final = 2.0
+"""Seconds for one whole exchange. HAProxy's and Kubernetes' defaults are 2 s and 1 s."""
 CLOSING_TURNS: Final = 3
 """Turns of the event loop in which connections that were broken off get closed (TLS takes most)."""
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+UNIT_STATES: Final = frozenset(
+    {"active", "activating", "deactivating", "failed", "inactive", "maintenance", "refreshing"}
+    | {"reloading"}
+)
+"""ActiveState= as systemd(1) knows it."""
 
 
-class _CannotAskError(Exception):
-    """The asking side lacks something."""
+@unique
+class AskedFrom(Enum):
+    """Where the probe is put."""
 
-    def __init__(self, cause: OSError) -> None:
-        self.cause = cause
+    HOST = "the host"
+    TASK = "the network of each task"
+    """Only there: nothing is published. Docker Swarm has tasks, a local process has none."""
+    SYSTEMD = "systemd"
+
+
+class ProbeKind(Protocol):
+    """What a kind of probe has to answer. ``target_unit`` and ``served``: see ``ordering.py``."""
+
+    @property
+    def kind(self) -> str:
+        """The word for it in a config."""
+        ...
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def target_unit(self) -> str: ...
+    @property
+    def timeout(self) -> float:
+        """Seconds for one whole exchange."""
+        ...
+
+    served: ClassVar[Served]
+    """What of the target unit answers: the unit itself, or what it deployed."""
+    asked_from: ClassVar[AskedFrom]
+    proves_candidate: ClassVar[bool]
+    """Only the deployment on trial can pass it: no older instance and no other program."""
+    asks_traefik: ClassVar[bool]
+    """Only Traefik answers it, so a gate that has one is a gate of Traefik."""
+    silence: ClassVar[Outcome]
+    """What no answer in time means."""
+
+    @property
+    def routed_url(self) -> str | None:
+        """The URL, if Traefik's routers decide who serves its host name."""
+        ...
+
+    @property
+    def unresolved_url(self) -> str | None:
+        """The URL, if a resolver would have to be asked for its host."""
+        ...
+
+    def inside(self, ports: Mapping[int, int]) -> Self | None:
+        """Return its form for a task that is asked inside its network; None: it has none.
+
+        Args:
+            ports: from the published ports to the task's own.
+        """
+        ...
+
+    async def ask(self, client: HttpClient, expected: Expected, limit: float) -> ProbeResult:
+        """Ask once; the caller ends it after ``limit`` seconds.
+
+        Raises:
+            NO_ANSWER: there is no answer.
+        """
+        ...
+
+
+@frozen(kw_only=True)
+class TraefikPing:
+    """Traefik's ping handler: status 200 and the body ``OK``, whole."""
+
+    kind: Literal["traefik-ping"] = "traefik-ping"
+    name: Name = "ping"
+    target_unit: UnitName
+    url: Url
+    timeout: Seconds = PROBE_TIMEOUT
+
+    served: ClassVar = Served.BY_ITS_DEPLOYMENT
+    asked_from: ClassVar = AskedFrom.HOST
+    proves_candidate: ClassVar = False
+    asks_traefik: ClassVar = True
+    silence: ClassVar = Outcome.FAIL
+    routed_url: ClassVar = None
+
+    @property
+    def unresolved_url(self) -> str | None:
+        return _if_named(self.url)
+
+    def inside(self, ports: Mapping[int, int]) -> Self:
+        return evolve(self, url=_local(self.url, ports))
+
+    async def ask(self, client: HttpClient, expected: Expected, limit: float) -> ProbeResult:
+        page = Http(name=self.name, target_unit=self.target_unit, url=self.url, body="OK")
+        return await page.ask(client, expected, limit)
+
+
+@frozen(kw_only=True)
+class Identity:
+    """Ask the instance who it is: the token of this deployment, and the release's version.
+
+    Over plain http it is asked without a host name: an entrypoint that redirects to another one
+    does so for every name, and above every router, but not for none.
+    """
+
+    kind: Literal["identity"] = "identity"
+    name: Name = "identity"
+    target_unit: UnitName
+    url: Url
+    address: Address | None = None
+    """Connect here whatever host the URL names: with https, TLS wants a name (SNI)."""
+    verify_tls: bool = True
+    timeout: Seconds = PROBE_TIMEOUT
+
+    served: ClassVar = Served.BY_ITS_DEPLOYMENT
+    asked_from: ClassVar = AskedFrom.HOST
+    proves_candidate: ClassVar = True
+    asks_traefik: ClassVar = True
+    silence: ClassVar = Outcome.FAIL
+    routed_url: ClassVar = None
+
+    @property
+    def unresolved_url(self) -> str | None:
+        return None if self.address else _if_named(self.url)
+
+    def inside(self, ports: Mapping[int, int]) -> Self:
+        if self.address is not None:
+            port = int(self.address.rpartition(":")[2])
+            return evolve(self, address=f"127.0.0.1:{ports.get(port, port)}")
+        return evolve(self, url=_local(self.url, ports))
+
+    async def ask(self, client: HttpClient, expected: Expected, limit: float) -> ProbeResult:
+        page = Http(
+            name=self.name,
+            target_unit=self.target_unit,
+            url=self.url,
+            address=self.address,
+            verify_tls=self.verify_tls,
+        )
+        reply = await client.get(page, limit, anonymous=self.url.startswith("http:"))
+        return check_identity(page, reply, expected)
+
+
+@frozen(kw_only=True)
+class TaskHttp:
+    """Ask every task of this deployment by HTTP, each from inside its own network.
+
+    Only the task can answer there, and Docker knows for which deployment it was started. An app
+    that can't be told its token is identified by this instead of an ``identity``. On Docker Swarm
+    only.
+    """
+
+    kind: Literal["task"] = "task"
+    name: Name = "task"
+    target_unit: UnitName
+    port: Port
+    """That the task listens on, whatever is published."""
+    path: UrlPath = "/"
+    status: Status = 200
+    headers: dict[str, str] = field(factory=dict[str, str])
+    """Headers that the answer must have, with these values."""
+    body_contains: Text | None = None
+    timeout: Seconds = PROBE_TIMEOUT
+
+    served: ClassVar = Served.BY_ITS_DEPLOYMENT
+    asked_from: ClassVar = AskedFrom.TASK
+    proves_candidate: ClassVar = True
+    asks_traefik: ClassVar = False
+    silence: ClassVar = Outcome.FAIL
+    routed_url: ClassVar = None
+    unresolved_url: ClassVar = None
+
+    def inside(self, ports: Mapping[int, int]) -> Self:
+        del ports  # it names the task's own
+        return self
+
+    async def ask(self, client: HttpClient, expected: Expected, limit: float) -> ProbeResult:
+        page = Http(
+            name=self.name,
+            target_unit=self.target_unit,
+            url=f"http://127.0.0.1:{self.port}{self.path}",
+            status=self.status,
+            headers=self.headers,
+            body_contains=self.body_contains,
+        )
+        return await page.ask(client, expected, limit)
+
+
+@frozen(kw_only=True)
+class Http:
+    """An HTTP answer with the expected status, headers and body. Redirects are not followed."""
+
+    kind: Literal["http"] = "http"
+    name: Name
+    target_unit: UnitName
+    url: Url
+    address: Address | None = None
+    """Connect here whatever host the URL names: a gate must not wait for a resolver."""
+    status: Status = 200
+    headers: dict[str, str] = field(factory=dict[str, str])
+    """Headers that the answer must have, with these values."""
+    body: str | None = None
+    """The whole body, exactly."""
+    body_contains: Text | None = None
+    verify_tls: bool = True
+    ca_file: AbsolutePath | None = None
+    timeout: Seconds = PROBE_TIMEOUT
+
+    served: ClassVar = Served.BY_ITS_DEPLOYMENT
+    asked_from: ClassVar = AskedFrom.HOST
+    proves_candidate: ClassVar = False
+    asks_traefik: ClassVar = False
+    silence: ClassVar = Outcome.FAIL
+
+    @property
+    def routed_url(self) -> str | None:
+        return _if_named(self.url)
+
+    @property
+    def unresolved_url(self) -> str | None:
+        return None if self.address else _if_named(self.url)
+
+    def inside(self, ports: Mapping[int, int]) -> None:
+        del ports
+
+    async def ask(self, client: HttpClient, expected: Expected, limit: float) -> ProbeResult:
+        del expected
+        return check_http(self, await client.get(self, limit))
+
+
+@frozen(kw_only=True)
+class Tcp:
+    """Something accepts connections. By itself it proves next to nothing."""
+
+    kind: Literal["tcp"] = "tcp"
+    name: Name
+    target_unit: UnitName
+    address: Address
+    timeout: Seconds = PROBE_TIMEOUT
+
+    served: ClassVar = Served.BY_ITS_DEPLOYMENT
+    asked_from: ClassVar = AskedFrom.HOST
+    proves_candidate: ClassVar = False
+    asks_traefik: ClassVar = False
+    silence: ClassVar = Outcome.FAIL
+    routed_url: ClassVar = None
+    unresolved_url: ClassVar = None
+
+    def inside(self, ports: Mapping[int, int]) -> None:
+        del ports
+
+    async def ask(self, client: HttpClient, expected: Expected, limit: float) -> ProbeResult:
+        del client, expected, limit
+        host, _, port = self.address.rpartition(":")
+        _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        writer.close()
+        return result(self, Outcome.PASS, "accepts connections")
+
+
+@frozen(kw_only=True)
+class UnitActive:
+    """systemd says that the target unit is active."""
+
+    kind: Literal["unit"] = "unit"
+    name: Name
+    target_unit: UnitName
+    timeout: Seconds = PROBE_TIMEOUT
+
+    served: ClassVar = Served.BY_ITSELF
+    asked_from: ClassVar = AskedFrom.SYSTEMD
+    proves_candidate: ClassVar = False
+    asks_traefik: ClassVar = False
+    silence: ClassVar = Outcome.INCONCLUSIVE
+    """A systemctl that hangs says nothing about the unit."""
+    routed_url: ClassVar = None
+    unresolved_url: ClassVar = None
+
+    def inside(self, ports: Mapping[int, int]) -> None:
+        del ports
+
+    async def ask(self, client: HttpClient, expected: Expected, limit: float) -> ProbeResult:
+        """Run ``systemctl show``: it needs no D-Bus library."""
+        del client, expected, limit
+        command = ("systemctl", "show", "--property=ActiveState", "--value", "--", self.target_unit)
+        # Files, not pipes: a child of systemctl that keeps a pipe open would outlast any timeout.
+        with _open_memory() as out, _open_memory() as err:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    env=systemctl_environment(),
+                )
+            except OSError as error:
+                return result(self, Outcome.INCONCLUSIVE, f"systemctl: {error.strerror}")
+            try:
+                status = await process.wait()
+            except asyncio.CancelledError:
+                process.kill()
+                await process.wait()
+                raise
+            state, complaint = (_read_back(file) for file in (out, err))
+        if status != 0 or state not in UNIT_STATES:
+            why = complaint or state or "no answer"
+            return result(self, Outcome.INCONCLUSIVE, f"systemctl: {why}")
+        answer = Outcome.PASS if state == "active" else Outcome.FAIL
+        return evolve(result(self, answer, f"the unit is {state}"), terminal=state == "failed")
+
+
+Probe: TypeAlias = TraefikPing | Identity | TaskHttp | Http | Tcp | UnitActive
+"""Every kind that a gate may have."""
+SafeProbe: TypeAlias = Safe[Probe]
+"""A probe that is proven not to wait for its caller."""
+
+
+def _if_named(url: str) -> str | None:
+    """Return the URL if its host is a name; None if it is an address."""
+    return None if is_numeric_url(url) else url
+
+
+def _local(url: str, ports: Mapping[int, int]) -> str:
+    """Relocate a URL to this host, and from a published port to the task's own."""
+    parts = urlsplit(url)
+    port = parts.port or DEFAULT_PORTS[parts.scheme]
+    return urlunsplit(parts._replace(netloc=f"127.0.0.1:{ports.get(port, port)}"))
+
+
+def _open_memory() -> IO[bytes]:
+    return open(os.memfd_create("systemctl"), "w+b")  # noqa: PTH123 - there is no path
+
+
+def _read_back(file: IO[bytes]) -> str:
+    file.seek(0)
+    return printable(file.read(BODY_CAP).decode("utf-8", "replace").strip())
 
 
 class Prober:
-    """Asks rounds of questions, each proven not to wait for whoever asks.
+    """Asks rounds of probes, each proven not to wait for the caller. A failure is a result.
 
     Close it; use it from one thread.
     """
 
-    def __init__(self, questions: tuple[SafeQuestion, ...]) -> None:
-        self._questions = questions
+    def __init__(self, probes: tuple[SafeProbe, ...]) -> None:
+        self._probes = probes
         self._runner = asyncio.Runner()
         self._runner.get_loop()  # it needs descriptors of its own: now, not when they run out
-        self._contexts: dict[tuple[bool, str | None], ssl.SSLContext] = {}
+        self._client = HttpClient()
 
     def ask(self, expected: Expected, timeout: float) -> Round:
-        """Ask all questions at once; take at most ``timeout`` seconds."""
+        """Ask all probes at once; take at most ``timeout`` seconds."""
         return self._runner.run(self._ask_all(expected, timeout))
 
     def close(self) -> None:
@@ -79,144 +415,20 @@ class Prober:
 
     async def _ask_all(self, expected: Expected, timeout: float) -> Round:  # noqa: ASYNC109 - passed on
         results = await asyncio.gather(
-            *(self._ask(safe.question, expected, timeout) for safe in self._questions)
+            *(self._ask(safe.probe, expected, timeout) for safe in self._probes)
         )
         for _ in range(CLOSING_TURNS):
             await asyncio.sleep(0)
         return tuple(results)
 
-    async def _ask(self, question: Question, expected: Expected, timeout: float) -> ProbeResult:  # noqa: ASYNC109
-        limit = min(question.timeout, timeout)
+    async def _ask(self, probe: ProbeKind, expected: Expected, timeout: float) -> ProbeResult:  # noqa: ASYNC109
+        limit = min(probe.timeout, timeout)
         began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limit):
-                found = await self._exchange(question, expected, limit)
+                found = await probe.ask(self._client, expected, limit)
         except (TimeoutError, httpx.ConnectTimeout):
-            # A systemctl that hangs says nothing about the unit that it was asked about.
-            silent = Answer.INCONCLUSIVE if isinstance(question, UnitActive) else Answer.FAIL
-            found = result(question, silent, f"no whole answer within {limit:.2g} s")
-        except _CannotAskError as error:
-            found = _cannot_ask(question, error.cause)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            found = _from_error(question, error)
+            found = result(probe, probe.silence, f"no whole answer within {limit:.2g} s")
+        except NO_ANSWER as error:
+            found = result(probe, *explain(error))
         return evolve(found, latency=asyncio.get_running_loop().time() - began)
-
-    async def _exchange(self, question: Question, expected: Expected, limit: float) -> ProbeResult:
-        match question:
-            case TraefikPing():
-                ping = Http(
-                    name=question.name,
-                    target_unit=question.target_unit,
-                    url=question.url,
-                    body="OK",
-                )
-                return check_http(ping, await self._get(ping, limit))
-            case Identity():
-                who = Http(
-                    name=question.name,
-                    target_unit=question.target_unit,
-                    url=question.url,
-                    address=question.address,
-                    verify_tls=question.verify_tls,
-                )
-                reply = await self._get(who, limit, anonymous=question.url.startswith("http:"))
-                return check_identity(who, reply, expected)
-            case TaskHttp():
-                # Wherever the asking thread is: stackgate.py brings it inside.
-                inside = Http(
-                    name=question.name,
-                    target_unit=question.target_unit,
-                    url=f"http://127.0.0.1:{question.port}{question.path}",
-                    status=question.status,
-                    headers=question.headers,
-                    body_contains=question.body_contains,
-                )
-                return check_http(inside, await self._get(inside, limit))
-            case Http():
-                return check_http(question, await self._get(question, limit))
-            case Tcp():
-                return await _connect(question)
-            case UnitActive():
-                return await ask_active(question)
-            case _:
-                assert_never(question)
-
-    async def _get(self, question: Http, limit: float, *, anonymous: bool = False) -> Reply:
-        url = httpx.URL(question.url)
-        host_name = "" if anonymous else url.netloc.decode("ascii")
-        headers = {"Host": host_name, "Accept-Encoding": "identity"}
-        extensions = {"sni_hostname": url.host}
-        if question.address is not None:
-            host, _, port = question.address.rpartition(":")
-            url = url.copy_with(host=host.strip("[]"), port=int(port))
-        async with (
-            httpx.AsyncClient(
-                verify=self._context(question) if url.scheme == "https" else False,
-                trust_env=False,
-                follow_redirects=False,
-                # httpx bounds each read, we the whole exchange; but a handshake that is cancelled
-                # from outside would leave its socket open.
-                timeout=httpx.Timeout(None, connect=HANDSHAKE * limit),
-            ) as client,
-            client.stream("GET", url, headers=headers, extensions=extensions) as response,
-        ):
-            body = bytearray()
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > BODY_CAP:
-                    break
-            capped = len(body) > BODY_CAP
-            return Reply(response.status_code, response.headers, bytes(body[:BODY_CAP]), capped)
-
-    def _context(self, question: Http) -> ssl.SSLContext:
-        key = (question.verify_tls, question.ca_file)
-        if key not in self._contexts:
-            try:
-                context = ssl.create_default_context(cafile=question.ca_file)
-            except OSError as error:  # ssl.SSLError is one
-                raise _CannotAskError(error) from error
-            if not question.verify_tls:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            self._contexts[key] = context
-        return self._contexts[key]
-
-
-def _cannot_ask(question: Question, error: OSError) -> ProbeResult:
-    why = printable(error.strerror or str(error))
-    return result(question, Answer.INCONCLUSIVE, f"could not ask: {why}")
-
-
-def _from_error(question: Question, error: BaseException) -> ProbeResult:
-    """Tell trouble on our side from an answer that says no."""
-    for cause in _chain(error):
-        if isinstance(cause, OSError) and cause.errno in OUR_FAULT:
-            return _cannot_ask(question, cause)
-    for cause in _chain(error):
-        if isinstance(cause, ConnectionRefusedError):
-            return result(question, Answer.FAIL, "connection refused")
-        if isinstance(cause, ssl.SSLError):
-            return result(question, Answer.FAIL, f"TLS: {cause.reason or cause}")
-    what = str(error) or type(error).__name__
-    return result(question, Answer.FAIL, f"no HTTP answer: {printable(what)}")
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """Unfold causes, contexts and groups: httpx, anyio and asyncio each wrap in their own way."""
-    found: list[BaseException] = []
-    waiting = [error]
-    while waiting:
-        current = waiting.pop()
-        if current in found:
-            continue
-        found.append(current)
-        waiting += [e for e in (current.__cause__, current.__context__) if e is not None]
-        waiting += getattr(current, "exceptions", ())
-    return found
-
-
-async def _connect(question: Tcp) -> ProbeResult:
-    host, _, port = question.address.rpartition(":")
-    _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    writer.close()
-    return result(question, Answer.PASS, "accepts connections")

@@ -1,14 +1,13 @@
-"""What the answer to a question means. Pure: bytes and headers in, a typed result out."""
+"""What the answer to a probe means. Pure: bytes and headers in, a typed result out."""
 
 import json
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from attrs import frozen
 
-from runner.reconcile.model import Answer, Deployment, ProbeResult
-from runner.reconcile.questions import Http, Question
+from runner.reconcile.model import Deployment, Outcome, ProbeResult
 
 TOKEN_HEADER: Final = "X-Warm-Reconcile-Token"  # noqa: S105 - the name of a header
 TASK_HEADER: Final = "X-Warm-Reconcile-Task"
@@ -40,46 +39,68 @@ class Expected:
     """Ids of the tasks that the engine says are running for it; None where there are no tasks."""
 
 
-def check_http(question: Http, reply: Reply) -> ProbeResult:
+class Named(Protocol):
+    """A probe, as far as a result names it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def target_unit(self) -> str: ...
+
+
+class Page(Named, Protocol):
+    """A probe that expects a page."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def body(self) -> str | None: ...
+    @property
+    def body_contains(self) -> str | None: ...
+
+
+def check_http(probe: Page, reply: Reply) -> ProbeResult:
     """Hold an answer against what was expected."""
-    return _reply_result(question, reply, _mismatch(question, reply))
+    return _reply_result(probe, reply, _mismatch(probe, reply))
 
 
-def _mismatch(question: Http, reply: Reply) -> str:
+def _mismatch(probe: Page, reply: Reply) -> str:
     """Name the first difference from what was expected; empty if there is none."""
-    if reply.status != question.status:
+    if reply.status != probe.status:
         where = reply.headers.get("location")
         towards = f" (redirect to {printable(where)})" if where else ""
-        return f"status {reply.status}, expected {question.status}{towards}"
+        return f"status {reply.status}, expected {probe.status}{towards}"
     if reply.capped:
         return f"the body is larger than {BODY_CAP} bytes"
-    for name, value in question.headers.items():
+    for name, value in probe.headers.items():
         if reply.headers.get(name) != value:
             return f"header {name} is {reply.headers.get(name)!r}, expected {value!r}"
     text = reply.body.decode("utf-8", "replace")
-    if question.body is not None and text != question.body:
-        return f"the body is not {question.body!r}"
-    if question.body_contains is not None and question.body_contains not in text:
-        return f"the body does not contain {question.body_contains!r}"
+    if probe.body is not None and text != probe.body:
+        return f"the body is not {probe.body!r}"
+    if probe.body_contains is not None and probe.body_contains not in text:
+        return f"the body does not contain {probe.body_contains!r}"
     return ""
 
 
-def check_identity(question: Http, reply: Reply, expected: Expected) -> ProbeResult:
+def check_identity(probe: Page, reply: Reply, expected: Expected) -> ProbeResult:
     """Hold the answer against the one deployment that may give it.
 
     The token alone tells deployments apart. The version, told by the running program and not by its
     config, catches another program under the right label. The task, which only a container of that
     task was told, ties the answer to what the engine reports.
     """
-    return _reply_result(question, reply, _stranger(question, reply, expected))
+    return _reply_result(probe, reply, _stranger(probe, reply, expected))
 
 
-def _stranger(question: Http, reply: Reply, expected: Expected) -> str:  # noqa: PLR0911 - one each
+def _stranger(probe: Page, reply: Reply, expected: Expected) -> str:  # noqa: PLR0911 - one each
     deployment = expected.deployment
     token = reply.headers.get(TOKEN_HEADER)
     if token is not None and token != deployment.token:
         return "another deployment answers: its token is not this one's"
-    if mismatch := _mismatch(question, reply):
+    if mismatch := _mismatch(probe, reply):
         return f"{mismatch}: no identity; is it another program, or is its api or dynamic/ off?"
     if token is None:
         return "a stranger answers: it returned no token"
@@ -95,20 +116,20 @@ def _stranger(question: Http, reply: Reply, expected: Expected) -> str:  # noqa:
     return ""
 
 
-def _reply_result(question: Http, reply: Reply, wrong: str) -> ProbeResult:
+def _reply_result(probe: Page, reply: Reply, wrong: str) -> ProbeResult:
     return ProbeResult(
-        probe=question.name,
-        answer=Answer.FAIL if wrong else Answer.PASS,
+        probe=probe.name,
+        outcome=Outcome.FAIL if wrong else Outcome.PASS,
         reason=wrong or f"status {reply.status} as expected",
-        target_unit=question.target_unit,
+        target_unit=probe.target_unit,
         status=reply.status,
         excerpt=printable(reply.body.decode("utf-8", "replace")),
     )
 
 
-def result(question: Question, answer: Answer, reason: str) -> ProbeResult:
+def result(probe: Named, outcome: Outcome, reason: str) -> ProbeResult:
     """Make a result without an HTTP answer."""
-    return ProbeResult(question.name, answer, reason, question.target_unit)
+    return ProbeResult(probe.name, outcome, reason, probe.target_unit)
 
 
 def without_colours(text: str) -> str:

@@ -195,7 +195,7 @@ def _unpack(archive: bytes, into: Path) -> None:
 
 
 def _git_environment() -> dict[str, str]:
-    """Never let git ask a question: nobody is there to answer at 3 a.m."""
+    """Never let git ask a probe: nobody is there to answer at 3 a.m."""
     inherited = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED}
     return {
         **inherited,

@@ -19,7 +19,7 @@ from runner.reconcile.attempt import Attempt, Entry, remember
 from runner.reconcile.errors import JournalError
 from runner.reconcile.events import Assess, ChooseFallback, Verify
 from runner.reconcile.machine import State
-from runner.reconcile.model import Answer, Deployment, Verdict
+from runner.reconcile.model import Deployment, Outcome, Verdict
 from runner.storage.disk_names import ANSWERS, CLASSES, STATES, TAG
 from runner.storage.records import Record as SwarmRecord
 
@@ -67,8 +67,8 @@ def _make_converter() -> cattrs.Converter:
         converter.register_structure_hook(plain, _only_from(plain))
     converter.register_structure_hook(float, _only_from(float, int))
     converter.register_structure_hook_factory(_is_tuple, several)
-    converter.register_unstructure_hook(Answer, ANSWERS.__getitem__)
-    converter.register_structure_hook(Answer, _only_from(str, then=lambda word, _: _ANSWERS[word]))
+    converter.register_unstructure_hook(Outcome, ANSWERS.__getitem__)
+    converter.register_structure_hook(Outcome, _only_from(str, then=lambda word, _: _ANSWERS[word]))
     converter.register_unstructure_hook_factory(attrs.has, write)
     converter.register_structure_hook_factory(attrs.has, read)
     for union in (Verdict, Entry):

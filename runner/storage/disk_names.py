@@ -40,10 +40,10 @@ from runner.reconcile.events import (
 )
 from runner.reconcile.machine import State
 from runner.reconcile.model import (
-    Answer,
     Deployment,
     Healthy,
     Inconclusive,
+    Outcome,
     ProbeResult,
     Release,
     Unhealthy,
@@ -78,7 +78,7 @@ CLASSES: Final[Mapping[type, DiskNames]] = {
     Deployment: _untagged(release="release", token="token"),  # noqa: S106 - the name of a key
     ProbeResult: _untagged(
         probe="probe",
-        answer="answer",
+        outcome="answer",
         reason="reason",
         target_unit="target_unit",
         latency="latency",
@@ -151,10 +151,10 @@ STATES: Final[Mapping[State, str]] = {
     State.UNDECIDED: "undecided",
 }
 
-ANSWERS: Final[Mapping[Answer, str]] = {
-    Answer.PASS: "pass",
-    Answer.FAIL: "fail",
-    Answer.INCONCLUSIVE: "inconclusive",
+ANSWERS: Final[Mapping[Outcome, str]] = {
+    Outcome.PASS: "pass",
+    Outcome.FAIL: "fail",
+    Outcome.INCONCLUSIVE: "inconclusive",
 }
 
 MANIFEST: Final[Mapping[str, str]] = {

@@ -11,7 +11,7 @@ from runner.subprocesses import run, systemctl_environment
 
 DEFAULT_UNIT: Final = "docker.service"
 PATIENCE: Final = 30.0
-"""Seconds for a question to systemd."""
+"""Seconds for a probe to systemd."""
 RESTART_TIMEOUT: Final = 150.0
 """Seconds: dockerd gives its containers 15 to end, and systemd gives dockerd 90 to start."""
 

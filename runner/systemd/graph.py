@@ -49,7 +49,7 @@ from runner.systemd.parse import (
 from runner.systemd.unit_directory import copy_units, is_unit_name, list_units
 
 PATIENCE: Final = 30.0
-"""Seconds for one question to systemd. It takes a tenth of one."""
+"""Seconds for one probe to systemd. It takes a tenth of one."""
 ANALYZE: Final = "systemd-analyze"
 _ROUNDS: Final = 50
 """Calls of ``systemd-analyze``, each about units that the one before named. Real hosts need 5."""
@@ -208,8 +208,8 @@ def read_live(units: Iterable[str]) -> UnitGraph:
 
 def _ask_ahead(unit: str) -> list[str]:
     """List what a unit starts after: systemd loads what it has to for that."""
-    question = ("list-dependencies", "--after", "--all", "--plain", "--", unit)
-    return list(read_dependencies(_systemctl(*question)))
+    probe = ("list-dependencies", "--after", "--all", "--plain", "--", unit)
+    return list(read_dependencies(_systemctl(*probe)))
 
 
 def _show(names: Iterable[str]) -> UnitGraph:

@@ -12,7 +12,7 @@ from runner.reconcile.events import Event
 from runner.reconcile.gate import Progress
 from runner.reconcile.interfaces import Watcher
 from runner.reconcile.machine import State
-from runner.reconcile.model import Answer
+from runner.reconcile.model import Outcome
 from runner.report import name_attempt
 from runner.storage.codec import name_of
 from runner.terminal.text import tell
@@ -37,7 +37,7 @@ class TerminalWatcher:
         if not self._is_live:
             return
         policy = progress.policy
-        failing = [f"{r.probe}: {r.reason}" for r in progress.last if r.answer is not Answer.PASS]
+        failing = [f"{r.probe}: {r.reason}" for r in progress.last if r.outcome is not Outcome.PASS]
         now = failing[0] if failing else f"held {progress.held:.1f} of {policy.window:g} s"
         left = max(0.0, policy.deadline - progress.elapsed)
         width = os.get_terminal_size(self._out.fileno()).columns

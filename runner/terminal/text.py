@@ -22,15 +22,15 @@ from runner.reconcile.events import (
     Unreachable,
 )
 from runner.reconcile.model import (
-    Answer,
     Healthy,
     Inconclusive,
+    Outcome,
     ProbeResult,
     Unhealthy,
     Verdict,
 )
 
-_MARKS: Final = {Answer.PASS: "ok", Answer.FAIL: "FAILED", Answer.INCONCLUSIVE: "could not ask"}
+_MARKS: Final = {Outcome.PASS: "ok", Outcome.FAIL: "FAILED", Outcome.INCONCLUSIVE: "could not ask"}
 
 
 def tell(event: Event | CommitFailed) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an event
@@ -95,6 +95,6 @@ def tell_result(result: ProbeResult) -> str:
     """Say what one probe found out, with its evidence."""
     seen = f"; saw: {result.excerpt}" if result.excerpt else ""
     return (
-        f"{result.probe}: {_MARKS[result.answer]}: {result.reason}"
+        f"{result.probe}: {_MARKS[result.outcome]}: {result.reason}"
         f" ({result.latency * 1000:.0f} ms, served by {result.target_unit}){seen}"
     )

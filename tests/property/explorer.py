@@ -26,10 +26,10 @@ from runner.reconcile.attempt import Attempt
 from runner.reconcile.decisions import CRASH_LIMIT
 from runner.reconcile.machine import TABLE, ReconcileMachine, Row, State
 from runner.reconcile.model import (
-    Answer,
     Deployment,
     Healthy,
     LatestUnknown,
+    Outcome,
     Release,
     Verdict,
 )
@@ -181,7 +181,7 @@ def _fields_of(kind: Any) -> tuple[Reader, tuple[Abstraction | None, ...]]:  # n
 
 
 _LEAVES: Final = frozenset(
-    {str, int, float, bool, type(None), frozenset, State, Release, Settings, Answer}
+    {str, int, float, bool, type(None), frozenset, State, Release, Settings, Outcome}
 )
 _POOL: Final[dict[Key, Key]] = {}
 """Makes equal parts the same object, which saves memory."""

@@ -1,4 +1,4 @@
-"""No question that can wait for its caller, or lies about who serves it, gets past the guard."""
+"""No probe that can wait for its caller, or lies about who serves it, gets past the guard."""
 
 import pytest
 from hypothesis import event, given
@@ -10,7 +10,7 @@ from runner.platforms.swarm.traefik_routers import Router, Table, Untold
 from runner.preconditions import clear
 from runner.reconcile.errors import OrderingError
 from runner.reconcile.ordering import SafeUnit, Served, Target, prove
-from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
+from runner.reconcile.probes import Http, Identity, Probe, Tcp, TraefikPing, UnitActive
 
 HOSTS = ("a.test", "b.test", "c.test")
 UNITS = tuple(name for name in NAMES if name.endswith((".service", ".socket")))
@@ -19,8 +19,8 @@ UNITS = tuple(name for name in NAMES if name.endswith((".service", ".socket")))
 KINDS = ("tcp", "unit", "address", "name", "ping", "who")
 
 
-def question(kind: str, name: str, unit: str, host: str) -> Question:
-    """Make a question about an address, a unit, or a name."""
+def probe(kind: str, name: str, unit: str, host: str) -> Probe:
+    """Make a probe about an address, a unit, or a name."""
     match kind:
         case "tcp":
             return Tcp(name=name, target_unit=unit, address="127.0.0.1:1")
@@ -36,11 +36,11 @@ def question(kind: str, name: str, unit: str, host: str) -> Question:
 
 
 @st.composite
-def gates(draw: st.DrawFn) -> tuple[Question, ...]:
-    """Draw a gate of a few questions."""
+def gates(draw: st.DrawFn) -> tuple[Probe, ...]:
+    """Draw a gate of a few probes."""
     kinds, units, hosts = (st.sampled_from(some) for some in (KINDS, UNITS, HOSTS))
     drawn = draw(st.lists(st.tuples(kinds, units, hosts), min_size=1, max_size=3))
-    return tuple(question(kind, f"q{n}", unit, host) for n, (kind, unit, host) in enumerate(drawn))
+    return tuple(probe(kind, f"q{n}", unit, host) for n, (kind, unit, host) in enumerate(drawn))
 
 
 @st.composite
@@ -63,7 +63,7 @@ def tables(draw: st.DrawFn) -> Table | Untold:
     return Table(tuple(routers), {host: frozenset({u}) for host, u in routed.items()}, "")
 
 
-def is_safe(case: Case, table: Table | Untold, gate: tuple[Question, ...], asked: Question) -> bool:
+def is_safe(case: Case, table: Table | Untold, gate: tuple[Probe, ...], asked: Probe) -> bool:
     """Say it independently: by networkx, and by what the names are routed to."""
     by_deployment = not isinstance(asked, UnitActive)
     if isinstance(asked, Http) and "127.0.0.1" not in asked.url:
@@ -78,9 +78,9 @@ def is_safe(case: Case, table: Table | Untold, gate: tuple[Question, ...], asked
 
 @given(cases(), gates(), tables())
 def test_all_or_nothing_and_only_what_is_safe(
-    case: Case, gate: tuple[Question, ...], table: Table | Untold
+    case: Case, gate: tuple[Probe, ...], table: Table | Untold
 ) -> None:
-    """What comes out may be asked, by another's judgement; one bad question stops them all."""
+    """What comes out may be asked, by another's judgement; one bad probe stops them all."""
     units = case.graph()
 
     def prove_there(caller: str, target: Target) -> SafeUnit:
@@ -90,8 +90,8 @@ def test_all_or_nothing_and_only_what_is_safe(
     event("cleared" if all(safe) else "refused")
     if all(safe):
         cleared = clear(case.caller, gate, prove_there, table=table)
-        assert tuple(each.question for each in cleared) == gate
-        assert all(each.unit.unit == each.question.target_unit for each in cleared)
+        assert tuple(each.probe for each in cleared) == gate
+        assert all(each.unit.unit == each.probe.target_unit for each in cleared)
     else:
         with pytest.raises(OrderingError) as caught:
             clear(case.caller, gate, prove_there, table=table)

@@ -14,7 +14,7 @@ from runner.reconcile.ordering import Edge, Served, Target, UnitGraph, find_chai
 
 
 class Oracle:
-    """The same questions, answered by networkx: an alias is a road of length 0, both ways."""
+    """The same probes, answered by networkx: an alias is a road of length 0, both ways."""
 
     def __init__(self, units: UnitGraph) -> None:
         self._units = units.units

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from runner.platforms.swarm.traefik_routers import Resolved, Router, Table, resolve
 from runner.platforms.swarm.traefik_rules import Request, Truth, matches
-from runner.reconcile.questions import Http
 
 # Rules --------------------------------------------------------------------------------------------
 
@@ -175,7 +174,7 @@ def test_the_unit_is_the_one_that_every_way_leads_to(data: st.DataObject, *, has
     drawn = data.draw(drawn_tables(has_tls=has_tls))
     table = Table(tuple(router for router, _ in drawn), OWNERS, "proxy.service")
     url = f"http{'s' if has_tls else ''}://A.test/x/y"
-    found = resolve(table, Http(name="page", target_unit="one.service", url=url))
+    found = resolve(table, url)
     won = {router.name: UNITS[router.service] for router in winners(drawn, has_tls=has_tls)}
     units = frozenset[str]().union(*won.values())
     event(f"{type(found).__name__}, {len(won)} routers")

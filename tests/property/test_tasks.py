@@ -14,7 +14,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.platforms.swarm.evidence import LEAVING, SETTLING, Finding, judge
+from runner.platforms.swarm.evidence import LEAVING, SETTLING, TaskResult, judge
 from runner.platforms.swarm.objects import (
     BROKEN,
     ENDED,
@@ -25,7 +25,7 @@ from runner.platforms.swarm.objects import (
     read_service,
     read_task,
 )
-from runner.reconcile.model import Answer
+from runner.reconcile.model import Outcome
 from runner.storage.records import Written
 
 Require = Literal["all", "quorum"]
@@ -72,15 +72,15 @@ def findings(
     excused: frozenset[str] = frozenset(),
     require: Require = "all",
     denied: Mapping[str, float] = MappingProxyType({}),
-) -> list[Finding]:
+) -> list[TaskResult]:
     """Judge, where the engine holds what was written."""
     written = Written(AT, WEB.name, {service.name: service.spec for service in services})
     snapshot = Snapshot({service.name: service for service in services}, tasks, nodes, NOW)
     return judge(snapshot, written, "token", excused, require, denied)
 
 
-def passes(found: list[Finding]) -> bool:
-    return bool(found) and all(finding.answer is Answer.PASS for finding in found)
+def passes(found: list[TaskResult]) -> bool:
+    return bool(found) and all(finding.outcome is Outcome.PASS for finding in found)
 
 
 updates = st.tuples(
@@ -181,10 +181,10 @@ def test_terminal_is_only_what_cannot_heal(
     for finding in judge(snapshot, written, "token", excused, require, denied):
         if not finding.terminal:
             continue
-        if finding.answer is Answer.INCONCLUSIVE:
+        if finding.outcome is Outcome.INCONCLUSIVE:
             assert LEAVING in denied.values()
             continue
-        assert finding.answer is Answer.FAIL
+        assert finding.outcome is Outcome.FAIL
         name = finding.about.removeprefix("tasks of ") if "of" in finding.about else WEB.name
         service = snapshot.services[name]
         mine = [t for t in snapshot.tasks if t.service == service.id]
@@ -205,10 +205,10 @@ def test_what_another_hand_changed_is_no_evidence(
     """Neither for the release nor against it: another's task that fails is another's."""
     snapshot, written, excused, require, denied = scene
     found = judge(snapshot, written, "token", excused, require, denied)
-    if found[0].answer is not Answer.INCONCLUSIVE:
+    if found[0].outcome is not Outcome.INCONCLUSIVE:
         return
     assert len(found) == 1
-    assert Answer.FAIL not in {finding.answer for finding in found}
+    assert Outcome.FAIL not in {finding.outcome for finding in found}
 
 
 @given(scenes())
@@ -234,17 +234,17 @@ def test_who_is_denied_a_port_of_nobodys_tells_nothing_about_its_release(
         (_, found) = findings(
             (WEB,), (earlier, last, *others), excused=frozenset(denied), denied=denied
         )
-        assert (found.answer, found.terminal) == (Answer.INCONCLUSIVE, is_final)
+        assert (found.outcome, found.terminal) == (Outcome.INCONCLUSIVE, is_final)
         assert "holds port 443 for no container" in found.reason
     crashed = task("crashed", state="failed", error="task: non-zero exit (1)", exit_code=1)
     (_, found) = findings((WEB,), (crashed, last), excused=frozenset(denied), denied=denied)
-    assert (found.answer, found.terminal) == (Answer.FAIL, True)
+    assert (found.outcome, found.terminal) == (Outcome.FAIL, True)
 
 
 def test_who_is_denied_a_port_of_somebodys_has_failed() -> None:
     """It is the release that asks for it, or the host that gave it away: waiting heals neither."""
     (_, found) = findings((WEB,), (task("last", state="failed", error=DENIED),))
-    assert (found.answer, found.terminal) == (Answer.FAIL, True)
+    assert (found.outcome, found.terminal) == (Outcome.FAIL, True)
 
 
 def test_a_record_that_does_not_name_the_gated_service_proves_nothing() -> None:
@@ -265,9 +265,9 @@ def test_every_single_task_is_judged_right() -> None:
     for state, desired, template, since, excuse in every:
         one = task("t", state=state, desired=desired, template=template, since=since)
         (_, found) = findings((WEB,), (one,), excused=frozenset({"t"} if excuse else ()))
-        if found.answer is Answer.PASS:
+        if found.outcome is Outcome.PASS:
             passed.add((state, desired, template))
-        assert found.answer is not Answer.INCONCLUSIVE
+        assert found.outcome is not Outcome.INCONCLUSIVE
     assert passed == {("running", "running", WEB.template)}
 
 
@@ -280,7 +280,7 @@ def test_every_task_beside_one_that_runs_is_judged_right() -> None:
         (_, found) = findings((WEB,), (task("t"), other), excused=excused)
         is_older = template == "older" and state not in ENDED
         is_end = template != "older" and state in BROKEN and not excuse
-        assert (found.answer is Answer.PASS) == (not is_older and not is_end), (other, found)
+        assert (found.outcome is Outcome.PASS) == (not is_older and not is_end), (other, found)
         assert found.terminal == is_end
 
 
@@ -298,7 +298,7 @@ def test_a_global_service_wants_one_on_each_node() -> None:
     assert passes(findings((web,), two, nodes=(*up, down)))
     lost = task("lost", node="n3", desired="shutdown")
     (_, found) = findings((web,), (*two, lost), nodes=(*up, down))
-    assert found.answer is Answer.FAIL
+    assert found.outcome is Outcome.FAIL
     assert found.reason.endswith("node host3 is down")
     assert passes(findings((web,), (*two, lost), nodes=(*up, down), require="quorum"))
     assert not passes(findings((web,), (two[0], lost), nodes=(*up, down), require="quorum"))
@@ -390,7 +390,7 @@ def test_a_port_that_was_just_left_is_no_verdict() -> None:
     waits = evolve(waits, error=STUCK)
     left = task("old", template="older", state="shutdown", desired="shutdown", since=NOW - 0.15)
     (_, found) = findings((WEB,), (waits, left))
-    assert (found.answer, found.terminal) == (Answer.FAIL, False)
+    assert (found.outcome, found.terminal) == (Outcome.FAIL, False)
     long_ago = evolve(left, since=NOW - LEAVING - 1)
     waits = evolve(waits, since=NOW - LEAVING - 1)
     assert findings((WEB,), (waits, long_ago))[1].terminal

@@ -23,11 +23,11 @@ from runner.reconcile.interfaces import Journal, Journaled, Watcher
 from runner.reconcile.loop import Policy, Run
 from runner.reconcile.machine import State
 from runner.reconcile.model import (
-    Answer,
     Deployment,
     Healthy,
     LatestUnknown,
     NotLive,
+    Outcome,
     ProbeResult,
     Release,
     Round,
@@ -245,12 +245,12 @@ class FakePlatform:
             raise PowerCut
         if outcome == "pass":
             self.passed.add(deployment.token)
-            return (ProbeResult("ping", Answer.PASS, "200", "proxy.service"),)
+            return (ProbeResult("ping", Outcome.PASS, "200", "proxy.service"),)
         if outcome == "fail":
             self.failed.add(deployment.release)
-            return (ProbeResult("ping", Answer.FAIL, "404", "proxy.service", terminal=True),)
+            return (ProbeResult("ping", Outcome.FAIL, "404", "proxy.service", terminal=True),)
         self.clock.sleep(timeout)
-        return (ProbeResult("ping", Answer.INCONCLUSIVE, "no socket", "proxy.service"),)
+        return (ProbeResult("ping", Outcome.INCONCLUSIVE, "no socket", "proxy.service"),)
 
     def seal(self, release: Release) -> None:
         self.sealed.append(release)

@@ -19,7 +19,7 @@ from runner.platforms.process.instances import Instances
 from runner.platforms.process.platform import IDENTITY_PATH, ProcessPlatform
 from runner.reconcile.gate import GatePolicy
 from runner.reconcile.model import Deployment, Release
-from runner.reconcile.questions import Identity
+from runner.reconcile.probes import Identity
 from runner.storage.paths import StateDir
 
 AMPLE: Final = 20.0
@@ -62,7 +62,7 @@ if fault == "drains":
 with open("ended", "w") as file:
     file.write("beside the next" if os.path.exists("../next/traefik.log") else "by itself")
 """
-"""Answers identity questions as Traefik would, and has one fault if its settings say so."""
+"""Answers identity probes as Traefik would, and has one fault if its settings say so."""
 
 
 def hold_port() -> socket.socket:
@@ -136,8 +136,8 @@ class ProcessApp:
     @contextlib.contextmanager
     def wired(self, state: StateDir) -> Generator[Wired]:
         """Wire it as a run does."""
-        questions = tuple(proven(question) for question in self.config.probes)
-        with make_platform(self.config, state, questions) as wired:
+        probes = tuple(proven(probe) for probe in self.config.probes)
+        with make_platform(self.config, state, probes) as wired:
             yield wired
 
     @contextlib.contextmanager

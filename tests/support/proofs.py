@@ -1,13 +1,13 @@
 """Questions as a gate is given them: proven, on a host where no unit is ordered."""
 
-from runner.reconcile.ordering import SafeQuestion, UnitGraph, prove, target_of
-from runner.reconcile.questions import Question
+from runner.reconcile.ordering import UnitGraph, prove, target_of
+from runner.reconcile.probes import Probe, SafeProbe
 
 CALLER = "caller.service"
 
 
-def proven(question: Question) -> SafeQuestion:
-    """Prove that a question may be asked."""
-    target = target_of(question)
+def proven(probe: Probe) -> SafeProbe:
+    """Prove that a probe may be asked."""
+    target = target_of(probe)
     graph = UnitGraph(frozenset({target.unit, CALLER}), ())
-    return SafeQuestion(question, prove(graph, CALLER, target))
+    return SafeProbe(probe, prove(graph, CALLER, target))

@@ -22,7 +22,7 @@ from runner.platforms.swarm.objects import TOKEN_VARIABLE
 from runner.platforms.swarm.platform import SwarmPlatform
 from runner.platforms.swarm.stack_document import TASK_VARIABLE
 from runner.reconcile.model import Deployment, Release
-from runner.reconcile.questions import Identity, Question
+from runner.reconcile.probes import Identity, Probe
 from runner.storage.paths import StateDir
 
 IDENTITY: Final = "/.warm-reconcile/identity"
@@ -77,7 +77,7 @@ class SwarmApp:
     config: AppConfig = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # The first question loads the HTTP client, for which a slow machine needs its time.
+        # The first probe loads the HTTP client, for which a slow machine needs its time.
         Engine(str(self.docker.path), AMPLE).info()
         (self.home / "source").mkdir(parents=True)
         (self.home / "overlay").mkdir()
@@ -137,7 +137,7 @@ class SwarmApp:
         (place / "traefik.yml").write_text(f"# {label}\n")
         (place / "compose.yml").write_text(yaml.safe_dump(document))
 
-    def configure(self, *probes: Question, **platform: object) -> None:
+    def configure(self, *probes: Probe, **platform: object) -> None:
         """Change what the gate asks, or the options of the platform."""
         if probes:
             self.config = evolve(self.config, probes=probes)
@@ -148,8 +148,8 @@ class SwarmApp:
     @contextlib.contextmanager
     def wired(self, state: StateDir) -> Generator[Wired]:
         """Wire it as a run does."""
-        questions = tuple(proven(question) for question in self.config.probes)
-        with make_platform(self.config, state, questions) as wired:
+        probes = tuple(proven(probe) for probe in self.config.probes)
+        with make_platform(self.config, state, probes) as wired:
             yield wired
 
     @contextlib.contextmanager

@@ -6,8 +6,7 @@ from runner.reconcile.loop import Run
 from runner.reconcile.machine import ReconcileMachine, Row, State, Trigger, trigger_of
 from runner.reconcile.model import Deployment, Release, Unhealthy
 from runner.reconcile.ordering import SafeUnit, Target
-from runner.reconcile.probes import Prober
-from runner.reconcile.questions import Tcp
+from runner.reconcile.probes import Prober, Tcp
 
 
 def an_effect_without_its_record(run: Run, deployment: Deployment, attempt: Attempt) -> None:
@@ -18,8 +17,8 @@ def a_commit_without_a_healthy_verdict(verdict: Unhealthy) -> Commit:
     return Commit(verdict)  # E: arg-type
 
 
-def a_question_without_its_proof(question: Tcp) -> Prober:
-    return Prober((question,))  # E: arg-type
+def a_question_without_its_proof(probe: Tcp) -> Prober:
+    return Prober((probe,))  # E: arg-type
 
 
 def a_target_without_its_proof(target: Target) -> SafeUnit:

@@ -21,11 +21,11 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = ("-OO", "-I", "-B -bb", "-Xdev -Werror")
 PLAIN = re.compile(r"\x1b\[[0-9;]*m")
 
-Answer = tuple[int, str, str]
+Outcome = tuple[int, str, str]
 
 
 @pytest.fixture(scope="module")
-def ask(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Answer]:
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Outcome]:
     """Run a command of an app on the process platform, under Python with these options."""
     place = tmp_path_factory.mktemp("options")
     (place / "releases").mkdir()
@@ -39,7 +39,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Answer
     (place / "traefik.json").write_text(json.dumps(data))
 
     @functools.cache
-    def run(options: str, command: str) -> Answer:
+    def run(options: str, command: str) -> Outcome:
         module, *arguments = COMMANDS[command]
         if command != "--help":
             arguments += ["traefik", "--config", str(place / "traefik.json")]
@@ -68,7 +68,7 @@ COMMANDS = {
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("command", ["--help", "status", "check"])
 def test_a_command_that_reads_answers_the_same(
-    ask: Callable[[str, str], Answer], options: str, command: str
+    ask: Callable[[str, str], Outcome], options: str, command: str
 ) -> None:
     """`-OO` removes docstrings: help that was made of them was a traceback for every command."""
     expected = ask("", command)
@@ -77,7 +77,7 @@ def test_a_command_that_reads_answers_the_same(
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_run_ends_the_same(ask: Callable[[str, str], Answer], options: str) -> None:
+def test_a_run_ends_the_same(ask: Callable[[str, str], Outcome], options: str) -> None:
     """The whole way through: config, state, lock, journal, decision, report."""
     code, out, err = ask(options, "run")
     assert ExitCode.STRANDED == code, err
@@ -94,7 +94,7 @@ def test_no_code_depends_on_what_options_remove() -> None:
             assert not isinstance(node, ast.Assert), path
 
 
-def test_every_command_has_its_help(ask: Callable[[str, str], Answer]) -> None:
+def test_every_command_has_its_help(ask: Callable[[str, str], Outcome]) -> None:
     """One sentence each, none for a command that is gone."""
     listed = re.findall(r"^    ([a-z-]+)(?: |$)", ask("", "--help")[1], re.MULTILINE)
     assert set(SENTENCES) == set(listed)

@@ -20,7 +20,7 @@ from runner.preconditions import (
 )
 from runner.reconcile.errors import ConfigError, OrderingError, UnprovenError
 from runner.reconcile.ordering import Edge, SafeUnit, Target, UnitGraph, prove
-from runner.reconcile.questions import Http, Question, TraefikPing, UnitActive
+from runner.reconcile.probes import Http, Probe, TraefikPing, UnitActive
 from runner.systemd.parse import read_span
 from runner.warm_reconcile import main
 
@@ -85,14 +85,14 @@ def test_a_gate_on_the_dashboard_is_refused_before_anything_is_touched(
 def test_what_the_caller_deploys_may_be_asked_without_systemd(systemctl_says: Systemctl) -> None:
     """A gate on Traefik itself needs nobody's word."""
     systemctl_says(script="exit 1")
-    assert [safe.question for safe in clear(PROXY, (OWN,))] == [OWN]
+    assert [safe.probe for safe in clear(PROXY, (OWN,))] == [OWN]
 
 
 def test_every_probe_that_cannot_be_asked_is_told(systemctl_says: Systemctl) -> None:
     """One error, all of the gate's mistakes; a refusal counts more than what nobody can tell."""
     systemctl_says(**HUNG)
     nobody = UnitActive(name="nobody", target_unit="nobody.service")
-    every: tuple[Question, ...] = (nobody, OWN, OLD_GATE)
+    every: tuple[Probe, ...] = (nobody, OWN, OLD_GATE)
     with pytest.raises(OrderingError) as caught:
         clear(PROXY, every)
     assert not isinstance(caught.value, UnprovenError)
@@ -124,7 +124,7 @@ def test_a_gate_may_come_one_by_one() -> None:
         clear(PROXY, iter((page(PROXY), OWN)), safe, table=NO_TABLE)
     cleared = clear(PROXY, iter((OWN,)), safe)
     assert isinstance(cleared, tuple)
-    assert [each.question for each in cleared] == [OWN]
+    assert [each.probe for each in cleared] == [OWN]
 
 
 def test_an_unknown_target_is_not_safe(systemctl_says: Systemctl) -> None:
@@ -231,7 +231,7 @@ def test_a_consumer_may_ask_its_own_name() -> None:
     doubts: list[str] = []
     for table in (TABLE, NO_TABLE):
         (cleared,) = clear(DASHBOARD, (page(DASHBOARD),), safe, table=table, doubt=doubts.append)
-        assert cleared.question == page(DASHBOARD)
+        assert cleared.probe == page(DASHBOARD)
     assert doubts == [
         f"not resolved: probe page: no Traefik yet; only the config says that {DASHBOARD} serves it"
     ]
@@ -282,7 +282,7 @@ def test_an_apps_own_engine_is_asked_who_serves_a_name(
     app = find_app("traefik", config=path, config_dir=Path())
     doubts: list[str] = []
     cleared = clear_app(app.config, doubts.append)
-    assert tuple(each.question for each in cleared) == app.config.probes
+    assert tuple(each.probe for each in cleared) == app.config.probes
     (doubt,) = doubts
     assert doubt.startswith("not resolved: probe page: ")
     assert doubt.endswith("only the config says that early.service serves it")

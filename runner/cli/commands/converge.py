@@ -1,7 +1,7 @@
 """``converge``: an end-to-end assertion, asked until it holds or its deadline has passed."""
 
 import argparse
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from attrs import asdict, evolve, frozen
 
@@ -15,6 +15,7 @@ from runner.reconcile.model import (
     Deployment,
     Healthy,
     Inconclusive,
+    ProbeResult,
     Release,
     Round,
     Unhealthy,
@@ -31,7 +32,7 @@ NO_DEPLOYMENT: Final = Deployment(Release("", "", ""), "")
 
 
 @frozen
-class Outcome:
+class Converged:
     """How an assertion ended."""
 
     name: str
@@ -51,7 +52,7 @@ class Outcome:
         return "\n".join(lines)
 
     def to_data(self) -> dict[str, object]:
-        evidence = [{**asdict(result), "answer": result.answer.value} for result in self.evidence]
+        evidence = [_to_data(result) for result in self.evidence]
         return {**asdict(self), "exit": int(self.exit), "evidence": evidence}
 
 
@@ -64,7 +65,13 @@ def converge(arguments: argparse.Namespace) -> int:
     return outcome.exit
 
 
-def assert_now(assertion: Assertion, clock: Clock) -> Outcome:
+def _to_data(result: ProbeResult) -> dict[str, Any]:
+    """Name the outcome as the journal does."""
+    data = asdict(result)
+    return {**data, "answer": data.pop("outcome").value}
+
+
+def assert_now(assertion: Assertion, clock: Clock) -> Converged:
     """Ask rounds until the gate of the assertion is content, or has no hope left.
 
     Raises:
@@ -76,7 +83,7 @@ def assert_now(assertion: Assertion, clock: Clock) -> Outcome:
     limit = ask_start_timeout(config.caller)
     preconditions.fit(config.caller, assertion.longest, assertion.explain(), limit)
     doubts: list[str] = []
-    questions = preconditions.clear(
+    probes = preconditions.clear(
         config.caller,
         config.probes,
         preconditions.prove_onlooker,
@@ -84,7 +91,7 @@ def assert_now(assertion: Assertion, clock: Clock) -> Outcome:
         doubt=doubts.append,
     )
     try:
-        prober = Prober(questions)
+        prober = Prober(probes)
     except OSError as error:
         raise StateError(f"no probe can be asked from this host: {error.strerror}") from error
     try:
@@ -100,14 +107,14 @@ def assert_now(assertion: Assertion, clock: Clock) -> Outcome:
     return evolve(_outcome(assertion.name, verdict), doubts=tuple(doubts))
 
 
-def _outcome(name: str, verdict: Verdict) -> Outcome:
+def _outcome(name: str, verdict: Verdict) -> Converged:
     match verdict:
         case Healthy(_, evidence, rounds, held):
             reason = f"held {held:.1f} s over {rounds} rounds"
-            return Outcome(name, "converged", ExitCode.OK, reason, evidence)
+            return Converged(name, "converged", ExitCode.OK, reason, evidence)
         case Unhealthy(_, reason, evidence):
-            return Outcome(name, "not converged", ExitCode.UNHEALTHY, reason, evidence)
+            return Converged(name, "not converged", ExitCode.UNHEALTHY, reason, evidence)
         case Inconclusive(_, reason, evidence):
-            return Outcome(name, "undecided", ExitCode.UNDECIDED, reason, evidence)
+            return Converged(name, "undecided", ExitCode.UNDECIDED, reason, evidence)
         case _:
             assert_never(verdict)

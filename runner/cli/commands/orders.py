@@ -18,12 +18,11 @@ from runner.platforms.swarm.traefik_routers import (
     Unresolved,
     Untold,
     is_of_traefik,
-    is_routed,
     resolve,
 )
 from runner.reconcile.errors import ConfigError, OrderingError, UsageError
 from runner.reconcile.ordering import SafeUnit, Target, UnitGraph, prove
-from runner.reconcile.questions import Question
+from runner.reconcile.probes import Probe
 from runner.subprocesses import run
 from runner.systemd.graph import Loaded, ask_start_timeout, load, prove_live, read_live
 from runner.terminal.options import answer
@@ -101,16 +100,16 @@ def check(arguments: argparse.Namespace) -> int:
 def graph(arguments: argparse.Namespace) -> int:
     app = find_app(arguments.app, config=arguments.config, config_dir=arguments.config_dir)
     subject = of_app(app)
-    questions = subject.probes
+    probes = subject.probes
     units = (
         _load(arguments.units, [subject]).units
         if arguments.units
-        else read_live([subject.caller, *(question.target_unit for question in questions)])
+        else read_live([subject.caller, *(probe.target_unit for probe in probes)])
     )
     judged = _judge(subject, _prover(subject, units), _table(subject, arguments.units))
     unresolved = {each.probe for each in judged if each.unresolved}
     refused = {each.probe for each in judged if each.refused}
-    drawn = picture(units, subject.caller, questions, unresolved, refused)
+    drawn = picture(units, subject.caller, probes, unresolved, refused)
     form = arguments.format
     text = drawn.to_mermaid() if form == "mermaid" else drawn.to_dot()
     answer(
@@ -157,21 +156,21 @@ def _prover(subject: Subject, units: UnitGraph | None) -> preconditions.Prove:
 def _judge(
     subject: Subject, prover: preconditions.Prove, table: Table | Untold
 ) -> tuple[Judged, ...]:
-    return tuple(_judge_one(subject, question, prover, table) for question in subject.probes)
+    return tuple(_judge_one(subject, probe, prover, table) for probe in subject.probes)
 
 
 def _judge_one(
-    subject: Subject, question: Question, prover: preconditions.Prove, table: Table | Untold
+    subject: Subject, probe: Probe, prover: preconditions.Prove, table: Table | Untold
 ) -> Judged:
-    judged = Judged(question.name, question.target_unit)
+    judged = Judged(probe.name, probe.target_unit)
     of_traefik = is_of_traefik(subject.probes)
     try:
-        preconditions.prove_declared(subject.caller, question, prover, table, of_traefik=of_traefik)
+        preconditions.prove_declared(subject.caller, probe, prover, table, of_traefik=of_traefik)
     except OrderingError as error:
         return evolve(judged, refused=error.message)
-    found = resolve(table, question) if is_routed(question) else None
+    found = resolve(table, probe.routed_url) if probe.routed_url is not None else None
     if isinstance(found, Unresolved):
-        return evolve(judged, unresolved=preconditions.tell_doubt(question, found))
+        return evolve(judged, unresolved=preconditions.tell_doubt(probe, found))
     return judged
 
 

@@ -73,11 +73,11 @@ def sweep_app(app: App) -> Swept:
         ReconcileError: its state or its journal is refused.
     """
     doubts: list[str] = []
-    questions = preconditions.clear_app(app.config, doubts.append)
+    probes = preconditions.clear_app(app.config, doubts.append)
     state = find_state(app.state_root, app.name)
     if not state.journal.exists():
         return Swept(app.name, ExitCode.STRANDED, "it never ran")
-    with hold(state.lock), make_platform(app.config, state, questions) as wired:
+    with hold(state.lock), make_platform(app.config, state, probes) as wired:
         found = _look(app, state, wired.platform)
     return evolve(found, finding="; ".join([found.finding, *doubts]))
 

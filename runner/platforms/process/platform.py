@@ -15,10 +15,10 @@ from attrs import frozen
 from runner.platforms.process.instances import TOKEN_VARIABLE, Instances, is_listening
 from runner.reconcile.errors import DeployError, NotPreparedError
 from runner.reconcile.model import (
-    Answer,
     Deployment,
     LatestUnknown,
     NotLive,
+    Outcome,
     ProbeResult,
     Release,
     Round,
@@ -135,17 +135,17 @@ class ProcessPlatform:
         if status is not None or deployment.token not in running:
             how = "is not running" if status is None else _describe_exit(status)
             reason = f"the process {how}: {words}" if words else f"the process {how}"
-            return self._result(Answer.FAIL, reason, words, terminal=True)
+            return self._result(Outcome.FAIL, reason, words, terminal=True)
         if len(running) > 1:
-            return self._result(Answer.FAIL, "another instance of the app is running, too", words)
+            return self._result(Outcome.FAIL, "another instance of the app is running, too", words)
         pids = ", ".join(str(process.pid) for process in running[deployment.token])
-        return self._result(Answer.PASS, f"running as process {pids}", words)
+        return self._result(Outcome.PASS, f"running as process {pids}", words)
 
     def _result(
-        self, answer: Answer, reason: str, excerpt: str, *, terminal: bool = False
+        self, outcome: Outcome, reason: str, excerpt: str, *, terminal: bool = False
     ) -> ProbeResult:
         return ProbeResult(
-            "process", answer, reason, self.caller, excerpt=excerpt, terminal=terminal
+            "process", outcome, reason, self.caller, excerpt=excerpt, terminal=terminal
         )
 
 

@@ -12,11 +12,11 @@ from typing import Final
 from attrs import frozen
 
 from runner.reconcile.http_client import httpx
-from runner.reconcile.questions import Identity
+from runner.reconcile.probes import Identity
 from runner.reconcile.replies import TOKEN_HEADER
 
 PAUSE: Final = 0.05
-"""Seconds between two questions: an outage is known to within a tenth of a second."""
+"""Seconds between two probes: an outage is known to within a tenth of a second."""
 PATIENCE: Final = 1.0
 """Seconds that a client waits before it calls that an outage."""
 
@@ -33,13 +33,13 @@ class Sight:
 
 
 class Listener:
-    """Asks one identity question, of plain http, over and over.
+    """Asks one identity probe, of plain http, over and over.
 
     Any deployment of ours will do for an answer.
     """
 
-    def __init__(self, question: Identity) -> None:
-        self._question = question
+    def __init__(self, probe: Identity) -> None:
+        self._probe = probe
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="listener", daemon=True)
@@ -68,7 +68,7 @@ class Listener:
             dark, missed = self._dark, self._missed
             if self._dark_since is not None:
                 dark += time.monotonic() - self._dark_since
-                missed = max(missed, 1)  # the question that is waiting for its answer
+                missed = max(missed, 1)  # the probe that is waiting for its answer
             sight = Sight(max(self._asked, missed), missed, dark)
             self._asked = self._missed = 0
             return sight
@@ -79,7 +79,7 @@ class Listener:
     async def _keep_asking(self) -> None:
         last = time.monotonic()
         while not self._stop.wait(PAUSE):
-            answered = await _answers(self._question)
+            answered = await _answers(self._probe)
             now = time.monotonic()
             with self._lock:
                 self._asked += 1
@@ -94,9 +94,9 @@ class Listener:
                 last = now
 
 
-async def _answers(question: Identity) -> bool:
+async def _answers(probe: Identity) -> bool:
     """Ask once; true if a deployment of ours answered, whichever, within ``PATIENCE``."""
-    url = httpx.URL(question.url)
+    url = httpx.URL(probe.url)
     # Without a host name, as the probes ask: names are redirected.
     request = b"GET %b HTTP/1.1\r\nHost: \r\nConnection: close\r\n\r\n" % url.raw_path
     try:

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from attrs import frozen
 
 from runner.platforms.swarm.objects import BROKEN, Service, Snapshot, Task
-from runner.reconcile.model import Answer
+from runner.reconcile.model import Outcome
 from runner.storage.records import Written
 
 _NON_ZERO: Final = re.compile(r"^task: non-zero exit \(\d+\)(: )?")
@@ -29,11 +29,11 @@ _TAKEN: Final = re.compile(r"Bind for \S*:(\d+) failed: port is already allocate
 
 
 @frozen
-class Finding:
+class TaskResult:
     """One thing that the engine's evidence shows."""
 
     about: str
-    answer: Answer
+    outcome: Outcome
     reason: str
     terminal: bool = False
     container: str = ""
@@ -47,7 +47,7 @@ def judge(
     excused: frozenset[str],
     require: Literal["all", "quorum"],
     denied: Mapping[str, float],
-) -> list[Finding]:
+) -> list[TaskResult]:
     """Say what the evidence shows: one finding for the stack, one for the tasks of the gate.
 
     Args:
@@ -62,17 +62,17 @@ def judge(
     changes = describe_changes(snapshot, written, token)
     if changes:
         # Another hand's tasks are no evidence about the release, in either direction.
-        return [Finding("stack", Answer.INCONCLUSIVE, f"since it was deployed, {changes}")]
-    findings = [Finding("stack", Answer.PASS, "the engine holds what was deployed")]
+        return [TaskResult("stack", Outcome.INCONCLUSIVE, f"since it was deployed, {changes}")]
+    findings = [TaskResult("stack", Outcome.PASS, "the engine holds what was deployed")]
     for name in written.specs:
         is_gated = name == written.gated
         finding = _judge_service(
             snapshot, snapshot.services[name], written, excused, require, denied
         )
-        if is_gated or finding[0] is not Answer.PASS:
+        if is_gated or finding[0] is not Outcome.PASS:
             answer, reason, terminal, container = finding
             about = "tasks" if is_gated else f"tasks of {name}"
-            findings.append(Finding(about, answer, reason, terminal, container))
+            findings.append(TaskResult(about, answer, reason, terminal, container))
     return findings
 
 
@@ -97,7 +97,7 @@ def denied_port(task: Task) -> int | None:
     return int(said[1]) if said is not None else None
 
 
-_Judgement = tuple[Answer, str, bool, str]
+_Judgement = tuple[Outcome, str, bool, str]
 
 
 def _judge_service(
@@ -110,7 +110,7 @@ def _judge_service(
 ) -> _Judgement:
     is_gated = service.name == written.gated
     if service.is_job:
-        answer = Answer.FAIL if is_gated else Answer.PASS
+        answer = Outcome.FAIL if is_gated else Outcome.PASS
         return answer, "a job: it is meant to end", False, ""
     hopeless = (
         _find_end(snapshot, service, written, excused)
@@ -134,7 +134,7 @@ def _judge_service(
     elif missing:
         reason += f"; node {', '.join(missing)} is down"
     is_well = not older and (not missing or require == "quorum")
-    return Answer.PASS if is_well else Answer.FAIL, reason, False, ""
+    return Outcome.PASS if is_well else Outcome.FAIL, reason, False, ""
 
 
 def _find_end(
@@ -147,7 +147,7 @@ def _find_end(
         is_of_now = is_gated or task.since >= written.at - 1
         is_done = task.state == "complete" and service.may_complete and not is_gated
         if task.state in BROKEN and task.id not in excused and is_of_now and not is_done:
-            return Answer.FAIL, _describe_end(task), True, task.container
+            return Outcome.FAIL, _describe_end(task), True, task.container
     return None
 
 
@@ -166,13 +166,13 @@ def _find_leak(
         f"the engine holds port {denied_port(newest)} for no container, so it can start nothing"
         " there; `systemctl restart docker.service` frees it"
     )
-    return Answer.INCONCLUSIVE, reason, denied[newest.id] >= LEAVING, ""
+    return Outcome.INCONCLUSIVE, reason, denied[newest.id] >= LEAVING, ""
 
 
 def _find_pause(service: Service, written: Written) -> _Judgement | None:
     """Find an update that Swarm gave up."""
     if "paused" in service.update and service.update_started >= written.at - 1:
-        return Answer.FAIL, f"Swarm stopped the update, {service.update}", True, ""
+        return Outcome.FAIL, f"Swarm stopped the update, {service.update}", True, ""
     return None
 
 
@@ -209,7 +209,7 @@ def _describe_lack(
     waiting = [task for task in current if not task.has_ended and not task.is_running]
     lack = f"{len(snapshot.running(service))} of {wanted} tasks running"
     if not waiting:
-        return Answer.FAIL, f"{lack}, and none is on its way", False, ""
+        return Outcome.FAIL, f"{lack}, and none is on its way", False, ""
     task = max(waiting, key=lambda task: bool(task.error))
     says = f"{lack}; task {task.name} is {task.state}" + (f": {task.error}" if task.error else "")
     # A task waits from the beginning of an update on, and an older one may stop much later: its
@@ -220,7 +220,7 @@ def _describe_lack(
     is_stuck = task.error.startswith(UNSCHEDULABLE) and has_waited > patience
     # While an older task holds the port, or a node may still come up, that is no news.
     may_heal = bool(older) or not all(node.is_up for node in snapshot.nodes)
-    return Answer.FAIL, says, is_stuck and not may_heal, task.container
+    return Outcome.FAIL, says, is_stuck and not may_heal, task.container
 
 
 def _describe_end(task: Task) -> str:

@@ -4,26 +4,22 @@ import functools
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from attrs import define, evolve, field, frozen
 
 from runner.platforms.swarm.engine_api import Published
-from runner.platforms.swarm.evidence import Finding, denied_port, judge
+from runner.platforms.swarm.evidence import TaskResult, denied_port, judge
 from runner.platforms.swarm.netns import run_inside
 from runner.platforms.swarm.objects import BROKEN, Service, Snapshot, Task
 from runner.platforms.swarm.stack import Stacks
 from runner.reconcile.errors import EngineUnreachableError
-from runner.reconcile.model import Answer, ProbeResult, Round
-from runner.reconcile.ordering import SafeQuestion
-from runner.reconcile.probes import Prober
-from runner.reconcile.questions import Identity, Question, TaskHttp, TraefikPing
+from runner.reconcile.model import Outcome, ProbeResult, Round
+from runner.reconcile.probes import AskedFrom, Probe, Prober, SafeProbe
 from runner.reconcile.replies import Expected, printable, without_colours
 from runner.storage.records import Record
 
 LONGEST_NAME: Final = 128
 """Characters of the name of a probe."""
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 @frozen
@@ -40,7 +36,7 @@ class Evidence:
     def is_final(self) -> bool:
         """Say whether no answer of a task could change what this round comes to."""
         return any(
-            result.answer is Answer.INCONCLUSIVE or result.terminal for result in self.results
+            result.outcome is Outcome.INCONCLUSIVE or result.terminal for result in self.results
         )
 
 
@@ -78,7 +74,7 @@ class StackGate:
             excused = self._excuse(snapshot, record, frozenset(denied), is_ours=is_ours)
         except EngineUnreachableError as error:
             self.has_lost = self._is_lost = True
-            result = self._result("engine", Answer.INCONCLUSIVE, error.message)
+            result = self._result("engine", Outcome.INCONCLUSIVE, error.message)
             return Evidence((result,), (), None)
         written = record.written
         findings = judge(snapshot, written, record.deployment.token, excused, self.require, denied)
@@ -91,7 +87,7 @@ class StackGate:
         self,
         expected: Expected,
         tasks: Iterable[Task],
-        questions: tuple[SafeQuestion, ...],
+        probes: tuple[SafeProbe, ...],
         limit: float,
     ) -> list[Round]:
         """Ask each task of this host from inside its own network; at most ``limit`` seconds.
@@ -99,27 +95,27 @@ class StackGate:
         Of a task elsewhere the engine's evidence is all there is: its pid means nothing here.
         """
         chosen = [task for task in tasks if task.pid and task.node == self._node]
-        ask = functools.partial(self._ask_one, expected, questions, limit)
+        ask = functools.partial(self._ask_one, expected, probes, limit)
         with ThreadPoolExecutor(max_workers=max(1, len(chosen))) as threads:
             return list(threads.map(ask, chosen))
 
     def sum_up(self, rounds: list[Round]) -> ProbeResult:
         """Say whether enough of the tasks that were asked each for itself gave good answers."""
-        bad = [[r for r in each if r.answer is not Answer.PASS] for each in rounds]
+        bad = [[r for r in each if r.outcome is not Outcome.PASS] for each in rounds]
         good = sum(bool(each) and not worse for each, worse in zip(rounds, bad, strict=True))
-        worst = {r.answer for results in bad for r in results}
+        worst = {r.outcome for results in bad for r in results}
         # A quorum excuses who can't be asked. Who answers wrongly is served from.
         enough = len(rounds) // 2 + 1 if self.require == "quorum" else max(1, len(rounds))
-        is_enough = good >= enough and Answer.FAIL not in worst
+        is_enough = good >= enough and Outcome.FAIL not in worst
         complaints = [f"{results[0].probe}: {results[0].reason}" for results in bad if results]
         reason = "; ".join([f"{good} of {len(rounds)} answered well", *complaints])
-        could_ask = Answer.FAIL if Answer.FAIL in worst else Answer.INCONCLUSIVE
-        return self._result("each task", Answer.PASS if is_enough else could_ask, reason)
+        could_ask = Outcome.FAIL if Outcome.FAIL in worst else Outcome.INCONCLUSIVE
+        return self._result("each task", Outcome.PASS if is_enough else could_ask, reason)
 
     def _ask_one(
-        self, expected: Expected, questions: tuple[SafeQuestion, ...], limit: float, task: Task
+        self, expected: Expected, probes: tuple[SafeProbe, ...], limit: float, task: Task
     ) -> Round:
-        named = tuple(safe.about(_named(safe.question, task)) for safe in questions)
+        named = tuple(safe.about(_named(safe.probe, task)) for safe in probes)
         only = evolve(expected, tasks=frozenset({task.id}))
 
         def ask() -> Round:
@@ -132,10 +128,10 @@ class StackGate:
         try:
             return run_inside(task.pid, ask)
         except (FileNotFoundError, ProcessLookupError):
-            return (self._result("inside", Answer.FAIL, f"task {task.name} has just ended"),)
+            return (self._result("inside", Outcome.FAIL, f"task {task.name} has just ended"),)
         except OSError as error:
             reason = f"task {task.name} can't be asked from inside: {error.strerror}"
-            return (self._result("inside", Answer.INCONCLUSIVE, reason),)
+            return (self._result("inside", Outcome.INCONCLUSIVE, reason),)
 
     def _excuse(
         self, snapshot: Snapshot, record: Record, denied: frozenset[str], *, is_ours: bool
@@ -169,16 +165,16 @@ class StackGate:
             if port in leaked
         }
 
-    def _tell(self, finding: Finding) -> ProbeResult:
+    def _tell(self, finding: TaskResult) -> ProbeResult:
         """Add what the container says: of its health while it starts, else its last words."""
         words = self._hear(finding) if finding.container else ""
         lines = [printable(line) for line in words.splitlines() if line.strip()]
         link = ": " if finding.terminal else "; its health check says "
         reason = finding.reason + (link + lines[-1] if lines else "")
-        result = self._result(finding.about, finding.answer, reason)
+        result = self._result(finding.about, finding.outcome, reason)
         return evolve(result, terminal=finding.terminal, excerpt=printable(words))
 
-    def _hear(self, finding: Finding) -> str:
+    def _hear(self, finding: TaskResult) -> str:
         """Read the last health check of what still starts, or the last words of who ended.
 
         What can't be read explains nothing; it is no loss of the engine, which has just answered.
@@ -195,42 +191,25 @@ class StackGate:
         cause = memory or (f"unhealthy: {health}" if health else "")
         return f"{words}\n{cause}".strip()
 
-    def _result(self, probe: str, answer: Answer, reason: str) -> ProbeResult:
-        return ProbeResult(probe, answer, reason, self.unit)
+    def _result(self, probe: str, outcome: Outcome, reason: str) -> ProbeResult:
+        return ProbeResult(probe, outcome, reason, self.unit)
 
 
-def public(questions: Iterable[SafeQuestion]) -> tuple[SafeQuestion, ...]:
+def public(probes: Iterable[SafeProbe]) -> tuple[SafeProbe, ...]:
     """Leave out what is asked only inside of a task."""
-    return tuple(safe for safe in questions if not isinstance(safe.question, TaskHttp))
+    return tuple(safe for safe in probes if safe.probe.asked_from is not AskedFrom.TASK)
 
 
-def personal(
-    questions: Iterable[SafeQuestion], ports: Mapping[int, int]
-) -> tuple[SafeQuestion, ...]:
-    """Choose the questions that a task is asked inside; those of the public listener, relocated.
+def personal(probes: Iterable[SafeProbe], ports: Mapping[int, int]) -> tuple[SafeProbe, ...]:
+    """Choose the probes that each task is asked inside, in their form for there.
 
     Args:
-        questions: of the gate; the others are about more than a task.
+        probes: of the gate.
         ports: from the published ones to the task's own.
     """
-    return tuple(
-        safe.about(_relocate(safe.question, ports))
-        for safe in questions
-        if isinstance(safe.question, TraefikPing | Identity | TaskHttp)
-    )
+    inside = ((safe, safe.probe.inside(ports)) for safe in probes)
+    return tuple(safe.about(probe) for safe, probe in inside if probe is not None)
 
 
-def _named(question: Question, task: Task) -> Question:
-    return evolve(question, name=f"{question.name}@{task.name}"[:LONGEST_NAME])
-
-
-def _relocate(question: TraefikPing | Identity | TaskHttp, ports: Mapping[int, int]) -> Question:
-    if isinstance(question, TaskHttp):
-        return question
-    parts = urlsplit(question.url)
-    if isinstance(question, Identity) and question.address is not None:
-        port = int(question.address.rpartition(":")[2])
-        return evolve(question, address=f"127.0.0.1:{ports.get(port, port)}")
-    port = parts.port or DEFAULT_PORTS[parts.scheme]
-    here = parts._replace(netloc=f"127.0.0.1:{ports.get(port, port)}")
-    return evolve(question, url=urlunsplit(here))
+def _named(probe: Probe, task: Task) -> Probe:
+    return evolve(probe, name=f"{probe.name}@{task.name}"[:LONGEST_NAME])

@@ -40,17 +40,15 @@ from runner.platforms.swarm.stack_document import (
 from runner.platforms.swarm.traefik_api import Routes
 from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
 from runner.reconcile.model import (
-    Answer,
     Deployment,
     LatestUnknown,
     NotLive,
+    Outcome,
     ProbeResult,
     Release,
     Round,
 )
-from runner.reconcile.ordering import SafeQuestion
-from runner.reconcile.probes import Prober
-from runner.reconcile.questions import TaskHttp
+from runner.reconcile.probes import AskedFrom, Prober, SafeProbe
 from runner.reconcile.replies import Expected
 from runner.storage.records import Record
 
@@ -104,7 +102,7 @@ class SwarmPlatform:
     store: Store
     images: Images
     stacks: Stacks
-    questions: tuple[SafeQuestion, ...]
+    probes: tuple[SafeProbe, ...]
     prober: Prober
     gate: StackGate
     preflight: Preflight | None
@@ -158,17 +156,19 @@ class SwarmPlatform:
         is_ours = record is not None
         record = record or self.stacks.read(deployment.token)
         if record is None:
-            return (self._result("stack", Answer.INCONCLUSIVE, "nobody recorded what was written"),)
+            return (
+                self._result("stack", Outcome.INCONCLUSIVE, "nobody recorded what was written"),
+            )
         evidence = self.gate.ask_engine(record, is_ours=is_ours)
         if evidence.is_final or evidence.service is None:
             return evidence.results
         expected = Expected(deployment, frozenset(task.id for task in evidence.running))
         results = [*evidence.results, *self.prober.ask(expected, timeout)]
         if self._asks_inside or len(evidence.running) > 1:
-            asked = personal(self.questions, evidence.service.published)
+            asked = personal(self.probes, evidence.service.published)
             each = self.gate.ask_each(expected, evidence.running, asked, timeout)
             results += [self.gate.sum_up(each)] if each or self._asks_inside else []
-        results += self.routes.confirm(safe.question for safe in self.questions)
+        results += self.routes.confirm(safe.probe for safe in self.probes)
         if self.listener is not None and self.listener.is_on:
             results.append(self._listen(self.listener))
         return tuple(results)
@@ -191,7 +191,7 @@ class SwarmPlatform:
     @property
     def _asks_inside(self) -> bool:
         """Say whether a gate without an answer from inside of a task would know nothing."""
-        return any(isinstance(safe.question, TaskHttp) for safe in self.questions)
+        return any(safe.probe.asked_from is AskedFrom.TASK for safe in self.probes)
 
     def _prepare(self, release: Release) -> Document:
         """Do all that can fail without touching what serves.
@@ -264,9 +264,9 @@ class SwarmPlatform:
 
     def _listen(self, listener: Listener) -> ProbeResult:
         sight = listener.look()
-        answer = Answer.FAIL if sight.missed else Answer.PASS
-        since = f"{sight.missed} of {sight.asked} questions since the last round had no answer"
-        return self._result("listener", answer, f"{since}; {sight.dark:.1f} s in all without one")
+        outcome = Outcome.FAIL if sight.missed else Outcome.PASS
+        since = f"{sight.missed} of {sight.asked} probes since the last round had no answer"
+        return self._result("listener", outcome, f"{since}; {sight.dark:.1f} s in all without one")
 
     def _prune_configs(self, keep: frozenset[str]) -> None:
         """Remove the configs that no kept release has; the engine keeps those in use."""
@@ -285,5 +285,5 @@ class SwarmPlatform:
                 except RefusedError:
                     continue
 
-    def _result(self, probe: str, answer: Answer, reason: str) -> ProbeResult:
-        return ProbeResult(probe, answer, reason, self.target.unit)
+    def _result(self, probe: str, outcome: Outcome, reason: str) -> ProbeResult:
+        return ProbeResult(probe, outcome, reason, self.target.unit)

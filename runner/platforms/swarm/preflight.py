@@ -16,9 +16,8 @@ from runner.platforms.swarm.stack import Stacks
 from runner.platforms.swarm.stack_document import PREFLIGHT_LABEL, isolate
 from runner.reconcile.errors import DeployError, NotPreparedError
 from runner.reconcile.gate import Clock, GatePolicy, judge
-from runner.reconcile.model import Answer, Deployment, Healthy, Inconclusive, Round
-from runner.reconcile.ordering import SafeQuestion
-from runner.reconcile.questions import Identity, Question
+from runner.reconcile.model import Deployment, Healthy, Inconclusive, Outcome, Round
+from runner.reconcile.probes import Identity, Probe, SafeProbe
 from runner.reconcile.replies import Expected
 
 PROVIDER_PATH: Final = "/.warm-reconcile/provider"
@@ -38,7 +37,7 @@ class Preflight:
     stack: str
     service: str
     unit: str
-    questions: tuple[SafeQuestion, ...]
+    probes: tuple[SafeProbe, ...]
     clock: Clock
     timeout: float
     """Seconds for the whole trial."""
@@ -60,7 +59,7 @@ class Preflight:
         name = f"{self.stack[:STACK_PREFIX]}-try-{deployment.token[-8:]}"
         node = self.stacks.engine.swarm_node()
         alone = isolate(document, trial, service=self.service, stack=self.stack, node=node)
-        asked = self._questions(ports)
+        asked = self._probes(ports)
         try:
             record = self.stacks.write(name, escape(alone), trial, f"{name}_{self.service}")
             gate = StackGate(self.stacks, name, self.unit)
@@ -97,18 +96,18 @@ class Preflight:
         for name in sorted({service["Spec"]["Labels"][STACK_LABEL] for service in left}):
             self.stacks.remove(name)
 
-    def _questions(self, ports: Mapping[int, int]) -> tuple[SafeQuestion, ...]:
+    def _probes(self, ports: Mapping[int, int]) -> tuple[SafeProbe, ...]:
         """Leave out the provider's route where the live stack, which all see, doesn't have it."""
         live = self.stacks.look(self.stack).services.values()
         has_route = any(PROVIDER_PATH in label for s in live for label in s.labels.values())
-        everything = personal(self.questions, ports)
-        elsewhere = tuple(safe for safe in everything if not _is_about_provider(safe.question))
+        everything = personal(self.probes, ports)
+        elsewhere = tuple(safe for safe in everything if not _is_about_provider(safe.probe))
         return everything if has_route or not elsewhere else elsewhere
 
 
 def _is_well(evidence: Round) -> bool:
-    return all(result.answer is Answer.PASS for result in evidence)
+    return all(result.outcome is Outcome.PASS for result in evidence)
 
 
-def _is_about_provider(question: Question) -> bool:
-    return isinstance(question, Identity) and PROVIDER_PATH in question.url
+def _is_about_provider(probe: Probe) -> bool:
+    return isinstance(probe, Identity) and PROVIDER_PATH in probe.url

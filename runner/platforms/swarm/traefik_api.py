@@ -22,15 +22,14 @@ from runner.platforms.swarm.traefik_routers import (
     Unresolved,
     Untold,
     contradict,
-    is_routed,
     read_owners,
     read_routers,
     resolve,
 )
 from runner.reconcile.errors import EngineUnreachableError
 from runner.reconcile.http_client import httpx
-from runner.reconcile.model import Answer, ProbeResult, Round
-from runner.reconcile.questions import Http, Question
+from runner.reconcile.model import Outcome, ProbeResult, Round
+from runner.reconcile.probes import Probe
 
 TABLE_LABEL: Final = "warm-reconcile.table"
 """Of the service whose tasks tell their table: compose.gate.yml says so."""
@@ -84,16 +83,16 @@ class Routes:
             return Table(routers, read_owners(services), traefik.labels.get(UNIT_LABEL, ""))
         return Untold(f"{traefik.name} tells no table (port {'; port '.join(reasons)})")
 
-    def confirm(self, questions: Iterable[Question]) -> Round:
-        """Say of each question about a name whether what it declares is what is routed now.
+    def confirm(self, probes: Iterable[Probe]) -> Round:
+        """Say of each probe about a name whether what it declares is what is routed now.
 
         Where no table can be had there is nothing to say: that was said before the deployment.
         """
-        routed = [question for question in questions if is_routed(question)]
+        routed = [(probe, probe.routed_url) for probe in probes if probe.routed_url is not None]
         table = self.read() if routed else Untold("")
         if isinstance(table, Untold):
             return ()
-        return tuple(_confirm(table, question) for question in routed)
+        return tuple(_confirm(table, probe, url) for probe, url in routed)
 
     def _tasks_here(self, service: Service) -> list[Task]:
         """List the running tasks of a service whose network this host can enter, newest first."""
@@ -108,14 +107,14 @@ class Routes:
         return sorted(here, key=lambda task: task.since, reverse=True)
 
 
-def _confirm(table: Table, question: Http) -> ProbeResult:
-    found = resolve(table, question)
-    wrong = found.reason if isinstance(found, Unresolved) else contradict(question, found)
+def _confirm(table: Table, probe: Probe, url: str) -> ProbeResult:
+    found = resolve(table, url)
+    wrong = found.reason if isinstance(found, Unresolved) else contradict(probe, found)
     return ProbeResult(
-        probe=f"route of {question.name}",
-        answer=Answer.FAIL if wrong else Answer.PASS,
-        reason=wrong or f"{question.target_unit} serves it",
-        target_unit=question.target_unit,
+        probe=f"route of {probe.name}",
+        outcome=Outcome.FAIL if wrong else Outcome.PASS,
+        reason=wrong or f"{probe.target_unit} serves it",
+        target_unit=probe.target_unit,
     )
 
 

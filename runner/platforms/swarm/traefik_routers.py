@@ -8,7 +8,7 @@ open, and is said: it is never taken for an answer.
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -16,9 +16,8 @@ from attrs import frozen
 from runner.platforms.swarm.objects import Service
 from runner.platforms.swarm.stack_document import UNIT_LABEL
 from runner.platforms.swarm.traefik_rules import Request, Truth, matches
-from runner.reconcile.field_types import is_numeric_url
 from runner.reconcile.ordering import Served, Target, target_of
-from runner.reconcile.questions import Http, Identity, Question, TraefikPing
+from runner.reconcile.probes import ProbeKind
 
 INTERNAL: Final = "internal"
 """The provider of what Traefik serves itself: its API, its ping, its redirects."""
@@ -78,25 +77,20 @@ class Unresolved:
 Resolution: TypeAlias = Resolved | Unresolved
 
 
-def is_routed(question: Question) -> TypeGuard[Http]:
-    """Say whether a question is about a name: then who answers is up to Traefik's routers."""
-    return isinstance(question, Http) and not is_numeric_url(question.url)
+def is_of_traefik(probes: Iterable[ProbeKind]) -> bool:
+    """Return whether a gate is that of Traefik itself."""
+    return any(probe.asks_traefik for probe in probes)
 
 
-def is_of_traefik(questions: Iterable[Question]) -> bool:
-    """Say whether a gate is that of Traefik itself."""
-    return any(isinstance(question, Identity | TraefikPing) for question in questions)
-
-
-def target_in_gate(question: Question, *, of_traefik: bool) -> Target:
-    """Say what a question asks, as part of a gate.
+def target_in_gate(probe: ProbeKind, *, of_traefik: bool) -> Target:
+    """Say what a probe asks, as part of a gate.
 
     Whoever deploys Traefik deploys nothing that a name is routed to: on a cold boot nothing is,
     and so a name is never asked of the caller, not even one that is routed to Traefik's own API.
     """
-    if of_traefik and is_routed(question):
-        return Target(question.target_unit, Served.BY_ITSELF)
-    return target_of(question)
+    if of_traefik and probe.routed_url is not None:
+        return Target(probe.target_unit, Served.BY_ITSELF)
+    return target_of(probe)
 
 
 def read_routers(http: Iterable[Any], tcp: Iterable[Any]) -> tuple[Router, ...]:
@@ -144,15 +138,15 @@ def _names(service: Service) -> set[str]:
     return labelled or {"-".join(re.findall(r"[^\W_]+", service.name)).lower()}
 
 
-def resolve(table: Table | Untold, question: Http) -> Resolution:
-    """Find the unit that serves what a question is about.
+def resolve(table: Table | Untold, url: str) -> Resolution:
+    """Find the unit that serves a URL.
 
     Every router that could get the request counts, on every entrypoint: they have to lead to one
     unit.
     """
     if isinstance(table, Untold):
         return Unresolved(table.reason)
-    parts = urlsplit(question.url)
+    parts = urlsplit(url)
     request = Request(parts.hostname or "", parts.path or "/")
     routers = _candidates(table, request, has_tls=parts.scheme == "https")
     if not routers:
@@ -213,12 +207,12 @@ def _units(table: Table, router: Router) -> frozenset[str] | Unresolved:
     return units
 
 
-def contradict(question: Http, resolution: Resolution) -> str:
-    """Say how what a question declares is not so; empty if nothing speaks against it."""
-    if isinstance(resolution, Unresolved) or resolution.unit == question.target_unit:
+def contradict(probe: ProbeKind, resolution: Resolution) -> str:
+    """Say how what a probe declares is not so; empty if nothing speaks against it."""
+    if isinstance(resolution, Unresolved) or resolution.unit == probe.target_unit:
         return ""
-    host = urlsplit(question.url).hostname
+    host = urlsplit(probe.routed_url or "").hostname
     return (
-        f"it declares {question.target_unit}, but {host} is served by {resolution.unit}:"
+        f"it declares {probe.target_unit}, but {host} is served by {resolution.unit}:"
         f" so says Traefik's router {resolution.router}"
     )

@@ -13,7 +13,7 @@ from runner.config.app import AppConfig, SwarmPlatformConfig
 from runner.config.assertion import Assertion, AssertionConfig
 from runner.reconcile.budget import Budget, explain, worst_case
 from runner.reconcile.gate import GatePolicy
-from runner.reconcile.questions import Question, Tcp
+from runner.reconcile.probes import Probe, Tcp
 from runner.releases.env_file import read_env_file
 
 MODULE = f"{ROOT}/nix/modules/warm-reconcile.nix"
@@ -69,7 +69,7 @@ def test_each_kind_of_probe_has_the_keys_that_the_program_knows() -> None:
         attrs.fields_dict(cls)["kind"].default: {
             field.name for field in attrs.fields(cls) if field.name != "kind"
         }
-        for cls in Question.__args__
+        for cls in Probe.__args__
     }
     camel = {kind: {_camel(name) for name in names} for kind, names in kinds.items()}
     assert {kind: set(names) for kind, names in allowed.items()} == camel

@@ -121,11 +121,11 @@ def main(config_dir: Path, trace: Path, fatal: str) -> None:
     app = find_app(APP, config=None, config_dir=config_dir)
     state = open_state(app.state_root, APP)
     effects = Effects(trace, fatal, state.home)
-    questions = clear(app.config.caller, app.config.probes)
+    probes = clear(app.config.caller, app.config.probes)
     with (
         mock.patch.object(docker_cli, "run", effects.run),
         hold(state.lock),
-        make_platform(app.config, state, questions) as wired,
+        make_platform(app.config, state, probes) as wired,
     ):
         journal = open_journal(state, app.config.retention, time.time)
         with contextlib.closing(journal):

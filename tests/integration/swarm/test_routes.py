@@ -9,7 +9,6 @@ from runner.exit_codes import ExitCode
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.traefik_api import Routes
 from runner.platforms.swarm.traefik_routers import Resolution, Resolved, Unresolved, resolve
-from runner.reconcile.questions import Http
 from swarm.engine import NETWORK
 from swarm.harness import NEW, Host
 from swarm.network import wait_for
@@ -48,7 +47,7 @@ def deploy_site(host: Host, stack: str, *labels: str) -> None:
 
 def ask(host: Host, url: str = f"https://{SITE}/") -> Resolution:
     table = Routes(Engine(str(host.engine.socket))).read()
-    return resolve(table, Http(name="site", target_unit=CALLER, url=url))
+    return resolve(table, url)
 
 
 def test_a_name_is_resolved_to_the_unit_that_deployed_what_serves_it(host: Host) -> None:

@@ -3,7 +3,7 @@
 The routing mesh needs IPVS, which not every kernel has. So the service publishes nothing, and a
 relay stands in for the mesh: it listens on the ports of the host, and leads to the address of one
 task on docker_gwbridge. It keeps to the first slot, as a load balancer may that keeps a client to
-one backend: the questions about the public listener never see another one.
+one backend: the probes about the public listener never see another one.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from runner.reconcile.events import Commit, Judged
-from runner.reconcile.model import Answer, Round
+from runner.reconcile.model import Outcome, Round
 from swarm.broken import TEST, variant
 from swarm.harness import NEW, WEB, Host, Ran
 from swarm.healthy import (
@@ -153,10 +153,10 @@ def evidence(host: Host, label: str) -> Round:
     return found
 
 
-def each_task(host: Host, label: str) -> tuple[Answer, str]:
+def each_task(host: Host, label: str) -> tuple[Outcome, str]:
     """Read what came of asking each task for itself."""
     (found,) = (each for each in evidence(host, label) if each.probe == "each task")
-    return found.answer, found.reason
+    return found.outcome, found.reason
 
 
 def make_last_good(host: Host) -> None:
@@ -178,14 +178,14 @@ def assert_all_serve(host: Host) -> None:
 
 @pytest.mark.usefixtures("relay")
 def test_every_task_is_asked_by_itself(host: Host) -> None:
-    """All questions that can be asked of a task alone, of each of them."""
+    """All probes that can be asked of a task alone, of each of them."""
     prepare(host)
     make_last_good(host)
     release(host, NEWER)
     ran = host.run()
     assert (ran.code, ran.outcome, ran.serving) == (0, "committed", NEWER), ran
     assert_all_serve(host)
-    assert each_task(host, NEWER) == (Answer.PASS, "3 of 3 answered well")
+    assert each_task(host, NEWER) == (Outcome.PASS, "3 of 3 answered well")
 
 
 @pytest.mark.usefixtures("relay")
@@ -199,14 +199,14 @@ def test_one_task_that_is_broken_fails_the_release_that_all_of_the_public_sees_w
     ran = host.run_until("^each task: 2 of 3 answered well; web@")
     assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", LAST_GOOD), ran
     answer, reason = each_task(host, NEWER)
-    assert answer is Answer.FAIL
+    assert answer is Outcome.FAIL
     found = re.fullmatch(r"2 of 3 answered well; web@(\w+): another deployment answers: .*", reason)
     assert found is not None, reason
     (task,) = host.engine.inspect("task", found[1])
     assert task["Slot"] == 2
     assert ran.reason.startswith(f"each task: {reason}")
-    others = {each.answer for each in evidence(host, NEWER) if each.probe != "each task"}
-    assert others == {Answer.PASS}
+    others = {each.outcome for each in evidence(host, NEWER) if each.probe != "each task"}
+    assert others == {Outcome.PASS}
     assert_never_committed(host, NEWER)
     assert_all_serve(host)
 

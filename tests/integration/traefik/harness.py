@@ -335,10 +335,10 @@ class App:
         """
         config = load(self.config_dir / f"{NAME}.toml")
         state = open_state(self.state.root, NAME)
-        questions = clear(config.caller, config.probes)
+        probes = clear(config.caller, config.probes)
         with (
             hold(state.lock),
-            make_platform(config, state, questions) as theirs,
+            make_platform(config, state, probes) as theirs,
         ):
             assert isinstance(theirs.platform, ProcessPlatform)
             platform = evolve(theirs.platform, instances=self.instances)

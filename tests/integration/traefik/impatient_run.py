@@ -23,7 +23,7 @@ from runner.reconcile.events import Event
 from runner.reconcile.gate import Progress
 from runner.reconcile.interfaces import Watcher
 from runner.reconcile.machine import State
-from runner.reconcile.model import Answer
+from runner.reconcile.model import Outcome
 from runner.terminal.progress import choose_watcher
 
 APP: Final = "traefik"
@@ -84,10 +84,10 @@ class Impatience(SystemClock):
         the task is not running.
         """
         flapped = " (it had passed and failed again, 1x)" if self._had_passed else ""
-        answers = [result.answer for result in progress.last]
-        if Answer.FAIL not in answers and Answer.INCONCLUSIVE not in answers:
+        answers = [result.outcome for result in progress.last]
+        if Outcome.FAIL not in answers and Outcome.INCONCLUSIVE not in answers:
             return False
-        worst = Answer.FAIL if Answer.FAIL in answers else Answer.INCONCLUSIVE
+        worst = Outcome.FAIL if Outcome.FAIL in answers else Outcome.INCONCLUSIVE
         first = progress.last[answers.index(worst)]
         return re.search(self._reason, f"{first.probe}: {first.reason}{flapped}") is not None
 

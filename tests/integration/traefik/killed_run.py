@@ -197,8 +197,8 @@ def main(config_dir: Path, trace: Path, fatal: str) -> None:
     app = find_app(APP, config=None, config_dir=config_dir)
     state = open_state(app.state_root, APP)
     countdown = Countdown(trace, fatal, state.home)
-    questions = clear(app.config.caller, app.config.probes)
-    with hold(state.lock), make_platform(app.config, state, questions) as theirs:
+    probes = clear(app.config.caller, app.config.probes)
+    with hold(state.lock), make_platform(app.config, state, probes) as theirs:
         assert isinstance(theirs.platform, ProcessPlatform)
         platform = evolve(theirs.platform, instances=CountedInstances(state.instances, countdown))
         journal = open_journal(state, app.config.retention, time.time)

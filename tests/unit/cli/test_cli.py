@@ -31,9 +31,9 @@ from runner.reconcile.events import (
 )
 from runner.reconcile.machine import State
 from runner.reconcile.model import (
-    Answer,
     Deployment,
     Healthy,
+    Outcome,
     ProbeResult,
     Release,
     Unhealthy,
@@ -43,8 +43,8 @@ from runner.storage.lock import hold
 from runner.storage.paths import StateDir, open_state
 
 OLD, GOOD, BAD = (Release(f"{n}.0.0+v3.{n}", f"3.{n}", str(n) * 64) for n in (1, 2, 3))
-OK = ProbeResult("ping", Answer.PASS, "status 200 as expected", "a.service", 0.0123, 200, "OK")
-FAILED = ProbeResult("page", Answer.FAIL, "status 500, expected 200", "a.service", 0.02, 500)
+OK = ProbeResult("ping", Outcome.PASS, "status 200 as expected", "a.service", 0.0123, 200, "OK")
+FAILED = ProbeResult("page", Outcome.FAIL, "status 500, expected 200", "a.service", 0.02, 500)
 
 
 @pytest.fixture

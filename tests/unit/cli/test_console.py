@@ -29,10 +29,10 @@ from runner.reconcile.events import CandidateFound, Event, Judged, NoFallback
 from runner.reconcile.gate import GatePolicy, Progress
 from runner.reconcile.machine import FINAL, State
 from runner.reconcile.model import (
-    Answer,
     Deployment,
     Healthy,
     Inconclusive,
+    Outcome,
     ProbeResult,
     Release,
     Unhealthy,
@@ -49,8 +49,8 @@ from runner.warm_reconcile import main
 OLD = Release("3.3.0+v3.4.0", "3.4.0", "a" * 64)
 NEW = Release("3.4.0+v3.5.1", "3.5.1", "b" * 64)
 DEPLOYMENT = Deployment(NEW, "t-1")
-GOOD = ProbeResult("ping", Answer.PASS, "status 200 as expected", "a.service")
-BAD = ProbeResult("page", Answer.FAIL, "status 500, expected 200", "a.service")
+GOOD = ProbeResult("ping", Outcome.PASS, "status 200 as expected", "a.service")
+BAD = ProbeResult("page", Outcome.FAIL, "status 500, expected 200", "a.service")
 
 
 # The log -----------------------------------------------------------------------------------------
@@ -373,7 +373,7 @@ def test_an_engine_that_is_stuck_has_a_code_of_its_own(
 ) -> None:
     """Only where nothing was decided: whoever starts the engine again goes by it."""
     deployment = Deployment(OLD, "t-2")
-    stuck = ProbeResult("tasks", Answer.INCONCLUSIVE, "port", "a.service", terminal=terminal)
+    stuck = ProbeResult("tasks", Outcome.INCONCLUSIVE, "port", "a.service", terminal=terminal)
     verdict = Inconclusive(deployment, "tasks: port", (GOOD, stuck), 3)
     attempt = attrs.evolve(ENDED, verdict=verdict)
     report = Report.of("traefik", final, attempt, (OLD,), 12.3456, None)

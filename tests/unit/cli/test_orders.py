@@ -12,7 +12,7 @@ from runner.cli.graph_text import Arrow, picture
 from runner.cli.main import main
 from runner.exit_codes import ExitCode
 from runner.reconcile.ordering import Edge, Says, UnitGraph
-from runner.reconcile.questions import Http, TraefikPing, UnitActive
+from runner.reconcile.probes import Http, TraefikPing, UnitActive
 
 PROXY = "deploy-proxy.service"
 DASHBOARD = "deploy-dashboard.service"

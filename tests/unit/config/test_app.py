@@ -29,7 +29,7 @@ from runner.reconcile.budget import Budget
 from runner.reconcile.errors import ConfigError, UsageError
 from runner.reconcile.field_types import NAME_RULE
 from runner.reconcile.gate import GatePolicy
-from runner.reconcile.questions import Http, Identity, Tcp, TraefikPing, UnitActive
+from runner.reconcile.probes import Http, Identity, Tcp, TraefikPing, UnitActive
 
 WHOLE = """
 state_dir = "/var/lib/warm-reconcile"
@@ -604,7 +604,7 @@ def test_an_unreadable_file_or_directory_is_refused(
     assert [True, True] == ["Permission denied" in line for line in done.stdout.splitlines()]
 
 
-# Finding it ---------------------------------------------------------------------------------------
+# Finding it ------------------------------------------------------------------------------------
 
 
 def test_an_app_is_found_in_either_syntax_and_toml_goes_first(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from runner.exit_codes import ExitCode
 from runner.reconcile.errors import InvariantError, OrderingError, UnprovenError
 from runner.reconcile.ordering import (
     Edge,
-    SafeQuestion,
     Says,
     Served,
     Target,
@@ -18,7 +17,7 @@ from runner.reconcile.ordering import (
     prove,
     target_of,
 )
-from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
+from runner.reconcile.probes import Http, Identity, Probe, SafeProbe, Tcp, TraefikPing, UnitActive
 
 PROXY = "deploy-proxy.service"
 DASHBOARD = "deploy-dashboard.service"
@@ -244,8 +243,8 @@ def test_only_one_kind_of_question_is_about_the_unit_itself() -> None:
     """Whether a unit is active, systemd tells; the rest is served or deployed by the unit."""
     url = "http://127.0.0.1/"
     served = [
-        target_of(question)
-        for question in (
+        target_of(probe)
+        for probe in (
             UnitActive(name="u", target_unit=PROXY),
             TraefikPing(target_unit=PROXY, url=url),
             Identity(target_unit=PROXY, url=url),
@@ -266,15 +265,15 @@ CARRIED = (
 )
 
 
-@pytest.mark.parametrize("asked", CARRIED, ids=lambda question: f"{question.kind}-{question.name}")
-def test_a_proof_is_carried_over_to_the_same_target_and_to_no_other(asked: Question) -> None:
+@pytest.mark.parametrize("asked", CARRIED, ids=lambda probe: f"{probe.kind}-{probe.name}")
+def test_a_proof_is_carried_over_to_the_same_target_and_to_no_other(asked: Probe) -> None:
     """Neither to another unit, nor from what a unit deploys to the unit itself."""
     units = graph(also=f"{DASHBOARD} caller.service")
-    proof = SafeQuestion(asked, prove(units, "caller.service", target_of(asked)))
+    proof = SafeProbe(asked, prove(units, "caller.service", target_of(asked)))
     for other in CARRIED:
         if target_of(other) == target_of(asked):
             carried = proof.about(other)
-            assert (carried.question, carried.unit) == (other, proof.unit)
+            assert (carried.probe, carried.unit) == (other, proof.unit)
         else:
             with pytest.raises(InvariantError, match=f"{other.name} is about {other.target_unit}"):
                 proof.about(other)

@@ -13,9 +13,17 @@ from servers import Certificate, ThreadedServer, read_request
 from typing_extensions import override
 
 from proofs import proven
-from runner.reconcile.model import Answer, Deployment, ProbeResult, Release
-from runner.reconcile.probes import Prober, _chain, _from_error
-from runner.reconcile.questions import Http, Identity, Question, TaskHttp, Tcp, TraefikPing
+from runner.reconcile.http_client import _chain, explain
+from runner.reconcile.model import Deployment, Outcome, ProbeResult, Release
+from runner.reconcile.probes import (
+    Http,
+    Identity,
+    Probe,
+    Prober,
+    TaskHttp,
+    Tcp,
+    TraefikPing,
+)
 from runner.reconcile.replies import TASK_HEADER, TOKEN_HEADER, Expected
 
 UNIT = "proxy.service"
@@ -78,17 +86,17 @@ def serve() -> Generator[Callable[..., Server]]:
 Serve = Callable[..., Server]
 
 
-def ask_all(*questions: Question, tasks: frozenset[str] | None = None) -> list[ProbeResult]:
-    prober = Prober(tuple(map(proven, questions)))
+def ask_all(*probes: Probe, tasks: frozenset[str] | None = None) -> list[ProbeResult]:
+    prober = Prober(tuple(map(proven, probes)))
     try:
         return list(prober.ask(Expected(DEPLOYMENT, tasks), AMPLE))
     finally:
         prober.close()
 
 
-def ask(question: Question) -> ProbeResult:
-    (found,) = ask_all(question)
-    assert (found.probe, found.target_unit) == (question.name, question.target_unit)
+def ask(probe: Probe) -> ProbeResult:
+    (found,) = ask_all(probe)
+    assert (found.probe, found.target_unit) == (probe.name, probe.target_unit)
     return found
 
 
@@ -99,7 +107,7 @@ def test_an_identity_over_http_is_asked_without_a_name(serve: Serve) -> None:
     """An entrypoint that redirects does so for every name, but not for none."""
     server = serve()
     who = Identity(target_unit=UNIT, url=f"http://127.0.0.1:{server.port}/who", timeout=AMPLE)
-    assert ask(who).answer is Answer.PASS
+    assert ask(who).outcome is Outcome.PASS
     assert server.requests[0].startswith("GET /who HTTP/1.1\r\n")
     assert server.hosts == [""]
 
@@ -117,7 +125,7 @@ def test_an_identity_is_asked_at_its_address(
     )
     assert ask(who).reason == "TLS: CERTIFICATE_VERIFY_FAILED"
     assert server.hosts == []
-    assert ask(evolve(who, verify_tls=False)).answer is Answer.PASS
+    assert ask(evolve(who, verify_tls=False)).outcome is Outcome.PASS
     assert server.hosts == ["site.invalid"]
     assert set(server.names) == {"site.invalid"}
 
@@ -125,9 +133,9 @@ def test_an_identity_is_asked_at_its_address(
 def test_an_identity_belongs_to_one_of_the_tasks_that_run(serve: Serve) -> None:
     """The task that answers is held against those that are expected."""
     who = Identity(target_unit=UNIT, url=f"http://127.0.0.1:{serve().port}/", timeout=AMPLE)
-    for tasks, answer in ((["task0", "task1"], Answer.PASS), (["task0"], Answer.FAIL)):
+    for tasks, answer in ((["task0", "task1"], Outcome.PASS), (["task0"], Outcome.FAIL)):
         (found,) = ask_all(who, tasks=frozenset(tasks))
-        assert found.answer is answer
+        assert found.outcome is answer
 
 
 def test_a_task_is_asked_on_the_loopback_for_all_that_it_must_say(serve: Serve) -> None:
@@ -141,7 +149,7 @@ def test_a_task_is_asked_on_the_loopback_for_all_that_it_must_say(serve: Serve) 
         body_contains="3.5",
         timeout=AMPLE,
     )
-    assert ask(task).answer is Answer.PASS
+    assert ask(task).outcome is Outcome.PASS
     assert server.requests[0].startswith("GET /health?a=b HTTP/1.1\r\n")
     assert server.hosts == [f"127.0.0.1:{server.port}"]
     for wrong, reason in [
@@ -159,8 +167,8 @@ def test_every_request_wants_the_answer_as_it_is(serve: Serve) -> None:
     server.body = b"OK"
     page = Http(name="p", target_unit=UNIT, url=url, address=f"127.0.0.1:{server.port}")
     ping = TraefikPing(target_unit=UNIT, url=f"http://127.0.0.1:{server.port}/x")
-    for question in (page, ping):
-        assert ask(evolve(question, timeout=AMPLE)).answer is Answer.PASS
+    for probe in (page, ping):
+        assert ask(evolve(probe, timeout=AMPLE)).outcome is Outcome.PASS
     assert server.hosts == [f"localhost.invalid:{server.port}", f"127.0.0.1:{server.port}"]
     for request in server.requests:
         assert request.startswith("GET /x HTTP/1.1\r\n")
@@ -174,12 +182,12 @@ def test_an_ipv6_address_is_connected_to(serve: Serve) -> None:
     except OSError:
         pytest.skip("this machine has no IPv6 loopback")
     address = f"[::1]:{server.port}"
-    for question in (
+    for probe in (
         Http(name="url", target_unit=UNIT, url=f"http://{address}/", timeout=AMPLE),
         Http(name="at", target_unit=UNIT, url="http://a.invalid/", address=address, timeout=AMPLE),
         Tcp(name="port", target_unit=UNIT, address=address, timeout=AMPLE),
     ):
-        assert ask(question).answer is Answer.PASS
+        assert ask(probe).outcome is Outcome.PASS
     assert server.hosts == [address, "a.invalid"]
 
 
@@ -225,7 +233,7 @@ def test_each_probe_trusts_its_own_authority_and_no_other_ones(
         prober = Prober(tuple(map(proven, order)))
         for _ in range(2):
             results = prober.ask(Expected(DEPLOYMENT), AMPLE)
-            assert {each.probe for each in results if each.answer is Answer.PASS} == passing
+            assert {each.probe for each in results if each.outcome is Outcome.PASS} == passing
         prober.close()
         assert len(read) == 5
         read.clear()
@@ -246,10 +254,10 @@ def test_the_latency_is_the_time_of_the_exchange(serve: Serve) -> None:
 
     silent = Slow(socket.create_server(("127.0.0.1", 0)))
     page = Http(name="p", target_unit=UNIT, url=f"http://127.0.0.1:{silent.port}/", timeout=SHORT)
-    for question in (page, evolve(page, url=f"http://127.0.0.1:{serve().port}/", timeout=AMPLE)):
+    for probe in (page, evolve(page, url=f"http://127.0.0.1:{serve().port}/", timeout=AMPLE)):
         began = time.monotonic()
-        found = ask(question)
-        least = SHORT if question is page else 0.0
+        found = ask(probe)
+        least = SHORT if probe is page else 0.0
         assert least < found.latency <= time.monotonic() - began
     gate.set()
     silent.close()
@@ -278,14 +286,13 @@ def test_only_what_the_asking_host_lacks_blames_nobody(name: str) -> None:
     """However deep the libraries have wrapped it."""
     code: int = getattr(errno, name)
     for error in wrapped(OSError(code, "what the kernel says")):
-        found = _from_error(PAGE, error)
-        assert (found.probe, found.target_unit) == ("page", UNIT)
+        answer, reason = explain(error)
         if name in OURS:
-            expected = (Answer.INCONCLUSIVE, "could not ask: what the kernel says")
-            assert (found.answer, found.reason) == expected
+            expected = (Outcome.INCONCLUSIVE, "could not ask: what the kernel says")
+            assert (answer, reason) == expected
         else:
-            assert found.answer is Answer.FAIL
-            assert found.reason.startswith("no HTTP answer: ")
+            assert answer is Outcome.FAIL
+            assert reason.startswith("no HTTP answer: ")
 
 
 def test_our_own_trouble_goes_before_theirs() -> None:
@@ -293,18 +300,18 @@ def test_our_own_trouble_goes_before_theirs() -> None:
     refused = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
     ours = OSError(errno.EMFILE, "too many")
     for errors in ([refused, ours], [ours, refused]):
-        assert _from_error(PAGE, ExceptionGroup("all", errors)).answer is Answer.INCONCLUSIVE
+        assert explain(ExceptionGroup("all", errors))[0] is Outcome.INCONCLUSIVE
     for error in wrapped(refused):
-        assert _from_error(PAGE, error).reason == "connection refused"
+        assert explain(error)[1] == "connection refused"
 
 
 def test_an_error_of_tls_says_what_is_wrong() -> None:
     """By its reason, or by what there is."""
     told = ssl.SSLError(1, "wrong version number")
     told.reason = "WRONG_VERSION_NUMBER"
-    assert _from_error(PAGE, told).reason == "TLS: WRONG_VERSION_NUMBER"
+    assert explain(told)[1] == "TLS: WRONG_VERSION_NUMBER"
     told.reason = ""
-    assert _from_error(PAGE, told).reason.startswith("TLS: ")
+    assert explain(told)[1].startswith("TLS: ")
 
 
 @pytest.mark.parametrize(
@@ -313,8 +320,7 @@ def test_an_error_of_tls_says_what_is_wrong() -> None:
 )
 def test_any_other_error_is_no_answer(error: Exception, reason: str) -> None:
     """In words that can be printed; without any, its kind."""
-    found = _from_error(PAGE, error)
-    assert (found.answer, found.reason) == (Answer.FAIL, reason)
+    assert explain(error) == (Outcome.FAIL, reason)
 
 
 def test_errors_that_lead_to_each_other_are_looked_at_once() -> None:

@@ -22,9 +22,8 @@ from servers import Certificate, ThreadedServer, read_request
 from typing_extensions import override
 
 from proofs import proven
-from runner.reconcile.model import Answer, Deployment, ProbeResult, Release
-from runner.reconcile.probes import Prober
-from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing, UnitActive
+from runner.reconcile.model import Deployment, Outcome, ProbeResult, Release
+from runner.reconcile.probes import Http, Identity, Probe, Prober, Tcp, TraefikPing, UnitActive
 from runner.reconcile.replies import BODY_CAP, TOKEN_HEADER, Expected
 
 UNIT = "proxy.service"
@@ -89,23 +88,23 @@ def wait_for_the_other_end(connection: socket.socket) -> None:
         pass
 
 
-def ask_all(*questions: Question, timeout: float = AMPLE) -> tuple[ProbeResult, ...]:
-    prober = Prober(tuple(map(proven, questions)))
+def ask_all(*probes: Probe, timeout: float = AMPLE) -> tuple[ProbeResult, ...]:
+    prober = Prober(tuple(map(proven, probes)))
     try:
         return prober.ask(Expected(DEPLOYMENT), timeout)
     finally:
         prober.close()
 
 
-def ask(question: Question, timeout: float = AMPLE) -> ProbeResult:
-    (result,) = ask_all(question, timeout=timeout)
-    assert (question.name, question.target_unit) == (result.probe, result.target_unit)
+def ask(probe: Probe, timeout: float = AMPLE) -> ProbeResult:
+    (result,) = ask_all(probe, timeout=timeout)
+    assert (probe.name, probe.target_unit) == (result.probe, result.target_unit)
     assert result.latency >= 0
     return result
 
 
-def told(result: ProbeResult) -> tuple[Answer, str]:
-    return result.answer, result.reason
+def told(result: ProbeResult) -> tuple[Outcome, str]:
+    return result.outcome, result.reason
 
 
 def page(url: str, **changes: object) -> Http:
@@ -127,23 +126,23 @@ def test_a_page_as_expected_passes(serve: Serve) -> None:
             body_contains="well",
         )
     )
-    assert (Answer.PASS, "status 418 as expected") == told(result)
+    assert (Outcome.PASS, "status 418 as expected") == told(result)
     assert (418, "all is well", False) == (result.status, result.excerpt, result.terminal)
 
 
 def test_a_body_without_length_ends_with_the_connection(serve: Serve) -> None:
     """An answer as old as HTTP/1.0 is an answer."""
     server = serve(replying(b"HTTP/1.0 200 OK\r\n\r\nOK"))
-    assert Answer.PASS is ask(page(server.url, body="OK")).answer
+    assert Outcome.PASS is ask(page(server.url, body="OK")).outcome
 
 
 def test_a_ping_is_ok_and_nothing_else(serve: Serve) -> None:
     """Traefik's ping answers 200 and OK, whole."""
     for reply, expected in [
-        (http(), (Answer.PASS, "status 200 as expected")),
-        (http(body=b"OK\n"), (Answer.FAIL, "the body is not 'OK'")),
-        (http(body=b"NOT OK"), (Answer.FAIL, "the body is not 'OK'")),
-        (http("503 Busy"), (Answer.FAIL, "status 503, expected 200")),
+        (http(), (Outcome.PASS, "status 200 as expected")),
+        (http(body=b"OK\n"), (Outcome.FAIL, "the body is not 'OK'")),
+        (http(body=b"NOT OK"), (Outcome.FAIL, "the body is not 'OK'")),
+        (http("503 Busy"), (Outcome.FAIL, "status 503, expected 200")),
     ]:
         ping = TraefikPing(target_unit=UNIT, url=serve(replying(reply)).url, timeout=AMPLE)
         assert expected == told(ask(ping))
@@ -174,7 +173,7 @@ def test_a_wrong_answer_fails_and_names_the_difference(
     serve: Serve, reply: bytes, changes: dict[str, object], reason: str
 ) -> None:
     """The first thing that differs is the reason."""
-    assert (Answer.FAIL, reason) == told(ask(page(serve(replying(reply)).url, **changes)))
+    assert (Outcome.FAIL, reason) == told(ask(page(serve(replying(reply)).url, **changes)))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +193,7 @@ def test_a_redirect_is_not_followed_and_names_where_it_leads(
     location = location.replace("127.0.0.1:1", target.address)
     result = ask(page(serve(replying(http("302 Found", Location=location))).url))
     shown = shown.replace("127.0.0.1:1", target.address).replace("\\\\", "\\")
-    assert result.answer is Answer.FAIL
+    assert result.outcome is Outcome.FAIL
     if "\x1b" not in location:
         assert f"status 302, expected 200 (redirect to {shown})" == result.reason
     assert result.reason.isprintable()
@@ -204,22 +203,22 @@ def test_a_redirect_is_not_followed_and_names_where_it_leads(
 def test_a_redirect_can_be_what_is_expected(serve: Serve) -> None:
     """An entry point that sends everybody to HTTPS is asked for exactly that."""
     server = serve(replying(http("301 Moved", Location="https://site.example/")))
-    question = page(server.url, status=301, headers={"Location": "https://site.example/"})
-    assert Answer.PASS is ask(question).answer
+    probe = page(server.url, status=301, headers={"Location": "https://site.example/"})
+    assert Outcome.PASS is ask(probe).outcome
 
 
 def test_a_huge_body_is_cut_and_fails(serve: Serve) -> None:
     """No health page is so large, and no gate reads a download to its end."""
     server = serve(replying(http(body=b"x" * (4 * BODY_CAP))))
     result = ask(page(server.url))
-    assert (Answer.FAIL, f"the body is larger than {BODY_CAP} bytes") == told(result)
+    assert (Outcome.FAIL, f"the body is larger than {BODY_CAP} bytes") == told(result)
     assert len(result.excerpt) < 300
 
 
 def test_a_body_of_exactly_the_cap_passes(serve: Serve) -> None:
     """The limit itself is allowed."""
     server = serve(replying(http(body=b"x" * BODY_CAP)))
-    assert Answer.PASS is ask(page(server.url)).answer
+    assert Outcome.PASS is ask(page(server.url)).outcome
 
 
 def test_the_evidence_is_printable(serve: Serve) -> None:
@@ -294,7 +293,7 @@ OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
 def test_whatever_takes_too_long_ends_at_the_timeout(serve: Serve, handle: Handler) -> None:
     """The limit is for the whole exchange: each byte that arrives does not start it anew."""
     result = ask(page(serve(handle).url, timeout=SHORT))
-    assert (Answer.FAIL, f"no whole answer within {SHORT:g} s") == told(result)
+    assert (Outcome.FAIL, f"no whole answer within {SHORT:g} s") == told(result)
 
 
 @pytest.mark.parametrize(
@@ -310,23 +309,23 @@ def test_whatever_takes_too_long_ends_at_the_timeout(serve: Serve, handle: Handl
 def test_what_never_ends_is_cut(serve: Serve, head: bytes, piece: bytes) -> None:
     """A flood fails by its size, long before the timeout."""
     result = ask(page(serve(flood(head, piece)).url))
-    assert result.answer is Answer.FAIL
+    assert result.outcome is Outcome.FAIL
     assert "no whole answer" not in result.reason
 
 
 def test_a_round_takes_no_longer_than_the_gate_has_left(serve: Serve) -> None:
     """The seconds left of the gate end a probe that would like to take more."""
     result = ask(page(serve(say_nothing).url), timeout=SHORT)
-    assert (Answer.FAIL, f"no whole answer within {SHORT:g} s") == told(result)
+    assert (Outcome.FAIL, f"no whole answer within {SHORT:g} s") == told(result)
 
 
 def test_no_time_left_is_no_answer_and_no_error(serve: Serve) -> None:
     """A gate at its deadline asks once more with nothing left; that fails like any timeout."""
-    for question in (
+    for probe in (
         page(serve(say_nothing).url),
         Tcp(name="port", target_unit=UNIT, address="127.0.0.1:9", timeout=AMPLE),
     ):
-        assert Answer.FAIL is ask(question, timeout=0.0).answer
+        assert Outcome.FAIL is ask(probe, timeout=0.0).outcome
 
 
 def test_the_slowest_probe_does_not_hold_the_others_up(serve: Serve) -> None:
@@ -337,8 +336,8 @@ def test_the_slowest_probe_does_not_hold_the_others_up(serve: Serve) -> None:
         evolve(page(good.url), name="second"),
         evolve(page(silent.url, timeout=SHORT), name="third"),
     )
-    assert [("first", Answer.FAIL), ("second", Answer.PASS), ("third", Answer.FAIL)] == [
-        (result.probe, result.answer) for result in results
+    assert [("first", Outcome.FAIL), ("second", Outcome.PASS), ("third", Outcome.FAIL)] == [
+        (result.probe, result.outcome) for result in results
     ]
 
 
@@ -375,7 +374,7 @@ def reset_at_once(connection: socket.socket) -> None:
 def test_what_is_no_http_fails_with_a_reason(serve: Serve, handle: Handler) -> None:
     """Whoever listens there, it is not the page that was asked for."""
     result = ask(page(serve(handle).url))
-    assert result.answer is Answer.FAIL
+    assert result.outcome is Outcome.FAIL
     assert result.reason.isprintable()
     assert not result.terminal
 
@@ -390,15 +389,15 @@ def test_nobody_there_is_a_failure_and_not_terminal(kind: str) -> None:
     """A refused connection is what every start looks like at first."""
     port = free_port()
     url = f"http{'s' if kind == 'https' else ''}://127.0.0.1:{port}/"
-    questions: dict[str, Question] = {
+    probes: dict[str, Probe] = {
         "http": page(url),
         "https": page(url),
         "tcp": Tcp(name="port", target_unit=UNIT, address=f"127.0.0.1:{port}"),
         "identity": Identity(target_unit=UNIT, url=url),
         "ping": TraefikPing(target_unit=UNIT, url=url),
     }
-    result = ask(questions[kind])
-    assert (Answer.FAIL, "connection refused") == told(result)
+    result = ask(probes[kind])
+    assert (Outcome.FAIL, "connection refused") == told(result)
     assert not result.terminal
 
 
@@ -420,7 +419,7 @@ def test_an_odd_url_is_answered_like_any_other(serve: Serve, path: str, asked: b
         connection.sendall(http())
 
     result = ask(page("http://" + path.format(serve(handle).port)))
-    assert (Answer.PASS, [asked]) == (result.answer, requests), result
+    assert (Outcome.PASS, [asked]) == (result.outcome, requests), result
 
 
 @pytest.mark.parametrize(
@@ -431,13 +430,13 @@ def test_an_address_of_ipv6_is_asked(url: str, address: str | None) -> None:
     try:
         listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
     except OSError:
-        question = page(url.format(9), address=address and address.format(9))
-        assert Answer.INCONCLUSIVE is ask(question).answer
+        probe = page(url.format(9), address=address and address.format(9))
+        assert Outcome.INCONCLUSIVE is ask(probe).outcome
         return
     server = Server(replying(http()), listener)
     try:
-        question = page(url.format(server.port), address=address and address.format(server.port))
-        assert Answer.PASS is ask(question).answer
+        probe = page(url.format(server.port), address=address and address.format(server.port))
+        assert Outcome.PASS is ask(probe).outcome
     finally:
         server.close()
 
@@ -452,7 +451,7 @@ def test_proxies_of_the_environment_are_ignored(
         monkeypatch.setenv(name.lower(), dead)
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    assert Answer.PASS is ask(page(serve(replying(http())).url)).answer
+    assert Outcome.PASS is ask(page(serve(replying(http())).url)).outcome
 
 
 def test_no_connection_is_kept_between_rounds(serve: Serve) -> None:
@@ -460,7 +459,7 @@ def test_no_connection_is_kept_between_rounds(serve: Serve) -> None:
     server = serve(replying(http(Connection="keep-alive")))
     prober = Prober((proven(page(server.url)),))
     for rounds in (1, 2, 3):
-        assert Answer.PASS is prober.ask(Expected(DEPLOYMENT), AMPLE)[0].answer
+        assert Outcome.PASS is prober.ask(Expected(DEPLOYMENT), AMPLE)[0].outcome
         assert rounds == server.connections
     prober.close()
 
@@ -474,8 +473,8 @@ def test_an_address_is_connected_to_and_the_name_is_sent(serve: Serve) -> None:
         connection.sendall(http())
 
     server = serve(handle)
-    question = page("http://site.invalid:8080/health?a=b", address=server.address)
-    assert Answer.PASS is ask(question).answer
+    probe = page("http://site.invalid:8080/health?a=b", address=server.address)
+    assert Outcome.PASS is ask(probe).outcome
     (request,) = requests
     assert request.startswith(b"GET /health?a=b HTTP/1.1\r\n")
     assert 1 == request.lower().count(b"\r\nhost: ")
@@ -521,21 +520,21 @@ ServeTls = Callable[[list[str | None]], Server]
 def test_a_certificate_that_nobody_signed_fails(serve_tls: ServeTls) -> None:
     """Verification is on unless it is turned off, and says why it failed."""
     result = ask(page(serve_tls([]).url))
-    assert (Answer.FAIL, "TLS: CERTIFICATE_VERIFY_FAILED") == told(result)
+    assert (Outcome.FAIL, "TLS: CERTIFICATE_VERIFY_FAILED") == told(result)
 
 
 def test_verification_can_be_turned_off(serve_tls: ServeTls) -> None:
     """A host's own certificate is good enough for a health page, if the operator says so."""
     server = serve_tls([])
-    assert Answer.PASS is ask(page(server.url, verify_tls=False)).answer
+    assert Outcome.PASS is ask(page(server.url, verify_tls=False)).outcome
     other_name = page("https://other.invalid/", address=server.address, verify_tls=False)
-    assert Answer.PASS is ask(other_name).answer
+    assert Outcome.PASS is ask(other_name).outcome
 
 
 def test_a_ca_file_is_what_is_trusted(serve_tls: ServeTls, certificate: Certificate) -> None:
     """One certificate can be trusted without trusting everybody's."""
     ca_file = str(certificate.certificate)
-    assert Answer.PASS is ask(page(serve_tls([]).url, ca_file=ca_file)).answer
+    assert Outcome.PASS is ask(page(serve_tls([]).url, ca_file=ca_file)).outcome
 
 
 def test_the_name_of_the_url_is_asked_for_and_verified(
@@ -545,10 +544,10 @@ def test_the_name_of_the_url_is_asked_for_and_verified(
     names: list[str | None] = []
     server, ca_file = serve_tls(names), str(certificate.certificate)
     good = page("https://site.invalid/", address=server.address, ca_file=ca_file)
-    assert Answer.PASS is ask(good).answer
+    assert Outcome.PASS is ask(good).outcome
     assert ["site.invalid"] == names
     bad = page("https://other.invalid/", address=server.address, ca_file=ca_file)
-    assert (Answer.FAIL, "TLS: CERTIFICATE_VERIFY_FAILED") == told(ask(bad))
+    assert (Outcome.FAIL, "TLS: CERTIFICATE_VERIFY_FAILED") == told(ask(bad))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"], ids=["no", "empty", "garbage"])
@@ -560,7 +559,7 @@ def test_a_ca_file_that_cannot_be_read_blames_nobody(
     if content is not None:
         ca_file.write_bytes(content)
     result = ask(page(serve_tls([]).url, ca_file=str(ca_file)))
-    assert result.answer is Answer.INCONCLUSIVE
+    assert result.outcome is Outcome.INCONCLUSIVE
     assert result.reason.startswith("could not ask: ")
 
 
@@ -570,9 +569,9 @@ def test_a_server_without_tls_fails_a_tls_probe_and_the_other_way_round(
     """The wrong protocol on the right port is a failure with a reason."""
     plain = serve(lambda connection: connection.sendall(http("400 Bad Request")))
     result = ask(page(plain.url.replace("http:", "https:")))
-    assert result.answer is Answer.FAIL
+    assert result.outcome is Outcome.FAIL
     result = ask(page(serve_tls([]).url.replace("https:", "http:")))
-    assert result.answer is Answer.FAIL
+    assert result.outcome is Outcome.FAIL
 
 
 # Identity ----------------------------------------------------------------------------------------
@@ -592,7 +591,7 @@ RIGHT = b'{"Version": "3.5.1", "Codename": "chabichou"}'
 
 def test_the_right_token_and_version_pass(serve: Serve) -> None:
     """It is this very deployment that answers, with the program that its release promises."""
-    assert Answer.PASS is ask(who(serve(replying(identified(RIGHT))).url)).answer
+    assert Outcome.PASS is ask(who(serve(replying(identified(RIGHT))).url)).outcome
 
 
 @pytest.mark.parametrize(
@@ -639,18 +638,18 @@ def test_the_right_token_and_version_pass(serve: Serve) -> None:
 )
 def test_anybody_else_fails(serve: Serve, reply: bytes, reason: str) -> None:
     """An old instance, another program, a stranger: each is told apart."""
-    assert (Answer.FAIL, reason) == told(ask(who(serve(replying(reply)).url)))
+    assert (Outcome.FAIL, reason) == told(ask(who(serve(replying(reply)).url)))
 
 
 def test_a_missing_route_is_told_as_a_missing_identity(serve: Serve) -> None:
     """Traefik without its api, or without our file, answers 404: the hint says what to look at."""
     result = ask(who(serve(replying(http("404 Not Found"))).url))
-    assert result.answer is Answer.FAIL
+    assert result.outcome is Outcome.FAIL
     assert result.reason.startswith("status 404, expected 200: no identity")
 
 
 def test_a_stranger_that_echoes_everything_does_not_pass(serve: Serve) -> None:
-    """The token is not in the question, so nobody can return it who was not started with it."""
+    """The token is not in the probe, so nobody can return it who was not started with it."""
     seen: list[bytes] = []
 
     def echo(connection: socket.socket) -> None:
@@ -663,7 +662,7 @@ def test_a_stranger_that_echoes_everything_does_not_pass(serve: Serve) -> None:
         )
 
     result = ask(who(serve(echo).url))
-    assert (Answer.FAIL, "a stranger answers: it returned no token") == told(result)
+    assert (Outcome.FAIL, "a stranger answers: it returned no token") == told(result)
     assert DEPLOYMENT.token.encode() not in seen[0]
 
 
@@ -678,9 +677,9 @@ def test_a_port_that_accepts_passes(serve: Serve) -> None:
         wait_for_the_other_end(connection)
         closed.set()
 
-    question = Tcp(name="port", target_unit=UNIT, address=serve(handle).address, timeout=AMPLE)
-    prober = Prober((proven(question),))
-    assert (Answer.PASS, "accepts connections") == told(prober.ask(Expected(DEPLOYMENT), AMPLE)[0])
+    probe = Tcp(name="port", target_unit=UNIT, address=serve(handle).address, timeout=AMPLE)
+    prober = Prober((proven(probe),))
+    assert (Outcome.PASS, "accepts connections") == told(prober.ask(Expected(DEPLOYMENT), AMPLE)[0])
     assert closed.wait(AMPLE)
     prober.close()
 
@@ -694,8 +693,8 @@ def test_an_ipv6_port_is_asked_too(address: str) -> None:
         pytest.skip("this machine has no IPv6 loopback")
     with listener:
         port = listener.getsockname()[1]
-        question = Tcp(name="port", target_unit=UNIT, address=address.format(port), timeout=AMPLE)
-        assert Answer.PASS is ask(question).answer
+        probe = Tcp(name="port", target_unit=UNIT, address=address.format(port), timeout=AMPLE)
+        assert Outcome.PASS is ask(probe).outcome
 
 
 # Units -------------------------------------------------------------------------------------------
@@ -726,7 +725,7 @@ def unit(timeout: float = AMPLE) -> UnitActive:
 def test_an_active_unit_passes(systemctl: Systemctl) -> None:
     """Systemd is asked for exactly this unit, and its name can't be taken for an option."""
     asked = systemctl("echo active")
-    assert (Answer.PASS, "the unit is active") == told(ask(unit()))
+    assert (Outcome.PASS, "the unit is active") == told(ask(unit()))
     assert ["--", "deploy-proxy.service"] == asked.read_text().splitlines()[-2:]
 
 
@@ -742,7 +741,7 @@ def test_another_state_fails_and_only_failed_is_final(
     """A unit that is on its way may still arrive; one that has failed will not."""
     systemctl(f"echo {state}")
     result = ask(unit())
-    assert (Answer.FAIL, f"the unit is {state}") == told(result)
+    assert (Outcome.FAIL, f"the unit is {state}") == told(result)
     assert terminal is result.terminal
 
 
@@ -768,7 +767,7 @@ def test_garbage_from_systemctl_is_no_evidence(systemctl: Systemctl, script: str
     """Where systemd can't be asked, or says what no systemd says, nobody is blamed."""
     systemctl(script)
     result = ask(unit())
-    assert result.answer is Answer.INCONCLUSIVE
+    assert result.outcome is Outcome.INCONCLUSIVE
     assert result.reason.isprintable()
     assert not result.terminal
 
@@ -778,7 +777,7 @@ def test_a_host_without_systemctl_is_no_evidence(
 ) -> None:
     """A missing program is trouble on the asking side."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert (Answer.INCONCLUSIVE, "systemctl: No such file or directory") == told(ask(unit()))
+    assert (Outcome.INCONCLUSIVE, "systemctl: No such file or directory") == told(ask(unit()))
 
 
 def test_a_systemctl_that_cannot_be_executed_is_no_evidence(
@@ -788,7 +787,7 @@ def test_a_systemctl_that_cannot_be_executed_is_no_evidence(
     program = systemctl("").parent / "bin" / "systemctl"
     program.write_bytes(b"\x7fELF")
     monkeypatch.setenv("PATH", str(program.parent))
-    assert (Answer.INCONCLUSIVE, "systemctl: Exec format error") == told(ask(unit()))
+    assert (Outcome.INCONCLUSIVE, "systemctl: Exec format error") == told(ask(unit()))
 
 
 ASK_AGAIN = """
@@ -796,14 +795,14 @@ import os, sys
 from runner.reconcile.replies import Expected
 from runner.reconcile.probes import Prober
 from proofs import proven
-from runner.reconcile.questions import Http, Tcp, UnitActive
+from runner.reconcile.probes import Http, Tcp, UnitActive
 from runner.reconcile.model import Deployment, Release
 
 deployment = Deployment(Release("1", "1", "d"), "t")
 url, seconds, rounds = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 common = {"name": "it", "target_unit": "a.service", "timeout": seconds}
-question = Http(url=url, verify_tls=False, **common) if url else UnitActive(**common)
-prober = Prober((proven(question),))
+probe = Http(url=url, verify_tls=False, **common) if url else UnitActive(**common)
+prober = Prober((proven(probe),))
 for _ in range(rounds):
     (result,) = prober.ask(Expected(deployment), 120.0)
     print(result.reason, len(os.listdir("/proc/self/fd")), flush=True)
@@ -884,7 +883,7 @@ import resource, socket, sys
 from runner.reconcile.replies import Expected
 from runner.reconcile.probes import Prober
 from proofs import proven
-from runner.reconcile.questions import Http, Identity, Tcp, UnitActive
+from runner.reconcile.probes import Http, Identity, Tcp, UnitActive
 from runner.reconcile.model import Deployment, Release
 
 address, warm = sys.argv[1], sys.argv[2] == "warm"
@@ -907,7 +906,7 @@ try:
 finally:
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 100, lowest + 100))
 for result in results:
-    print(result.probe, result.answer.name, result.reason)
+    print(result.probe, result.outcome.name, result.reason)
 """
 
 
@@ -978,7 +977,7 @@ def test_no_bytes_make_a_probe_raise(anything: tuple[Anything, Server], reply: b
     behaviour.reply = reply
     results = ask_all(page(server.url, body="the one page"), who(server.url))
     for result in results:
-        assert result.answer is Answer.FAIL
+        assert result.outcome is Outcome.FAIL
         assert result.reason.replace("…", "").isprintable()
         assert result.excerpt.replace("…", "").isprintable()
 

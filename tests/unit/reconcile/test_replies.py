@@ -6,8 +6,8 @@ import httpx
 import pytest
 from attrs import evolve
 
-from runner.reconcile.model import Answer, Deployment, ProbeResult, Release
-from runner.reconcile.questions import Http, Tcp
+from runner.reconcile.model import Deployment, Outcome, ProbeResult, Release
+from runner.reconcile.probes import Http, Tcp
 from runner.reconcile.replies import (
     BODY_CAP,
     TASK_HEADER,
@@ -28,7 +28,7 @@ PAGE = Http(name="page", target_unit=UNIT, url="http://127.0.0.1/")
 OK = Reply(200, httpx.Headers({"X-A": "b"}), b"all is well", capped=False)
 PASSED = ProbeResult(
     probe="page",
-    answer=Answer.PASS,
+    outcome=Outcome.PASS,
     reason="status 200 as expected",
     target_unit=UNIT,
     status=200,
@@ -44,7 +44,7 @@ def test_a_page_as_expected_is_a_pass_with_its_evidence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "reply", "reason"),
+    ("probe", "reply", "reason"),
     [
         (evolve(PAGE, status=201), OK, "status 200, expected 201"),
         (
@@ -62,18 +62,20 @@ def test_a_page_as_expected_is_a_pass_with_its_evidence() -> None:
         (evolve(PAGE, body="\ufffd"), evolve(OK, body=b"?"), "the body is not '\ufffd'"),
     ],
 )
-def test_the_first_difference_is_the_reason(question: Http, reply: Reply, reason: str) -> None:
+def test_the_first_difference_is_the_reason(probe: Http, reply: Reply, reason: str) -> None:
     """And it is a failure, with what came back."""
     shown = reply.body.decode()
-    found = check_http(question, reply)
-    expected = evolve(PASSED, answer=Answer.FAIL, reason=reason, status=reply.status, excerpt=shown)
+    found = check_http(probe, reply)
+    expected = evolve(
+        PASSED, outcome=Outcome.FAIL, reason=reason, status=reply.status, excerpt=shown
+    )
     assert found == expected
 
 
 def test_a_body_that_is_no_text_is_compared_all_the_same() -> None:
     """What can't be read counts as the sign for that."""
     broken = evolve(OK, body=b"a\xffb")
-    assert check_http(evolve(PAGE, body="a\ufffdb"), broken).answer is Answer.PASS
+    assert check_http(evolve(PAGE, body="a\ufffdb"), broken).outcome is Outcome.PASS
     assert check_http(evolve(PAGE, body_contains="b"), broken).excerpt == "a\ufffdb"
 
 
@@ -121,7 +123,7 @@ NOT_RUNNING = "answers, which the engine doesn't call running"
 def test_anyone_else_fails_and_is_told_apart(reply: Reply, expected: Expected, reason: str) -> None:
     """The token first: what another deployment says of itself doesn't matter."""
     found = check_identity(PAGE, reply, expected)
-    assert (found.answer, found.status) == (Answer.FAIL, reply.status)
+    assert (found.outcome, found.status) == (Outcome.FAIL, reply.status)
     assert found.reason.startswith(reason)
 
 
@@ -142,13 +144,13 @@ def test_anyone_else_fails_and_is_told_apart(reply: Reply, expected: Expected, r
 def test_what_tells_no_version_fails(body: bytes) -> None:
     """Whatever it sends instead."""
     found = check_identity(PAGE, evolve(SELF, body=body), MINE)
-    assert (found.answer, found.reason) == (Answer.FAIL, "it did not tell its version")
+    assert (found.outcome, found.reason) == (Outcome.FAIL, "it did not tell its version")
 
 
 def test_where_there_are_no_tasks_none_is_asked_for() -> None:
     """Outside of a swarm there is no header, and none is missed."""
     reply = evolve(SELF, headers=without(TASK_HEADER))
-    assert check_identity(PAGE, reply, MINE).answer is Answer.PASS
+    assert check_identity(PAGE, reply, MINE).outcome is Outcome.PASS
 
 
 def test_the_recipe_returns_the_headers_that_are_looked_for() -> None:
@@ -162,11 +164,11 @@ def test_the_recipe_returns_the_headers_that_are_looked_for() -> None:
 # Words --------------------------------------------------------------------------------------------
 
 
-def test_a_result_without_an_answer_is_of_its_question() -> None:
+def test_a_result_without_an_answer_is_of_its_probe() -> None:
     """Its name and its unit; no status and no text."""
     port = Tcp(name="port", target_unit=UNIT, address="127.0.0.1:1")
-    found = result(port, Answer.INCONCLUSIVE, "why")
-    assert found == ProbeResult("port", Answer.INCONCLUSIVE, "why", UNIT)
+    found = result(port, Outcome.INCONCLUSIVE, "why")
+    assert found == ProbeResult("port", Outcome.INCONCLUSIVE, "why", UNIT)
 
 
 @pytest.mark.parametrize(

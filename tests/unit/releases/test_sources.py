@@ -284,10 +284,8 @@ def test_a_host_without_git_is_told(
     assert "git can't be run: No such file or directory" == refusal(source.labels)
 
 
-def test_git_never_asks_a_question(
-    tmp_path: Path, git: Git, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody is there to answer at 3 a.m.: the question fails at once."""
+def test_git_never_asks_a_probe(tmp_path: Path, git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is there to answer at 3 a.m.: the probe fails at once."""
     del git
     bin_ = tmp_path / "bin"
     bin_.mkdir()

@@ -16,10 +16,10 @@ from runner.reconcile.errors import JournalError
 from runner.reconcile.events import CandidateFound, Deploy, DeployFailed, Judged, NoFallback
 from runner.reconcile.machine import State
 from runner.reconcile.model import (
-    Answer,
     Deployment,
     Healthy,
     Inconclusive,
+    Outcome,
     ProbeResult,
     Release,
 )
@@ -96,7 +96,9 @@ def test_arbitrary_text_is_no_entry(text: str) -> None:
         to_text(Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace('"held":', '"kept":'),
         to_text(
             Judged(
-                Inconclusive(DEPLOYMENT, "r", (ProbeResult("p", Answer.PASS, "r", "u.service"),), 1)
+                Inconclusive(
+                    DEPLOYMENT, "r", (ProbeResult("p", Outcome.PASS, "r", "u.service"),), 1
+                )
             )
         ).replace('"pass"', '"perhaps"'),
     ],

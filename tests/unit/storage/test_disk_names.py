@@ -48,10 +48,10 @@ from runner.reconcile.events import (
 )
 from runner.reconcile.machine import State
 from runner.reconcile.model import (
-    Answer,
     Deployment,
     Healthy,
     Inconclusive,
+    Outcome,
     ProbeResult,
     Release,
     Unhealthy,
@@ -78,9 +78,9 @@ TEXTS: Final[dict[str, str]] = json.loads((FROZEN / "entries.json").read_text())
 RELEASE: Final = Release("3.4.0+v3.5.1", "3.5.1", "d" * 64)
 DEPLOYMENT: Final = Deployment(RELEASE, "0123456789abcdef-1")
 EVIDENCE: Final = (
-    ProbeResult("ping", Answer.PASS, "status 200", "proxy.service", 0.25, 200, "OK"),
-    ProbeResult("page", Answer.FAIL, "status 500", "page.service", 1.5, 500, "no", terminal=True),
-    ProbeResult("unit", Answer.INCONCLUSIVE, "no answer", "unit.service"),
+    ProbeResult("ping", Outcome.PASS, "status 200", "proxy.service", 0.25, 200, "OK"),
+    ProbeResult("page", Outcome.FAIL, "status 500", "page.service", 1.5, 500, "no", terminal=True),
+    ProbeResult("unit", Outcome.INCONCLUSIVE, "no answer", "unit.service"),
 )
 HEALTHY: Final = Healthy(DEPLOYMENT, EVIDENCE, 3, 10.5)
 WRITTEN: Final = Written(1795814227.5, "traefik_app", {"traefik_app": "e" * 64})
@@ -139,7 +139,7 @@ def test_every_kind_is_frozen() -> None:
     assert {type(entry) for entry in ENTRIES.values()} == set(get_args(Entry))
     verdicts = {type(e.verdict) for e in ENTRIES.values() if isinstance(e, Judged)}
     assert verdicts == set(get_args(Verdict))
-    assert {result.answer for result in EVIDENCE} == set(Answer)
+    assert {result.outcome for result in EVIDENCE} == set(Outcome)
     assert set(TEXTS) == {*ENTRIES, *RECORDS, "a manifest"}
 
 
@@ -152,7 +152,7 @@ def test_the_table_has_each_class_and_field_once() -> None:
     tags = [names.tag for names in CLASSES.values() if names.tag]
     assert len(tags) == len(set(tags)) == len({*get_args(Entry), *get_args(Verdict)})
     assert set(MANIFEST) == {field.name for field in attrs.fields(manifest.Manifest)}
-    assert set(ANSWERS) == set(Answer)
+    assert set(ANSWERS) == set(Outcome)
 
 
 def test_states_have_the_words_that_they_had() -> None:

@@ -31,9 +31,9 @@ from runner.reconcile.events import (
 )
 from runner.reconcile.machine import FINAL, State
 from runner.reconcile.model import (
-    Answer,
     Deployment,
     Healthy,
+    Outcome,
     ProbeResult,
     Release,
     Unhealthy,
@@ -56,7 +56,7 @@ def deployment(of: Release) -> Deployment:
 
 
 def healthy(of: Release) -> Healthy:
-    evidence = (ProbeResult("ping", Answer.PASS, "status 200", "proxy.service", 0.1, 200, "OK"),)
+    evidence = (ProbeResult("ping", Outcome.PASS, "status 200", "proxy.service", 0.1, 200, "OK"),)
     return Healthy(deployment(of), evidence, 3, 10.0)
 
 

@@ -172,7 +172,7 @@ def test_a_job_that_waits_is_refused_with_both_names(systemctl_says: Systemctl) 
 
 
 def test_systemctl_must_agree_with_itself(systemctl_says: Systemctl) -> None:
-    """A caller among what is ahead, without a way to it, is a question left open."""
+    """A caller among what is ahead, without a way to it, is a probe left open."""
     show = f"Id={PROXY}\nNames={PROXY}\nLoadState=loaded\n\nId={LATE}\nLoadState=loaded\n"
     systemctl_says(list_dependencies=read_recording("list-dependencies.txt"), show=show)
     error = refused(LATE)
@@ -203,7 +203,7 @@ def test_a_unit_that_cannot_start_is_unknown(systemctl_says: Systemctl, target: 
 def test_no_answer_is_no_proof(
     systemctl_says: Systemctl, monkeypatch: pytest.MonkeyPatch, script: str, told: str
 ) -> None:
-    """Whatever goes wrong with the question, the target is refused, and a hint says what to do."""
+    """Whatever goes wrong with the probe, the target is refused, and a hint says what to do."""
     monkeypatch.setattr(graph, "PATIENCE", 0.5 if "sleep" in script else 120.0)
     systemctl_says(script=script)
     error = refused(LATE)

@@ -13,7 +13,7 @@ from proofs import CALLER
 from runner.platforms.process.instances import RECORD, TOKEN_VARIABLE
 from runner.platforms.process.platform import IDENTITY_PATH, ProcessPlatform
 from runner.reconcile.errors import DeployError, NotPreparedError
-from runner.reconcile.model import Answer, Deployment, NotLive, ProbeResult, Release
+from runner.reconcile.model import Deployment, NotLive, Outcome, ProbeResult, Release
 from runner.storage.paths import StateDir
 
 AMPLE = 20.0
@@ -116,7 +116,7 @@ def test_two_instances_are_nobody(app: ProcessApp, platform: ProcessPlatform, un
     assert platform.live() == NotLive("2 instances are running")
     for each in (deployment, other):
         result = ask(platform, each)[0]
-        assert (result.probe, result.answer, result.terminal) == ("process", Answer.FAIL, False)
+        assert (result.probe, result.outcome, result.terminal) == ("process", Outcome.FAIL, False)
         assert result.reason == "another instance of the app is running, too"
 
 
@@ -133,7 +133,7 @@ def test_the_next_deployment_takes_the_place_of_the_last(
     assert list(app.processes(state)) == [new.token]
     assert (state.instances / old.token / "ended").read_text() == "by itself"
     assert platform.instances.exit_status(old.token) == 0
-    until(lambda: {result.answer for result in ask(platform, new)} == {Answer.PASS})
+    until(lambda: {result.outcome for result in ask(platform, new)} == {Outcome.PASS})
 
 
 def test_an_instance_has_its_token_and_the_gate(
@@ -291,7 +291,7 @@ def test_a_deployment_that_answers_passes(
 ) -> None:
     """Its process runs, and it says who it is."""
     deployment = deploy(platform, until)
-    until(lambda: {result.answer for result in ask(platform, deployment)} == {Answer.PASS})
+    until(lambda: {result.outcome for result in ask(platform, deployment)} == {Outcome.PASS})
     process, identity = ask(platform, deployment)
     pid = only_process(app, state, deployment.token).pid
     assert (process.probe, process.reason) == ("process", f"running as process {pid}")
@@ -305,7 +305,7 @@ def test_another_release_that_answers_fails(app: ProcessApp, state: StateDir, un
     with app.platform(state) as platform:
         deployment = deploy(platform, until)
         process, identity = ask(platform, deployment)
-        assert (process.answer, identity.answer) == (Answer.PASS, Answer.FAIL)
+        assert (process.outcome, identity.outcome) == (Outcome.PASS, Outcome.FAIL)
 
 
 def test_an_instance_that_has_exited_fails_for_good(
@@ -318,7 +318,7 @@ def test_an_instance_that_has_exited_fails_for_good(
         platform.deploy(deployment)
         until(lambda: ask(platform, deployment)[0].terminal)
         process = ask(platform, deployment)[0]
-        assert process.answer is Answer.FAIL
+        assert process.outcome is Outcome.FAIL
         assert process.reason == "the process exited with status 3: ERR fault=exits"
         assert process.excerpt == "ERR fault=exits"
 
@@ -335,7 +335,7 @@ def test_an_instance_that_was_killed_fails_for_good(
     )
     with app.platform(state) as later:
         process = ask(later, deployment)[0]
-        assert (process.answer, process.terminal) == (Answer.FAIL, True)
+        assert (process.outcome, process.terminal) == (Outcome.FAIL, True)
         assert process.reason == "the process is not running: ERR fault=none"
 
 

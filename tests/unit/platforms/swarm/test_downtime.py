@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from runner.platforms.swarm import downtime as listeners
 from runner.platforms.swarm.downtime import Listener, Sight
-from runner.reconcile.questions import Identity
+from runner.reconcile.probes import Identity
 from runner.reconcile.replies import TOKEN_HEADER
 
 AMPLE = 120.0
@@ -85,13 +85,13 @@ def server() -> Generator[Server]:
 @pytest.fixture
 def listener(server: Server) -> Generator[Listener]:
     """Make a listener that has not begun."""
-    made = Listener(question(server))
+    made = Listener(probe(server))
     yield made
     server.close()  # else one that can't let go would hold up every test
     made.close()
 
 
-def question(server: Server, path: str = "/.warm-reconcile/identity") -> Identity:
+def probe(server: Server, path: str = "/.warm-reconcile/identity") -> Identity:
     return Identity(target_unit="deploy.service", url=f"http://127.0.0.1:{server.port}{path}")
 
 
@@ -184,7 +184,7 @@ def test_the_dark_is_from_the_last_answer_to_the_next(
 def test_who_never_answers_is_dark_from_the_start(
     server: Server, listener: Listener, until: Until
 ) -> None:
-    """Every question is missed; what was before the start is nobody's outage."""
+    """Every probe is missed; what was before the start is nobody's outage."""
     server.leave()
     seen = Sum(listener)
     began = time.monotonic()
@@ -238,7 +238,7 @@ def test_an_answer_that_drips_is_missed(server: Server, listener: Listener, unti
 def test_no_look_in_the_dark_shows_a_light(
     server: Server, listener: Listener, until: Until
 ) -> None:
-    """While nobody answers, a look that finds no question finished must not look like a pass."""
+    """While nobody answers, a look that finds no probe finished must not look like a pass."""
     server.handle = silence
     listener.start()
     until(lambda: listener.look().missed > 0)
@@ -249,7 +249,7 @@ def test_no_look_in_the_dark_shows_a_light(
 
 def test_a_path_that_is_no_ascii_does_not_end_it(server: Server, until: Until) -> None:
     """The config allows it, and the probes ask it."""
-    listener = Listener(question(server, "/prüfung"))
+    listener = Listener(probe(server, "/prüfung"))
     listener.start()
     try:
         until(lambda: not listener.is_on or listener.look().asked > 0)
@@ -260,7 +260,7 @@ def test_a_path_that_is_no_ascii_does_not_end_it(server: Server, until: Until) -
 
 def test_a_query_is_asked_too(server: Server, until: Until) -> None:
     """What the probes ask is what the listener asks."""
-    listener = Listener(question(server, "/identity?who=me"))
+    listener = Listener(probe(server, "/identity?who=me"))
     listener.start()
     until(lambda: listener.look().asked > 0)
     listener.close()
@@ -269,7 +269,7 @@ def test_a_query_is_asked_too(server: Server, until: Until) -> None:
 
 def test_a_url_without_a_path_asks_for_the_root(server: Server, until: Until) -> None:
     """HTTP has no empty path."""
-    listener = Listener(question(server, ""))
+    listener = Listener(probe(server, ""))
     listener.start()
     until(lambda: listener.look().asked > 0)
     listener.close()
@@ -294,7 +294,7 @@ def test_one_that_never_began_can_be_closed(listener: Listener) -> None:
 
 
 def test_nothing_is_asked_after_the_end(server: Server, listener: Listener, until: Until) -> None:
-    """``close`` returns when the last question is over, and what was seen can still be told."""
+    """``close`` returns when the last probe is over, and what was seen can still be told."""
     seen = Sum(listener)
     listener.start()
     until(seen.has_asked(2))

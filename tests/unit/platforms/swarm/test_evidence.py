@@ -8,9 +8,9 @@ from typing import Literal
 import pytest
 from attrs import evolve
 
-from runner.platforms.swarm.evidence import Finding, denied_port, describe_changes, judge
+from runner.platforms.swarm.evidence import TaskResult, denied_port, describe_changes, judge
 from runner.platforms.swarm.objects import Node, Service, Snapshot, Task
-from runner.reconcile.model import Answer
+from runner.reconcile.model import Outcome
 from runner.storage.records import Written
 
 AT = 1000.0
@@ -67,7 +67,7 @@ def findings(
     excused: frozenset[str] = frozenset(),
     require: Require = "all",
     denied: Mapping[str, float] = NOBODY,
-) -> dict[str, Finding]:
+) -> dict[str, TaskResult]:
     """Judge where the engine holds what was written; by what each finding is about."""
     written = Written(AT, WEB.name, {service.name: service.spec for service in services})
     snapshot = Snapshot({service.name: service for service in services}, tasks, nodes, NOW)
@@ -75,18 +75,18 @@ def findings(
     return {finding.about: finding for finding in found}
 
 
-def of_web(*tasks: Task, **given: object) -> Finding:
+def of_web(*tasks: Task, **given: object) -> TaskResult:
     return findings(*tasks, **given)["tasks"]  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
-def of_side(*tasks: Task, side: Service = SIDE, **given: object) -> Finding | None:
+def of_side(*tasks: Task, side: Service = SIDE, **given: object) -> TaskResult | None:
     """Judge tasks of the side service, beside a gated one that is well."""
     found = findings(task("web"), *tasks, services=(WEB, side), **given)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    assert found["tasks"].answer is Answer.PASS
+    assert found["tasks"].outcome is Outcome.PASS
     return found.get("tasks of s_side")
 
 
-PASS, FAIL, INCONCLUSIVE = Answer.PASS, Answer.FAIL, Answer.INCONCLUSIVE
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
 
 # What was written --------------------------------------------------------------------------------
@@ -95,8 +95,8 @@ PASS, FAIL, INCONCLUSIVE = Answer.PASS, Answer.FAIL, Answer.INCONCLUSIVE
 def test_a_stack_that_is_as_written_is_told_so() -> None:
     """And so are the tasks of its gate."""
     assert list(findings(task("t")).values()) == [
-        Finding("stack", PASS, "the engine holds what was deployed"),
-        Finding("tasks", PASS, "1 of 1 running: t"),
+        TaskResult("stack", PASS, "the engine holds what was deployed"),
+        TaskResult("tasks", PASS, "1 of 1 running: t"),
     ]
 
 
@@ -126,7 +126,7 @@ def test_a_record_without_the_gated_service_is_told() -> None:
     there = {SIDE.name: SIDE}
     written = Written(AT, WEB.name, {SIDE.name: SIDE.spec})
     (found,) = judge(Snapshot(there, (), (UP,), NOW), written, "token", frozenset(), "all", {})
-    assert (found.about, found.answer) == ("stack", INCONCLUSIVE)
+    assert (found.about, found.outcome) == ("stack", INCONCLUSIVE)
     assert found.reason == "since it was deployed, nobody recorded what s_web is"
 
 
@@ -160,15 +160,15 @@ def test_an_end_counts_if_it_is_of_what_was_written(*, is_gated: bool) -> None:
         counts = not is_excused and not is_done and (is_gated or since >= AT - 1)
         about = "tasks" if is_gated else "tasks of s_side"
         told = found.get(about)
-        has_failed = told is not None and (told.answer, told.terminal) == (FAIL, True)
+        has_failed = told is not None and (told.outcome, told.terminal) == (FAIL, True)
         assert has_failed == counts, (state, since, is_excused, may_complete)
 
 
 def test_an_end_of_an_older_spec_is_no_end() -> None:
     """The task that was replaced failed at last; or a task of another service did."""
-    assert of_web(task("t"), ended("old", template="older")).answer is PASS
+    assert of_web(task("t"), ended("old", template="older")).outcome is PASS
     assert of_side(task("s", SIDE), ended("old", SIDE, template="older")) is None
-    assert of_web(task("t"), ended("other", evolve(WEB, id="other-id"))).answer is PASS
+    assert of_web(task("t"), ended("other", evolve(WEB, id="other-id"))).outcome is PASS
 
 
 @pytest.mark.parametrize(
@@ -191,13 +191,15 @@ def test_an_end_is_told_by_what_the_engine_says_of_it(
     gone = evolve(ended("a-task-with-a-long-name"), **changes)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     found = of_web(task("t"), gone)
     assert found.reason.endswith(reason)
-    assert (found.answer, found.terminal, found.container) == (FAIL, True, gone.container)
+    assert (found.outcome, found.terminal, found.container) == (FAIL, True, gone.container)
 
 
 def test_a_gated_job_fails_and_one_beside_it_does_not() -> None:
     """Its tasks are meant to end."""
     job = evolve(WEB, is_job=True)
-    assert of_web(task("t"), services=(job,)) == Finding("tasks", FAIL, "a job: it is meant to end")
+    assert of_web(task("t"), services=(job,)) == TaskResult(
+        "tasks", FAIL, "a job: it is meant to end"
+    )
     assert of_side(ended("s", SIDE, state="complete"), side=evolve(SIDE, is_job=True)) is None
     assert of_side(side=evolve(SIDE, is_job=True, wanted=3)) is None
 
@@ -228,10 +230,10 @@ def test_the_newest_end_says_whether_a_port_is_held() -> None:
     denied = ended("denied", error=DENIED, since=AT + 5)
     other = ended("other", since=AT + 9)
     excused = frozenset({"denied", "other"})
-    for newer, answer in ((denied, INCONCLUSIVE), (other, PASS)):
+    for newer, outcome in ((denied, INCONCLUSIVE), (other, PASS)):
         pair = [evolve(each, since=AT + (9 if each is newer else 5)) for each in (denied, other)]
         found = of_web(task("t"), *pair, excused=excused, denied={"denied": 1.0})
-        assert found.answer is answer
+        assert found.outcome is outcome
     found = of_web(denied, excused=excused, denied={"denied": LEFT})
     assert found.reason == (
         "the engine holds port 443 for no container, so it can start nothing there;"
@@ -240,7 +242,7 @@ def test_the_newest_end_says_whether_a_port_is_held() -> None:
     assert (found.terminal, found.container) == (True, "")
     assert not of_web(denied, excused=excused, denied={"denied": LEFT - 0.1}).terminal
     running = evolve(task("t"), since=AT + 50)
-    assert of_web(running, denied, excused=excused, denied={"denied": 1.0}).answer is INCONCLUSIVE
+    assert of_web(running, denied, excused=excused, denied={"denied": 1.0}).outcome is INCONCLUSIVE
 
 
 # Updates that Swarm gave up ----------------------------------------------------------------------
@@ -255,15 +257,15 @@ def test_an_update_that_swarm_gave_up_is_hopeless(service: Service, started: flo
     services = (paused,) if service is WEB else (WEB, paused)
     found = findings(*tasks, services=services)
     told = found.get("tasks" if service is WEB else "tasks of s_side")
-    expected = Finding("x", FAIL, "Swarm stopped the update, paused: m", terminal=True)
+    expected = TaskResult("x", FAIL, "Swarm stopped the update, paused: m", terminal=True)
     if started >= AT - 1:
         assert told is not None
         assert evolve(told, about="x") == expected
     else:
-        assert told is None or told.answer is PASS
+        assert told is None or told.outcome is PASS
     going_on = evolve(paused, update="updating: m")
     services = (going_on,) if service is WEB else (WEB, going_on)
-    assert {f.answer for f in findings(*tasks, services=services).values()} == {PASS}
+    assert {f.outcome for f in findings(*tasks, services=services).values()} == {PASS}
 
 
 # How many must run -------------------------------------------------------------------------------
@@ -281,9 +283,9 @@ def test_how_many_must_run(require: Require) -> None:
         tasks = [task(f"t{i}") for i in range(number)]
         found = of_web(*tasks, services=(evolve(WEB, wanted=wanted),), require=require)
         least = _enough(wanted, require)
-        assert (found.answer is PASS) == (number >= least), (wanted, number)
+        assert (found.outcome is PASS) == (number >= least), (wanted, number)
         names = ", ".join(each.id for each in tasks)
-        if found.answer is PASS:
+        if found.outcome is PASS:
             assert found.reason == f"{number} of {least} running: {names}"
         else:
             said = f"{number} of {least} tasks running, and none is on its way"
@@ -309,15 +311,15 @@ def test_nodes_that_are_down_are_missed_by_a_global_service() -> None:
     both = (task("a"), task("b", node="n2"))
     lost = task("lost", node="n3", desired="shutdown")
     found = of_web(*both, lost, services=(web,), nodes=nodes)
-    assert found == Finding("tasks", FAIL, "2 of 2 running: a, b; node host3 is down")
+    assert found == TaskResult("tasks", FAIL, "2 of 2 running: a, b; node host3 is down")
     found = of_web(*both, lost, services=(web,), nodes=nodes, require="quorum")
-    assert found == Finding("tasks", PASS, "2 of 2 running: a, b; node host3 is down")
+    assert found == TaskResult("tasks", PASS, "2 of 2 running: a, b; node host3 is down")
     # Three are everybody: one is no quorum. With a fourth down, two are none either.
-    assert of_web(both[0], lost, services=(web,), nodes=nodes, require="quorum").answer is FAIL
+    assert of_web(both[0], lost, services=(web,), nodes=nodes, require="quorum").outcome is FAIL
     fourth = evolve(DOWN, id="n4", name="host4")
     four = (*both, lost, evolve(lost, id="lost4", node="n4"))
     found = of_web(*four, services=(web,), nodes=(*nodes, fourth), require="quorum")
-    assert (found.answer, found.reason.partition(" tasks")[0]) == (FAIL, "2 of 3")
+    assert (found.outcome, found.reason.partition(" tasks")[0]) == (FAIL, "2 of 3")
     found = of_web(*four, services=(web,), nodes=(*nodes, fourth))
     assert found.reason == "2 of 2 running: a, b; node host3, host4 is down"
 
@@ -328,11 +330,11 @@ def test_nodes_that_are_down_are_nothing_to_others() -> None:
     lost = task("lost", node="n3", desired="shutdown", state="shutdown")
     assert of_web(task("a"), lost, nodes=nodes).reason == "1 of 1 running: a"
     web = evolve(WEB, is_global=True)
-    assert of_web(task("a"), services=(web,), nodes=nodes).answer is PASS
+    assert of_web(task("a"), services=(web,), nodes=nodes).outcome is PASS
     of_another = evolve(lost, service="other-id")
-    assert of_web(task("a"), of_another, services=(web,), nodes=nodes).answer is PASS
+    assert of_web(task("a"), of_another, services=(web,), nodes=nodes).outcome is PASS
     assert (
-        of_web(task("a"), lost, services=(web,), nodes=(UP, evolve(DOWN, is_up=True))).answer
+        of_web(task("a"), lost, services=(web,), nodes=(UP, evolve(DOWN, is_up=True))).outcome
         is PASS
     )
 
@@ -347,20 +349,20 @@ def test_an_older_task_that_is_left_spoils_the_round(state: str) -> None:
     for require in ("all", "quorum"):
         found = of_web(task("t"), older, require=require)
         said = f"a task of an older spec is still there: older ({state})"
-        assert found == Finding("tasks", FAIL, said)
+        assert found == TaskResult("tasks", FAIL, said)
     two = of_web(task("t"), older, evolve(older, id="o2"))
     assert two.reason.endswith(f"older ({state}), o2 ({state})")
     there = evolve(older, node="n3")
-    assert of_web(task("t"), there, nodes=(UP, DOWN)).answer is PASS
-    assert of_web(task("t"), there, nodes=(UP, evolve(DOWN, is_up=True))).answer is FAIL
-    assert of_web(task("t"), evolve(older, state="shutdown")).answer is PASS
-    assert of_web(task("t"), evolve(older, service="other-id")).answer is PASS
+    assert of_web(task("t"), there, nodes=(UP, DOWN)).outcome is PASS
+    assert of_web(task("t"), there, nodes=(UP, evolve(DOWN, is_up=True))).outcome is FAIL
+    assert of_web(task("t"), evolve(older, state="shutdown")).outcome is PASS
+    assert of_web(task("t"), evolve(older, service="other-id")).outcome is PASS
 
 
 def test_what_is_told_to_stop_does_not_run() -> None:
     """It serves what is open."""
     found = of_web(task("t", desired="shutdown"))
-    assert found.answer is FAIL
+    assert found.outcome is FAIL
     assert found.reason == "0 of 1 tasks running; task t is running"
 
 
@@ -370,7 +372,7 @@ def test_what_is_told_to_stop_does_not_run() -> None:
 def test_who_waits_is_told_with_the_reason() -> None:
     """That of one which has a reason; its health check may tell more."""
     found = of_web(waiting("a"), waiting("b", "why"), services=(evolve(WEB, wanted=2),))
-    assert found == Finding(
+    assert found == TaskResult(
         "tasks", FAIL, "0 of 2 tasks running; task b is pending: why", container="c-b"
     )
     found = of_web(waiting("a"))
@@ -384,7 +386,7 @@ def test_a_task_without_a_place_is_given_some_time(error: str, patience: float) 
     for seconds, is_hopeless in ((patience, False), (patience + 0.1, True)):
         stuck = waiting("t", error, seconds=seconds)
         found = of_web(stuck)
-        assert (found.answer, found.terminal) == (FAIL, is_hopeless)
+        assert (found.outcome, found.terminal) == (FAIL, is_hopeless)
         # A side service has the same.
         side = of_side(evolve(stuck, service=SIDE.id, template=SIDE.template))
         assert side is not None

@@ -20,11 +20,11 @@ from runner.platforms.swarm.evidence import LEAVING
 from runner.platforms.swarm.gate_round import LONGEST_NAME, Evidence, StackGate, personal, public
 from runner.platforms.swarm.objects import Task, read_service, read_task
 from runner.platforms.swarm.stack import Stacks
-from runner.reconcile.model import Answer, Deployment, ProbeResult, Release, Round
-from runner.reconcile.questions import (
+from runner.reconcile.model import Deployment, Outcome, ProbeResult, Release, Round
+from runner.reconcile.probes import (
     Http,
     Identity,
-    Question,
+    Probe,
     TaskHttp,
     Tcp,
     TraefikPing,
@@ -97,15 +97,15 @@ def record(deployment: Deployment = DEPLOYMENT) -> Record:
     return Record(deployment, Written(AT, "s_app", {"s_app": spec}))
 
 
-def ask(gate: StackGate, *, is_ours: bool = True) -> dict[str, tuple[Answer, bool]]:
+def ask(gate: StackGate, *, is_ours: bool = True) -> dict[str, tuple[Outcome, bool]]:
     """Ask about the deployment; say what each finding came to, and whether it is terminal."""
     results = gate.ask_engine(record(), is_ours=is_ours).results
     assert {result.target_unit for result in results} == {UNIT}
-    return {result.probe: (result.answer, result.terminal) for result in results}
+    return {result.probe: (result.outcome, result.terminal) for result in results}
 
 
-PASS, LOST = (Answer.PASS, False), {"engine": (Answer.INCONCLUSIVE, False)}
-ENDED = (Answer.FAIL, True)
+PASS, LOST = (Outcome.PASS, False), {"engine": (Outcome.INCONCLUSIVE, False)}
+ENDED = (Outcome.FAIL, True)
 
 
 # The engine's evidence ---------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def test_what_runs_as_written_passes_and_is_named(gate: StackGate) -> None:
     """Those who may answer are told, and where their ports are."""
     evidence = gate.ask_engine(record(), is_ours=True)
     assert [result.probe for result in evidence.results] == ["stack", "tasks"]
-    assert {result.answer for result in evidence.results} == {Answer.PASS}
+    assert {result.outcome for result in evidence.results} == {Outcome.PASS}
     assert [result.excerpt for result in evidence.results] == ["", ""]
     assert [result.reason for result in evidence.results] == [
         "the engine holds what was deployed",
@@ -132,7 +132,7 @@ def test_an_engine_that_is_lost_is_no_evidence(engine: Playback, gate: StackGate
     with engine.lost():
         evidence = gate.ask_engine(record(), is_ours=True)
     (result,) = evidence.results
-    assert (result.probe, result.answer) == ("engine", Answer.INCONCLUSIVE)
+    assert (result.probe, result.outcome) == ("engine", Outcome.INCONCLUSIVE)
     assert "doesn't answer" in result.reason
     assert (evidence.running, evidence.service, evidence.is_final) == ((), None, True)
 
@@ -207,19 +207,19 @@ def test_a_task_that_starts_is_explained_by_its_health_check(
 @pytest.mark.parametrize(
     ("answer", "terminal", "is_final"),
     [
-        (Answer.PASS, False, False),
-        (Answer.FAIL, False, False),
-        (Answer.FAIL, True, True),
-        (Answer.INCONCLUSIVE, False, True),
-        (Answer.INCONCLUSIVE, True, True),
+        (Outcome.PASS, False, False),
+        (Outcome.FAIL, False, False),
+        (Outcome.FAIL, True, True),
+        (Outcome.INCONCLUSIVE, False, True),
+        (Outcome.INCONCLUSIVE, True, True),
     ],
 )
 def test_when_no_answer_of_a_task_can_change_a_round(
-    answer: Answer, *, terminal: bool, is_final: bool
+    outcome: Outcome, *, terminal: bool, is_final: bool
 ) -> None:
     """One such finding among others is enough."""
-    fine = ProbeResult("stack", Answer.PASS, "so", UNIT)
-    found = ProbeResult("tasks", answer, "so", UNIT, terminal=terminal)
+    fine = ProbeResult("stack", Outcome.PASS, "so", UNIT)
+    found = ProbeResult("tasks", outcome, "so", UNIT, terminal=terminal)
     assert Evidence((fine, found), (), None).is_final is is_final
     assert not Evidence((), (), None).is_final
 
@@ -306,7 +306,7 @@ def test_a_port_that_no_container_has_is_no_evidence(
     """Not against the release; and once a container has it, nothing of it is held against it."""
     engine.says["/tasks"] = [denied("t1")]
     engine.says["/containers/json"] = containers
-    assert ask(gate, is_ours=is_ours)["tasks"] == (Answer.INCONCLUSIVE, False)
+    assert ask(gate, is_ours=is_ours)["tasks"] == (Outcome.INCONCLUSIVE, False)
     engine.says["/tasks"] = [denied("t1"), task("t2")]
     engine.says["/containers/json"] = HELD
     assert ask(gate, is_ours=is_ours)["tasks"] == PASS
@@ -321,7 +321,7 @@ def test_a_port_that_no_container_has_for_long_is_a_stuck_engine(
     now = time.time()
     for later, is_final in ((0.0, False), (LEAVING - 1, False), (LEAVING, True)):
         monkeypatch.setattr(time, "time", lambda later=later: now + later)
-        assert ask(gate)["tasks"] == (Answer.INCONCLUSIVE, is_final)
+        assert ask(gate)["tasks"] == (Outcome.INCONCLUSIVE, is_final)
 
 
 def test_a_port_that_a_container_has_was_denied_with_reason(
@@ -359,7 +359,7 @@ TASK = TaskHttp(target_unit=UNIT, port=8080, path="/ping", body_contains="O")
 
 
 @pytest.mark.parametrize(
-    ("question", "ports", "url", "address"),
+    ("probe", "ports", "url", "address"),
     [
         (PING, {8080: 80}, "http://127.0.0.1:80/ping", None),
         (WHO, {8080: 80, 80: 81}, "http://127.0.0.1:80/who?a=b", None),
@@ -376,14 +376,14 @@ TASK = TaskHttp(target_unit=UNIT, port=8080, path="/ping", body_contains="O")
     ],
 )
 def test_a_question_is_put_to_the_port_of_the_task(
-    question: Question, ports: dict[int, int], url: str, address: str | None
+    probe: Probe, ports: dict[int, int], url: str, address: str | None
 ) -> None:
     """What is published leads to it; what isn't is asked for as it is. A name stays for TLS."""
-    (safe,) = personal((proven(question),), ports)
-    asked = safe.question
+    (safe,) = personal((proven(probe),), ports)
+    asked = safe.probe
     assert isinstance(asked, TraefikPing | Identity)
     assert (asked.url, getattr(asked, "address", None)) == (url, address)
-    assert (asked.name, asked.target_unit) == (question.name, UNIT)
+    assert (asked.name, asked.target_unit) == (probe.name, UNIT)
 
 
 def test_what_is_about_a_task_and_what_about_the_public_listener() -> None:
@@ -391,12 +391,12 @@ def test_what_is_about_a_task_and_what_about_the_public_listener() -> None:
     page = Http(name="page", target_unit=UNIT, url="http://127.0.0.1/")
     port = Tcp(name="port", target_unit=UNIT, address="127.0.0.1:80")
     unit = UnitActive(name="unit", target_unit=UNIT)
-    every: tuple[Question, ...] = (WHO, page, TASK, port, unit, PING)
-    safe = [proven(question) for question in every]
+    every: tuple[Probe, ...] = (WHO, page, TASK, port, unit, PING)
+    safe = [proven(probe) for probe in every]
     inside, outside = personal(safe, {8080: 1}), public(safe)
-    assert [each.question.kind for each in inside] == ["identity", "task", "traefik-ping"]
-    assert TASK in [each.question for each in inside]
-    assert [each.question for each in outside] == [WHO, page, port, unit, PING]
+    assert [each.probe.kind for each in inside] == ["identity", "task", "traefik-ping"]
+    assert TASK in [each.probe for each in inside]
+    assert [each.probe for each in outside] == [WHO, page, port, unit, PING]
 
 
 SERVE = """
@@ -450,41 +450,41 @@ def test_each_task_is_asked_by_itself(gate: StackGate, start: Start) -> None:
     """All have the same port, and each has to be who the engine says it is."""
     tasks = start("t1", says="t1"), start("t2", says="t1"), start("t3", says="t3", token="old")  # noqa: S106
     results = {result.probe: result for each in ask_each(gate, *tasks) for result in each}
-    passed = {probe for probe, result in results.items() if result.answer is Answer.PASS}
+    passed = {probe for probe, result in results.items() if result.outcome is Outcome.PASS}
     assert passed == {"ping@t1", "identity@t1", "ping@t2", "ping@t3"}
     assert "task t1 answers" in results["identity@t2"].reason
     assert "another deployment answers" in results["identity@t3"].reason
 
 
 @pytest.mark.parametrize(
-    ("question", "answer"),
+    ("probe", "answer"),
     [
-        (TASK, Answer.PASS),
-        (evolve(TASK, body_contains="o"), Answer.FAIL),
-        (evolve(TASK, status=204), Answer.FAIL),
-        (evolve(TASK, headers={"X-Warm-Reconcile-Task": "t2"}), Answer.FAIL),
-        (evolve(TASK, port=8081), Answer.FAIL),
+        (TASK, Outcome.PASS),
+        (evolve(TASK, body_contains="o"), Outcome.FAIL),
+        (evolve(TASK, status=204), Outcome.FAIL),
+        (evolve(TASK, headers={"X-Warm-Reconcile-Task": "t2"}), Outcome.FAIL),
+        (evolve(TASK, port=8081), Outcome.FAIL),
     ],
 )
 def test_a_task_is_asked_for_a_page_where_nobody_else_is(
-    gate: StackGate, start: Start, question: TaskHttp, answer: Answer
+    gate: StackGate, start: Start, probe: TaskHttp, outcome: Outcome
 ) -> None:
     """It listens on a loopback of its own."""
     tasks = [start("t1", says="t1")]
     gate.ask_engine(record(), is_ours=True)
     expected = Expected(DEPLOYMENT, frozenset({"t1"}))
-    ((result,),) = gate.ask_each(expected, tasks, (proven(question),), AMPLE)
-    assert (result.answer, result.probe) == (answer, "task@t1")
+    ((result,),) = gate.ask_each(expected, tasks, (proven(probe),), AMPLE)
+    assert (result.outcome, result.probe) == (outcome, "task@t1")
 
 
 def test_a_task_that_has_just_ended_fails_and_may_heal(gate: StackGate, start: Start) -> None:
     """The others are asked all the same; one that never had a process is nobody to ask."""
     ended = read_task(task("t2", pid=GONE))
     alive, (gone,) = ask_each(gate, start("t1", says="t1"), ended, read_task(task("t3")))
-    assert (gone.probe, gone.answer) == ("inside", Answer.FAIL)
+    assert (gone.probe, gone.outcome) == ("inside", Outcome.FAIL)
     assert (gone.reason, gone.target_unit) == ("task t2 has just ended", UNIT)
     assert not gone.terminal
-    assert [result.answer for result in alive] == [Answer.PASS] * 2
+    assert [result.outcome for result in alive] == [Outcome.PASS] * 2
 
 
 def test_a_task_of_another_node_is_not_looked_for_here(gate: StackGate) -> None:
@@ -496,15 +496,15 @@ def test_a_task_of_another_node_is_not_looked_for_here(gate: StackGate) -> None:
 def test_a_task_that_may_not_be_entered_tells_nothing(gate: StackGate) -> None:
     """The unit lacks a right: that is not for the release to mend."""
     ((found,),) = ask_each(gate, read_task(task("t1", pid=os.getpid())))
-    assert (found.probe, found.answer, found.target_unit) == ("inside", Answer.INCONCLUSIVE, UNIT)
+    assert (found.probe, found.outcome, found.target_unit) == ("inside", Outcome.INCONCLUSIVE, UNIT)
     assert found.reason == "task t1 can't be asked from inside: Operation not permitted"
 
 
 def test_a_name_is_never_longer_than_a_name_may_be(gate: StackGate, start: Start) -> None:
     """That of the task comes last, and is cut."""
     gate.ask_engine(record(), is_ours=True)
-    question = proven(evolve(PING, name="p" * LONGEST_NAME))
-    ((found,),) = gate.ask_each(Expected(DEPLOYMENT), [start("t1", says="t1")], (question,), AMPLE)
+    probe = proven(evolve(PING, name="p" * LONGEST_NAME))
+    ((found,),) = gate.ask_each(Expected(DEPLOYMENT), [start("t1", says="t1")], (probe,), AMPLE)
     assert found.probe == "p" * 128
 
 
@@ -574,18 +574,18 @@ def test_each_held_port_has_a_time_of_its_own(
     other = {**denied("t2"), "Status": {**denied("t2")["Status"]}}
     other["Status"]["Err"] = DENIED.replace("443", "80")
 
-    def look(later: float, *tasks: Json) -> tuple[Answer, bool]:
+    def look(later: float, *tasks: Json) -> tuple[Outcome, bool]:
         monkeypatch.setattr(time, "time", lambda: now + later)
         engine.says["/tasks"] = list(tasks)
         return ask(gate)["tasks"]
 
-    assert look(0.0, denied("t1")) == (Answer.INCONCLUSIVE, False)
-    assert look(LEAVING, other) == (Answer.INCONCLUSIVE, False)
-    assert look(LEAVING + 1, denied("t1")) == (Answer.INCONCLUSIVE, False)
-    assert look(2 * LEAVING + 1, denied("t1")) == (Answer.INCONCLUSIVE, True)
+    assert look(0.0, denied("t1")) == (Outcome.INCONCLUSIVE, False)
+    assert look(LEAVING, other) == (Outcome.INCONCLUSIVE, False)
+    assert look(LEAVING + 1, denied("t1")) == (Outcome.INCONCLUSIVE, False)
+    assert look(2 * LEAVING + 1, denied("t1")) == (Outcome.INCONCLUSIVE, True)
 
 
-KINDS = {"P": Answer.PASS, "F": Answer.FAIL, "I": Answer.INCONCLUSIVE}
+KINDS = {"P": Outcome.PASS, "F": Outcome.FAIL, "I": Outcome.INCONCLUSIVE}
 
 
 def rounds(answers: str) -> list[Round]:
@@ -617,8 +617,8 @@ def rounds(answers: str) -> list[Round]:
 def test_enough_must_answer_well(gate: StackGate, answers: str, of_all: str, of_most: str) -> None:
     """All, or more than half if the others can't be asked; one that answers wrongly fails."""
     most = StackGate(gate.stacks, "s", UNIT, "quorum")
-    assert gate.sum_up(rounds(answers)).answer is KINDS[of_all]
-    assert most.sum_up(rounds(answers)).answer is KINDS[of_most]
+    assert gate.sum_up(rounds(answers)).outcome is KINDS[of_all]
+    assert most.sum_up(rounds(answers)).outcome is KINDS[of_most]
 
 
 def test_a_sum_tells_how_many_and_what_each_other_said(gate: StackGate) -> None:
@@ -634,10 +634,10 @@ def test_nobody_to_ask_is_the_same_for_all_and_most(gate: StackGate) -> None:
     most = StackGate(gate.stacks, "s", UNIT, "quorum")
     for each in (gate, most):
         found = each.sum_up([])
-        assert (found.answer, found.reason) == (Answer.INCONCLUSIVE, "0 of 0 answered well")
+        assert (found.outcome, found.reason) == (Outcome.INCONCLUSIVE, "0 of 0 answered well")
 
 
 def test_a_task_that_was_asked_nothing_has_not_answered_well(gate: StackGate) -> None:
-    """No question is no evidence."""
-    assert gate.sum_up([()]).answer is Answer.INCONCLUSIVE
-    assert gate.sum_up([*rounds("P"), ()]).answer is Answer.INCONCLUSIVE
+    """No probe is no evidence."""
+    assert gate.sum_up([()]).outcome is Outcome.INCONCLUSIVE
+    assert gate.sum_up([*rounds("P"), ()]).outcome is Outcome.INCONCLUSIVE

@@ -8,7 +8,7 @@ from attrs import evolve, frozen
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from runner.platforms.swarm.evidence import SETTLING, Finding, describe_changes, judge
+from runner.platforms.swarm.evidence import SETTLING, TaskResult, describe_changes, judge
 from runner.platforms.swarm.objects import (
     Node,
     Service,
@@ -18,7 +18,7 @@ from runner.platforms.swarm.objects import (
     read_service,
     read_task,
 )
-from runner.reconcile.model import Answer
+from runner.reconcile.model import Outcome
 from runner.storage.records import Written
 
 Json = dict[str, Any]
@@ -308,20 +308,20 @@ class Scene:
     tasks: tuple[Task, ...] = (RUNS,)
     excused: frozenset[str] = frozenset()
 
-    def judge(self) -> dict[str, Finding]:
+    def judge(self) -> dict[str, TaskResult]:
         there = {service.name: service for service in self.services}
         written = Written(MOMENT, WEB.name, {name: s.spec for name, s in there.items()})
         snapshot = Snapshot(there, self.tasks, (N1,), NOW)
         return {f.about: f for f in judge(snapshot, written, "t1", self.excused, "all", {})}
 
-    def tasks_finding(self) -> Finding:
+    def tasks_finding(self) -> TaskResult:
         return self.judge()["tasks"]
 
 
 def test_one_that_runs_passes() -> None:
     """Both findings pass, and the reason names the task."""
     findings = Scene().judge()
-    assert {f.answer for f in findings.values()} == {Answer.PASS}
+    assert {f.outcome for f in findings.values()} == {Outcome.PASS}
     assert findings["tasks"].reason == "1 of 1 running: task-of-the-"
 
 
@@ -362,9 +362,9 @@ def test_an_end_is_terminal_even_if_another_task_runs(
     """It names who ended, how, and whose last words tell more."""
     replaced = evolve(RUNS, id="next")
     found = Scene(tasks=(replaced, task)).tasks_finding()
-    assert found == Finding("tasks", Answer.FAIL, reason, terminal=True, container=container)
+    assert found == TaskResult("tasks", Outcome.FAIL, reason, terminal=True, container=container)
     excused = Scene(tasks=(replaced, task), excused=frozenset({task.id})).tasks_finding()
-    assert excused.answer is Answer.PASS
+    assert excused.outcome is Outcome.PASS
 
 
 def test_an_unschedulable_task_is_waited_for_a_moment() -> None:
@@ -380,7 +380,7 @@ def test_an_unschedulable_task_is_waited_for_a_moment() -> None:
     assert Scene(tasks=(longer,)).tasks_finding().terminal
     older = evolve(RUNS, id="older", template="older")
     found = Scene(tasks=(longer, older)).tasks_finding()
-    assert (found.answer, found.terminal) == (Answer.FAIL, False)
+    assert (found.outcome, found.terminal) == (Outcome.FAIL, False)
     assert "no suitable node (scheduling constraints not satisfied on 1 node)" in found.reason
 
 
@@ -424,12 +424,12 @@ def test_what_another_hand_did_is_named(services: tuple[Service, ...], said: str
     snapshot = Snapshot({service.name: service for service in services}, (RUNS,), (N1,), NOW)
     assert describe_changes(snapshot, WRITTEN, "t1") == said
     found = judge(snapshot, WRITTEN, "t1", frozenset(), "all", {})[0]
-    assert found == Finding("stack", Answer.INCONCLUSIVE, f"since it was deployed, {said}")
+    assert found == TaskResult("stack", Outcome.INCONCLUSIVE, f"since it was deployed, {said}")
 
 
 def test_a_side_service_speaks_only_up_if_it_fails() -> None:
     """It has to run as well, and its finding bears its name; a job's end is its purpose."""
     assert set(Scene((WEB, SIDE), (RUNS, SIDE_RUNS)).judge()) == {"stack", "tasks"}
     found = Scene((WEB, SIDE), (RUNS,)).judge()["tasks of s_side"]
-    assert found.answer is Answer.FAIL
+    assert found.outcome is Outcome.FAIL
     assert set(Scene((WEB, evolve(SIDE, is_job=True)), (RUNS,)).judge()) == {"stack", "tasks"}

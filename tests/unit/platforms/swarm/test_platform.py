@@ -20,8 +20,8 @@ from runner.platforms.swarm.stack_document import (
     UNIT_LABEL,
 )
 from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
-from runner.reconcile.model import Answer, Deployment, NotLive, Round
-from runner.reconcile.questions import Http, TaskHttp
+from runner.reconcile.model import Deployment, NotLive, Outcome, Round
+from runner.reconcile.probes import Http, TaskHttp
 from runner.storage.paths import StateDir
 
 AMPLE = 20.0
@@ -62,8 +62,8 @@ def has_written(docker: FakeDocker) -> bool:
     return ["stack", "deploy"] in [command[:2] for command in docker.commands]
 
 
-def answers(results: Round) -> dict[str, Answer]:
-    return {result.probe: result.answer for result in results}
+def answers(results: Round) -> dict[str, Outcome]:
+    return {result.probe: result.outcome for result in results}
 
 
 # What is live ------------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ def test_a_task_on_the_hosts_network_cannot_be_asked_from_inside(
 # Asking ------------------------------------------------------------------------------------------
 
 
-EVERY = dict.fromkeys(["stack", "tasks", "identity", "listener"], Answer.PASS)
+EVERY = dict.fromkeys(["stack", "tasks", "identity", "listener"], Outcome.PASS)
 
 
 def test_a_deployment_that_answers_passes(platform: SwarmPlatform, until: Until) -> None:
@@ -382,7 +382,7 @@ def test_a_deployment_that_answers_passes(platform: SwarmPlatform, until: Until)
     assert {result.target_unit for result in results} == {CALLER}
     (listener,) = [result for result in results if result.probe == "listener"]
     assert re.fullmatch(
-        r"\d+ of \d+ questions since the last round had no answer; \d+\.\d s in all without one",
+        r"\d+ of \d+ probes since the last round had no answer; \d+\.\d s in all without one",
         listener.reason,
     )
 
@@ -398,7 +398,7 @@ def test_an_outage_between_two_rounds_fails_the_round(
     asked = len(app.traefik.asked)
     until(lambda: len(app.traefik.asked) > asked)
     app.traefik.is_silent = False
-    until(lambda: answers(platform.ask(deployment, AMPLE)) == {**EVERY, "listener": Answer.FAIL})
+    until(lambda: answers(platform.ask(deployment, AMPLE)) == {**EVERY, "listener": Outcome.FAIL})
 
 
 def test_a_run_that_deploys_nothing_listens_to_nothing(
@@ -416,7 +416,7 @@ def test_what_nobody_recorded_cannot_be_judged(platform: SwarmPlatform) -> None:
     deployment = latest(platform)
     platform.deploy(deployment)
     (result,) = platform.ask(evolve(deployment, token="other"), AMPLE)  # noqa: S106 - no password
-    assert (result.probe, result.answer) == ("stack", Answer.INCONCLUSIVE)
+    assert (result.probe, result.outcome) == ("stack", Outcome.INCONCLUSIVE)
     assert "nobody recorded" in result.reason
     assert result.target_unit == CALLER
 
@@ -430,7 +430,7 @@ def test_nobody_is_asked_where_the_engine_has_decided(
     docker.swarm.fates[image] = FAILS
     platform.deploy(deployment)
     results = platform.ask(deployment, AMPLE)
-    assert answers(results) == {"stack": Answer.PASS, "tasks": Answer.FAIL}
+    assert answers(results) == {"stack": Outcome.PASS, "tasks": Outcome.FAIL}
     assert any(result.terminal for result in results)
 
 
@@ -446,8 +446,8 @@ def test_a_task_that_waits_is_asked_for_all_the_same(
     docker.swarm.fates[f"traefik:v3.5.1@{_digest(docker)}"] = WAITS
     platform.deploy(deployment)
     results = answers(platform.ask(deployment, AMPLE))
-    assert results["tasks"] is Answer.FAIL
-    assert results["identity"] is not Answer.PASS
+    assert results["tasks"] is Outcome.FAIL
+    assert results["identity"] is not Outcome.PASS
 
 
 def test_an_end_in_this_run_counts_and_one_before_another_run_does_not(
@@ -459,9 +459,9 @@ def test_an_end_in_this_run_counts_and_one_before_another_run_does_not(
     service = docker.swarm.services[GATED]
     docker.swarm.end(docker.swarm.running(GATED)[0])
     docker.swarm.start(service, 1)
-    assert answers(platform.ask(deployment, AMPLE))["tasks"] is Answer.FAIL
+    assert answers(platform.ask(deployment, AMPLE))["tasks"] is Outcome.FAIL
     with app.platform(state) as later:
-        assert answers(later.ask(deployment, AMPLE))["tasks"] is Answer.PASS
+        assert answers(later.ask(deployment, AMPLE))["tasks"] is Outcome.PASS
 
 
 def test_each_of_several_tasks_is_asked(app: SwarmApp, docker: FakeDocker, state: StateDir) -> None:
@@ -472,7 +472,7 @@ def test_each_of_several_tasks_is_asked(app: SwarmApp, docker: FakeDocker, state
         deployment = latest(platform)
         platform.deploy(deployment)
         results = {result.probe: result for result in platform.ask(deployment, AMPLE)}
-        assert results["each task"].answer is Answer.FAIL
+        assert results["each task"].outcome is Outcome.FAIL
         assert results["each task"].reason.startswith("0 of 2 answered well; inside: task ")
         docker.swarm.change_service(GATED, scale(1))
 
@@ -496,10 +496,10 @@ def test_a_single_task_is_asked_inside_only_where_a_probe_says_so(
         assert "each task" not in answers(platform.ask(deployment, AMPLE))
     app.configure(app.identity, TaskHttp(target_unit=CALLER, port=80))
     with app.platform(state) as platform:
-        assert answers(platform.ask(deployment, AMPLE))["each task"] is Answer.FAIL
+        assert answers(platform.ask(deployment, AMPLE))["each task"] is Outcome.FAIL
         (task,) = docker.swarm.running(GATED)
         task["Status"]["ContainerStatus"]["PID"] = 0
-        assert answers(platform.ask(deployment, AMPLE))["each task"] is Answer.INCONCLUSIVE
+        assert answers(platform.ask(deployment, AMPLE))["each task"] is Outcome.INCONCLUSIVE
 
 
 def test_a_name_is_held_against_what_is_routed(
@@ -518,7 +518,7 @@ def test_a_name_is_held_against_what_is_routed(
         deployment = latest(platform)
         platform.deploy(deployment)
         found = answers(platform.ask(deployment, AMPLE))
-        assert found["page"] is Answer.PASS
+        assert found["page"] is Outcome.PASS
         assert "/services?filters={}" in docker.requests
         assert not [probe for probe in found if probe.startswith("route")]
 

@@ -17,7 +17,7 @@ from runner.platforms.swarm.preflight import PROVIDER_PATH
 from runner.platforms.swarm.stack_document import PREFLIGHT_LABEL
 from runner.reconcile.errors import DeployError, NotPreparedError
 from runner.reconcile.model import Deployment
-from runner.reconcile.questions import Identity, TaskHttp, TraefikPing
+from runner.reconcile.probes import Identity, TaskHttp, TraefikPing
 from runner.storage.paths import StateDir
 
 FIRST, SECOND = "1.0.0+v3.5.1", "2.0.0+v3.6.0"
@@ -288,7 +288,7 @@ def test_a_task_of_the_trial_is_asked_from_inside(
     assert_spared(docker)
 
 
-def questions(app: SwarmApp, *paths: str) -> list[Identity]:
+def probes(app: SwarmApp, *paths: str) -> list[Identity]:
     where = f"http://127.0.0.1:{app.traefik.port}"
     return [Identity(name=f"n{i}", target_unit=CALLER, url=where + p) for i, p in enumerate(paths)]
 
@@ -301,21 +301,21 @@ def questions(app: SwarmApp, *paths: str) -> list[Identity]:
         ([PROVIDER_PATH], "other", ["n0"]),
         (["/who"], "other", ["n0"]),
     ],
-    ids=["no route", "a route", "nothing else", "no question about it"],
+    ids=["no route", "a route", "nothing else", "no probe about it"],
 )
 def test_the_provider_is_asked_about_where_the_live_stack_has_its_route(
     *, app: SwarmApp, state: StateDir, paths: list[str], label: str, expected: list[str]
 ) -> None:
     """In a trial nobody loads the labels of the trial itself."""
-    app.configure(*questions(app, *paths))
+    app.configure(*probes(app, *paths))
     app.write_overlay({"services": {"app": {"deploy": {"labels": {"route": label}}}}})
     app.release(FIRST)
     with app.platform(state) as platform:
         platform.deploy(latest(platform))
         assert platform.preflight is not None
-        asked = platform.preflight._questions({app.traefik.port: 80})
-    assert [safe.question.name for safe in asked] == expected
-    assert all(":80/" in str(getattr(safe.question, "url", "")) for safe in asked)
+        asked = platform.preflight._probes({app.traefik.port: 80})
+    assert [safe.probe.name for safe in asked] == expected
+    assert all(":80/" in str(getattr(safe.probe, "url", "")) for safe in asked)
 
 
 def test_what_is_about_the_public_listener_alone_is_not_asked(
@@ -327,8 +327,8 @@ def test_what_is_about_the_public_listener_alone_is_not_asked(
     app.release(FIRST)
     with app.platform(state) as platform:
         assert platform.preflight is not None
-        asked = platform.preflight._questions({})
-    assert [safe.question.kind for safe in asked] == ["identity", "traefik-ping", "task"]
+        asked = platform.preflight._probes({})
+    assert [safe.probe.kind for safe in asked] == ["identity", "traefik-ping", "task"]
 
 
 # What is left of killed runs ---------------------------------------------------------------------

@@ -15,8 +15,8 @@ from typing_extensions import override
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.traefik_api import Routes
 from runner.platforms.swarm.traefik_routers import Table, Untold
-from runner.reconcile.model import Answer
-from runner.reconcile.questions import Http
+from runner.reconcile.model import Outcome
+from runner.reconcile.probes import Http
 
 SITE = Http(
     name="page", target_unit="deploy-dashboard.service", url="https://ci.commoninternet.net/"
@@ -200,10 +200,10 @@ def test_a_round_says_of_each_name_whether_it_is_routed_as_declared(
     early = Http(name="early", target_unit="drone.service", url="https://drone.test/")
     numeric = Http(name="numeric", target_unit="drone.service", url="https://127.0.0.1/")
     found = routes.confirm((SITE, wrong, early, numeric))
-    assert [(each.probe, each.answer) for each in found] == [
-        ("route of page", Answer.PASS),
-        ("route of wrong", Answer.FAIL),
-        ("route of early", Answer.FAIL),
+    assert [(each.probe, each.outcome) for each in found] == [
+        ("route of page", Outcome.PASS),
+        ("route of wrong", Outcome.FAIL),
+        ("route of early", Outcome.FAIL),
     ]
     assert "served by deploy-dashboard.service" in found[1].reason
     assert found[2].reason == "no router of Traefik is for drone.test"

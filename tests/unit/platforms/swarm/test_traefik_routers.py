@@ -17,14 +17,13 @@ from runner.platforms.swarm.traefik_routers import (
     Untold,
     contradict,
     is_of_traefik,
-    is_routed,
     read_owners,
     read_routers,
     resolve,
     target_in_gate,
 )
 from runner.reconcile.ordering import Served
-from runner.reconcile.questions import Http, Identity, Question, Tcp, TraefikPing
+from runner.reconcile.probes import Http, Identity, Probe, Tcp, TraefikPing
 
 PROXY = "deploy-proxy.service"
 DASHBOARD = "deploy-dashboard.service"
@@ -46,7 +45,7 @@ def http(url: str, unit: str = DASHBOARD) -> Http:
 
 def find(url: str, *more: Router) -> Resolution:
     """Resolve in the real table, with some routers more."""
-    return resolve(evolve(REAL, routers=(*REAL.routers, *more)), http(url))
+    return resolve(evolve(REAL, routers=(*REAL.routers, *more)), url)
 
 
 def router(rule: str, service: str = "other@swarm", **changes: Any) -> Router:  # noqa: ANN401
@@ -172,11 +171,11 @@ def test_what_the_table_does_not_tell_stays_open(url: str, reason: str) -> None:
 
 def test_without_a_table_everything_stays_open() -> None:
     """The reason is passed on."""
-    assert resolve(Untold("no engine"), http(f"https://{SITE}/")) == Unresolved("no engine")
+    assert resolve(Untold("no engine"), f"https://{SITE}/") == Unresolved("no engine")
 
 
 def test_a_url_without_a_path_asks_for_the_root() -> None:
-    """As every client does; and a question about another page is another one."""
+    """As every client does; and a probe about another page is another one."""
     everywhere = frozenset({"web", "web-secure"})
     rule = f"Host(`{SITE}`) && Path(`/`)"
     root = router(rule, "api@internal", priority=99, entrypoints=everywhere)
@@ -252,10 +251,10 @@ def test_another_hands_service_tells_no_unit(label: str | None) -> None:
     labels = {k: v for k, v in site.labels.items() if k != "warm-reconcile.unit"}
     other = evolve(site, labels=labels if label is None else {**labels, "warm-reconcile.unit": ""})
     for services in ([other], [site, other]):
-        found = resolve(evolve(REAL, owners=read_owners(services)), http(f"https://{SITE}/"))
+        found = resolve(evolve(REAL, owners=read_owners(services)), f"https://{SITE}/")
         assert isinstance(found, Unresolved)
         assert found.reason.endswith("which was deployed by another hand")
-    by_hand = resolve(evolve(REAL, unit=""), http(f"http://{SITE}/"))
+    by_hand = resolve(evolve(REAL, unit=""), f"http://{SITE}/")
     assert isinstance(by_hand, Unresolved)
 
 
@@ -299,7 +298,7 @@ def test_what_is_no_table_is_no_table(lists: Any) -> None:  # noqa: ANN401 - any
 
 def test_only_a_name_is_never_asked_of_what_the_caller_deploys() -> None:
     """In Traefik's own gate; its ping and an address are, and in other gates a name is, too."""
-    asked: dict[str, Question] = {
+    asked: dict[str, Probe] = {
         "name": http("http://a.test/"),
         "address": http("http://127.0.0.1/"),
         "ping": TraefikPing(target_unit=PROXY, url="http://127.0.0.1/ping"),
@@ -307,19 +306,19 @@ def test_only_a_name_is_never_asked_of_what_the_caller_deploys() -> None:
     for of_traefik in (True, False):
         by_itself = {
             kind
-            for kind, question in asked.items()
-            if target_in_gate(question, of_traefik=of_traefik).served is Served.BY_ITSELF
+            for kind, probe in asked.items()
+            if target_in_gate(probe, of_traefik=of_traefik).served is Served.BY_ITSELF
         }
         assert by_itself == ({"name"} if of_traefik else set())
 
 
 def test_only_a_name_is_routed() -> None:
-    """An address leads to who listens there; so does every other kind of question."""
+    """An address leads to who listens there; so does every other kind of probe."""
     identity = Identity(target_unit=PROXY, url="https://warm-reconcile.invalid/")
     tcp = Tcp(name="t", target_unit=PROXY, address="127.0.0.1:1")
     ping = TraefikPing(target_unit=PROXY, url="http://127.0.0.1/ping")
     numeric = http("http://127.0.0.1/"), http("https://[::1]/")
-    assert [q for q in (identity, tcp, ping, *numeric, http("http://a/")) if is_routed(q)] == [
+    assert [q for q in (identity, tcp, ping, *numeric, http("http://a/")) if q.routed_url] == [
         http("http://a/")
     ]
     assert [is_of_traefik(q) for q in ((tcp, identity), (ping,), (tcp,), ())] == [
