@@ -35,7 +35,7 @@ class Module:
 
 
 def _unit(*names: str) -> tuple[str, ...]:
-    """Return the paths of unit tests: ``cli/orders`` is ``tests/unit/cli/test_orders.py``."""
+    """Return the paths of unit tests: ``cli/check`` is ``tests/unit/cli/test_orders.py``."""
     paths = map(Path, names)
     return tuple(str(Path("tests/unit", path.parent, f"test_{path.name}.py")) for path in paths)
 
@@ -60,12 +60,12 @@ MODULES: Final = (
     Module(
         "runner/reconcile/ordering.py",
         (*_unit("reconcile/ordering"), "tests/property/test_ordering.py"),
-        _unit("systemd/graph", "cli/orders"),
+        _unit("systemd/graph", "cli/check"),
     ),
     Module(
         "runner/preconditions.py",
         (*_unit("preconditions"), "tests/property/test_guard.py"),
-        _unit("cli/orders", "cli/converge", "cli/cli"),
+        _unit("cli/check", "cli/converge", "cli/cli"),
     ),
     Module(
         "runner/storage/journal.py",

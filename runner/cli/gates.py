@@ -1,19 +1,26 @@
 """Whoever asks probes on this host: the gates of apps, and end-to-end assertions."""
 
+import argparse
 import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from runner import preconditions
 from runner.app import App, find_app
 from runner.config import app as configs
 from runner.config.app import DEFAULT_SOCKET
 from runner.config.assertion import DIRECTORY, Assertion, find_assertion
-from runner.preconditions import engine_socket
+from runner.platforms.swarm.traefik_routers import Table, Unresolved, Untold, is_of_traefik, resolve
 from runner.reconcile import budget
-from runner.reconcile.errors import UsageError
+from runner.reconcile.errors import OrderingError, UsageError
+from runner.reconcile.ordering import SafeUnit, Target, UnitGraph, prove
 from runner.reconcile.probes import Probe
+from runner.systemd.graph import Loaded, load, prove_live
+
+UNIT_FILES: Final = Untold("unit files don't tell what Traefik routes")
 
 
 @frozen
@@ -42,7 +49,7 @@ def of_app(app: App) -> Subject:
         probes=settings.probes,
         longest=budget.worst_case(*sum_of),
         explained=budget.explain(*sum_of),
-        socket=engine_socket(settings),
+        socket=preconditions.engine_socket(settings),
     )
 
 
@@ -83,3 +90,66 @@ def nothing_in(directory: Path) -> UsageError:
 def _assertions(directory: Path) -> Iterator[Assertion]:
     for name in configs.names(directory / DIRECTORY):
         yield find_assertion(name, config=None, config_dir=directory)
+
+
+@frozen
+class Judged:
+    """One probe, and what there is to say of it."""
+
+    probe: str
+    target_unit: str
+    refused: str = ""
+    """Why; empty if it is safe."""
+    unresolved: str = ""
+    """Why nobody but the config says who serves it; empty if somebody does."""
+
+
+def load_units(directory: Path, subjects: list[Subject]) -> Loaded:
+    asked = {q.target_unit for subject in subjects for q in subject.probes}
+    return load(directory, also=sorted(asked | {subject.caller for subject in subjects}))
+
+
+def read_table(subject: Subject, units: object) -> Table | Untold:
+    """Ask who serves what, unless it is about units that are not of this host."""
+    return UNIT_FILES if units else preconditions.read_table(subject.probes, subject.socket)
+
+
+def choose_prover(subject: Subject, units: UnitGraph | None) -> preconditions.Prove:
+    if units is None:
+        return prove_live if subject.is_app else preconditions.prove_onlooker
+    known = units
+
+    def prove_there(caller: str, target: Target) -> SafeUnit:
+        return prove(known, caller, target if subject.is_app else Target(target.unit))
+
+    return prove_there
+
+
+def judge(
+    subject: Subject, prover: preconditions.Prove, table: Table | Untold
+) -> tuple[Judged, ...]:
+    return tuple(_judge_one(subject, probe, prover, table) for probe in subject.probes)
+
+
+def _judge_one(
+    subject: Subject, probe: Probe, prover: preconditions.Prove, table: Table | Untold
+) -> Judged:
+    judged = Judged(probe.name, probe.target_unit)
+    of_traefik = is_of_traefik(subject.probes)
+    try:
+        preconditions.prove_declared(subject.caller, probe, prover, table, of_traefik=of_traefik)
+    except OrderingError as error:
+        return evolve(judged, refused=error.message)
+    found = resolve(table, probe.routed_url) if probe.routed_url is not None else None
+    if isinstance(found, Unresolved):
+        return evolve(judged, unresolved=preconditions.tell_doubt(probe, found))
+    return judged
+
+
+def add_units_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--units",
+        type=Path,
+        metavar="DIR",
+        help="take the units from unit files in DIR, not from the systemd of this host",
+    )

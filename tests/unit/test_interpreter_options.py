@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli.main import SENTENCES
+from runner.cli.main import load_commands
 from runner.exit_codes import ExitCode
 
 ROOT = Path(__file__).parents[2]
@@ -97,4 +97,4 @@ def test_no_code_depends_on_what_options_remove() -> None:
 def test_every_command_has_its_help(ask: Callable[[str, str], Outcome]) -> None:
     """One sentence each, none for a command that is gone."""
     listed = re.findall(r"^    ([a-z-]+)(?: |$)", ask("", "--help")[1], re.MULTILINE)
-    assert set(SENTENCES) == set(listed)
+    assert set(load_commands()) == set(listed)

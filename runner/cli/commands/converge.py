@@ -6,6 +6,7 @@ from typing import Any, Final, assert_never
 from attrs import asdict, evolve, frozen
 
 from runner import preconditions
+from runner.cli.command import Command
 from runner.config.assertion import Assertion, find_assertion
 from runner.exit_codes import ExitCode
 from runner.platforms.build import SystemClock
@@ -24,7 +25,7 @@ from runner.reconcile.model import (
 from runner.reconcile.probes import Prober
 from runner.reconcile.replies import Expected
 from runner.systemd.graph import ask_start_timeout
-from runner.terminal.options import answer
+from runner.terminal.options import add_config_arguments, answer
 from runner.terminal.text import tell_result
 
 NO_DEPLOYMENT: Final = Deployment(Release("", "", ""), "")
@@ -56,7 +57,7 @@ class Converged:
         return {**asdict(self), "exit": int(self.exit), "evidence": evidence}
 
 
-def converge(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     assertion = find_assertion(
         arguments.name, config=arguments.config, config_dir=arguments.config_dir
     )
@@ -118,3 +119,16 @@ def _outcome(name: str, verdict: Verdict) -> Converged:
             return Converged(name, "undecided", ExitCode.UNDECIDED, reason, evidence)
         case _:
             assert_never(verdict)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="the assertion, such as dashboard")
+    add_config_arguments(parser)
+
+
+COMMAND = Command(
+    sentence="Assert something from end to end: ask until it holds; deploy nothing.",
+    add_arguments=_add_arguments,
+    run=_run,
+    shows_exit_codes=True,
+)

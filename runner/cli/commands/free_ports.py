@@ -2,6 +2,7 @@
 
 import argparse
 
+from runner.cli.command import Command
 from runner.config.app import DEFAULT_SOCKET
 from runner.exit_codes import ExitCode
 from runner.platforms.swarm.engine_api import Engine
@@ -10,7 +11,7 @@ from runner.systemd.docker_unit import DEFAULT_UNIT, EngineUnit
 from runner.terminal.options import answer
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare which engine it is about, and whether it may be restarted."""
     parser.add_argument(
         "--unit", default=DEFAULT_UNIT, help="the engine's unit (default: %(default)s)"
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="answer in JSON, for machines")
 
 
-def free_ports(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     unit, engine = EngineUnit(arguments.unit), Engine(arguments.socket)
     leaked = find_leaks(engine, unit.main_pid())
     left, is_restarted = leaked, False
@@ -45,3 +46,11 @@ def free_ports(arguments: argparse.Namespace) -> int:
     data = {"leaked": sorted(leaked), "restarted": is_restarted, "left": sorted(left)}
     answer(data, text, as_json=arguments.json)
     return ExitCode.ENGINE_STUCK if left else ExitCode.OK
+
+
+COMMAND = Command(
+    sentence="Start the engine again if it holds ports for no container.",
+    add_arguments=_add_arguments,
+    run=_run,
+    shows_exit_codes=True,
+)

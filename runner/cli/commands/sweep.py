@@ -13,6 +13,7 @@ from attrs import asdict, evolve, frozen
 
 from runner import preconditions
 from runner.app import App, find_app
+from runner.cli.command import Command
 from runner.cli.gates import nothing_in
 from runner.config import app as configs
 from runner.exit_codes import ExitCode
@@ -25,7 +26,7 @@ from runner.reconcile.model import Deployment, Healthy, NotLive, Unhealthy
 from runner.storage.journal import SqliteJournal, open_journal
 from runner.storage.lock import hold
 from runner.storage.paths import StateDir, find_state
-from runner.terminal.options import answer
+from runner.terminal.options import add_app_arguments, answer
 from runner.terminal.text import tell_verdict
 
 
@@ -41,7 +42,7 @@ class Swept:
         return {**asdict(self), "exit": int(self.exit)}
 
 
-def sweep(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     directory: Path = arguments.config_dir
     names = [arguments.app] if arguments.app is not None else configs.names(directory)
     if not names:
@@ -129,3 +130,15 @@ def _tidy(found: Swept, journal: SqliteJournal, platform: Platform) -> Swept:
         finding = f"{found.finding}; tidying up failed: {error.message}"
         found = evolve(found, exit=max(found.exit, code), finding=finding)
     return found
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_app_arguments(parser, any_app=True)
+
+
+COMMAND = Command(
+    sentence="Verify that last-good is live and healthy, and remove what no kept release needs.",
+    add_arguments=_add_arguments,
+    run=_run,
+    shows_exit_codes=True,
+)

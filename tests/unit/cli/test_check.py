@@ -1,7 +1,6 @@
 """``check`` and ``graph``, on unit files and on what a running systemd says."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,20 +168,6 @@ def test_graph_draws_the_running_host(
     for unit in (PROXY, "late.service", "bridge.service"):
         assert f'["{unit}"]' in said
     assert "linkStyle" in said
-
-
-def test_graph_renders_where_graphviz_is(
-    command: Callable[..., tuple[int, str]], place: Path, need: Callable[[str], str]
-) -> None:
-    """And says what is missing where it is not."""
-    need("systemd-analyze")
-    code, said = command("graph", "old", "--format", "svg", "--units", str(place / "units"))
-    if shutil.which("dot"):
-        assert code == ExitCode.OK
-        assert "<svg" in said
-    else:
-        assert code == ExitCode.USAGE
-        assert "Graphviz" in said
 
 
 def test_the_offending_chain_is_red() -> None:

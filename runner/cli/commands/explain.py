@@ -1,0 +1,78 @@
+"""``explain``: one attempt step by step, with the evidence of each verdict."""
+
+import argparse
+from typing import Final
+
+from runner.cli.attempt_text import attempt_data, attempt_line, format_time
+from runner.cli.command import Command, app_of
+from runner.cli.view import View
+from runner.exit_codes import ExitCode
+from runner.reconcile.attempt import Entry, Interrupted
+from runner.reconcile.errors import UsageError
+from runner.reconcile.events import Assess, ChooseFallback, Commit, Deploy, Judged, RunGate, Verify
+from runner.storage.codec import to_data
+from runner.storage.history import History, open_history
+from runner.storage.paths import find_state
+from runner.terminal.options import add_app_arguments, answer, positive
+from runner.terminal.text import tell, tell_result
+
+_DEEP: Final = 11 * " "
+_EFFECTS = (Assess, Verify, Deploy, RunGate, Commit, ChooseFallback)
+
+
+def view_of(app: str, past: History | None, number: int | None) -> View:
+    """Tell one attempt.
+
+    Raises:
+        UsageError: there is no such attempt.
+    """
+    attempts = past.attempts(1) if past and number is None else []
+    if past and number is not None:
+        attempts = past.attempt(number)
+    if not past or not attempts:
+        which = f"attempt {number}" if number is not None else "an attempt"
+        raise UsageError(f"{app} has no {which}", hint=f"warm-reconcile history {app}")
+    attempt = attempts[0]
+    story = past.story(attempt.number)
+    lines = [attempt_line(attempt)]
+    for at, entry in story:
+        lines += _entry_lines(at, entry)
+    data = {
+        **attempt_data(attempt),
+        "story": [{"at": at, **to_data(entry)} for at, entry in story],
+    }
+    return View(data, "\n".join(lines))
+
+
+def _entry_lines(at: float, entry: Entry) -> list[str]:
+    if isinstance(entry, Interrupted):
+        how = "was killed" if entry.crashed else "ended undecided"
+        return [f"{format_time(at)}  the run before {how}; this one takes it up"]
+    if isinstance(entry, _EFFECTS):
+        return []
+    lines = [f"{format_time(at)}  {tell(entry)}"]
+    if isinstance(entry, Judged):
+        lines += [f"{_DEEP}{tell_result(result)}" for result in entry.verdict.evidence]
+    return lines
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    app = app_of(arguments)
+    with open_history(find_state(app.state_root, app.name)) as past:
+        view = view_of(app.name, past, arguments.number)
+    answer(view.data, view.text, as_json=arguments.json)
+    return ExitCode.OK
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_app_arguments(parser)
+    parser.add_argument(
+        "--number", type=positive, help="the attempt's number in `history` (default: the last)"
+    )
+
+
+COMMAND = Command(
+    sentence="Tell an attempt step by step, with the evidence of each verdict.",
+    add_arguments=_add_arguments,
+    run=_run,
+)

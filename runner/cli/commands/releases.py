@@ -1,0 +1,41 @@
+"""``releases``: what the source offers and the journal knows."""
+
+import argparse
+
+from runner.cli.app_state import Survey, survey
+from runner.cli.command import Command, app_of
+from runner.cli.view import View
+from runner.exit_codes import ExitCode
+from runner.reconcile.model import Deployment, LatestUnknown
+from runner.terminal.options import add_app_arguments, answer
+
+
+def view_of(survey: Survey) -> View:
+    facts = survey.facts
+    known: dict[str, list[str]] = {label.text: [] for label in survey.offered}
+    if not isinstance(facts.latest, LatestUnknown):
+        known.setdefault(facts.latest.label, []).append("latest")
+    for place, release in enumerate(facts.proven):
+        known.setdefault(release.label, []).append("proven" if place else "last-good")
+    for q in survey.quarantine:
+        known.setdefault(q.release.label, []).append("quarantine")
+    if isinstance(facts.live, Deployment):
+        known.setdefault(facts.live.release.label, []).append("live")
+    lines = [f"{label:<24} {', '.join(marks)}".rstrip() for label, marks in known.items()]
+    if isinstance(facts.latest, LatestUnknown):
+        lines.append(f"the latest is unknown: {facts.latest.reason}")
+    data = [{"release": label, "is": marks} for label, marks in known.items()]
+    return View(data, "\n".join(lines))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    view = view_of(survey(app_of(arguments), ask_source=True))
+    answer(view.data, view.text, as_json=arguments.json)
+    return ExitCode.OK
+
+
+COMMAND = Command(
+    sentence="List the releases that the source offers or the journal knows, and what each is.",
+    add_arguments=add_app_arguments,
+    run=_run,
+)
