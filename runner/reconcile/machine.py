@@ -33,7 +33,7 @@ Theory
 """
 
 import logging
-from enum import Enum, unique
+from enum import Enum, auto, unique
 from typing import Final, assert_never
 
 import transitions
@@ -99,29 +99,26 @@ FINAL: Final = frozenset(
     }
 )
 
-RECOVERS: Final = frozenset({State.CHOOSING, State.ROLLING_BACK, State.REGATING})
-"""The states of a rollback: the decision against the candidate has been made."""
-
 
 @unique
 class Trigger(Enum):
     """What an event means to the machine."""
 
-    CANDIDATE_FOUND = "candidate found"
-    CANDIDATE_LIVE = "candidate live"
-    LAST_GOOD_LIVE = "last-good live"
-    LAST_GOOD_ABSENT = "last-good absent"
-    ROLLBACK_DUE = "rollback due"
-    NOTHING_DEPLOYABLE = "nothing deployable"
-    DEPLOYED = "deployed"
-    PASSED = "passed"
-    FAILED = "failed"
-    INCONCLUSIVE = "inconclusive"
-    UNREACHABLE = "unreachable"
-    RECORDED = "recorded"
-    FALLBACK_CHOSEN = "fallback chosen"
-    FALLBACK_LIVE = "fallback live"
-    NO_FALLBACK = "no fallback"
+    CANDIDATE_FOUND = auto()
+    CANDIDATE_LIVE = auto()
+    LAST_GOOD_LIVE = auto()
+    LAST_GOOD_ABSENT = auto()
+    ROLLBACK_DUE = auto()
+    NOTHING_DEPLOYABLE = auto()
+    DEPLOYED = auto()
+    PASSED = auto()
+    FAILED = auto()
+    INCONCLUSIVE = auto()
+    UNREACHABLE = auto()
+    RECORDED = auto()
+    FALLBACK_CHOSEN = auto()
+    FALLBACK_LIVE = auto()
+    NO_FALLBACK = auto()
 
 
 @frozen
@@ -253,13 +250,9 @@ class ReconcileMachine:
             transitions=[
                 {"trigger": row.on.name, "source": row.source, "dest": row.dest} for row in table
             ],
-            # Each of these defaults would let a step happen, or not happen, without a row:
-            # to_COMMITTED() exists with auto_transitions, a refused step is silent with
-            # ignore_invalid_triggers, and returns True with queued.
+            # By default each state has a trigger of its own, such as to_COMMITTED, without a row.
             auto_transitions=False,
             model_override=True,
-            ignore_invalid_triggers=False,
-            queued=False,
         )
 
     @property

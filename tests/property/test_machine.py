@@ -1,5 +1,6 @@
 """The table: an illegal step raises and nothing changes, for every state and every trigger."""
 
+import logging
 from itertools import product
 
 import pytest
@@ -92,9 +93,28 @@ def test_final_states_are_final() -> None:
     assert {row.source for row in TABLE} == set(State) - FINAL
 
 
-def test_no_shortcut_exists() -> None:
-    """``auto_transitions`` would give the model a ``to_COMMITTED()`` that skips every gate."""
-    assert not [name for name in dir(ReconcileMachine()._model) if name.startswith("to_")]
+@pytest.mark.parametrize("dest", State)
+def test_no_shortcut_exists(dest: State) -> None:
+    """No state has a trigger of its own: ``to_COMMITTED`` would skip every gate."""
+    machine = ReconcileMachine()
+    with pytest.raises(AttributeError):
+        machine._model.trigger(f"to_{dest.name}")
+    assert machine.state is State.IDLE
+
+
+def test_a_machine_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A warning of ``transitions`` would stand on the standard error of every run."""
+    machine = ReconcileMachine()
+    machine.step(CandidateFound(NEW))
+    with pytest.raises(IllegalStepError):
+        machine.step(CandidateFound(NEW))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_word_of_a_state_is_its_name(state: State) -> None:
+    """Scripts read the outcome of a run in JSON, and people all states in the history."""
+    assert state.value == state.name.lower().replace("_", " ")
 
 
 def test_state_is_read_only() -> None:
