@@ -41,6 +41,8 @@ from runner.reconcile.vocabulary import (
 
 CUT: Final = "cut"
 RUNS_AND_CUT: Final = "cut, but it runs"
+LONGEST: Final = 2 * len(State)
+"""More steps than a run can take; a broken one that goes round and round ends here."""
 
 
 @frozen
@@ -271,7 +273,7 @@ def test_play(play: Play) -> None:
         end: State | None = None
         try:
             attempt = journal.begin()
-            while not machine.state.is_final:
+            while not machine.state.is_final and len(path) <= LONGEST:
                 attempt = run.step(machine, attempt)
                 path.append(machine.state)
             end = machine.state
