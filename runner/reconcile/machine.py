@@ -33,7 +33,7 @@ Theory
 """
 
 import logging
-from enum import Enum, auto, unique
+from enum import Enum, unique
 from typing import Final, assert_never
 
 import transitions
@@ -104,21 +104,21 @@ FINAL: Final = frozenset(
 class Trigger(Enum):
     """What an event means to the machine."""
 
-    CANDIDATE_FOUND = auto()
-    CANDIDATE_LIVE = auto()
-    LAST_GOOD_LIVE = auto()
-    LAST_GOOD_ABSENT = auto()
-    ROLLBACK_DUE = auto()
-    NOTHING_DEPLOYABLE = auto()
-    DEPLOYED = auto()
-    PASSED = auto()
-    FAILED = auto()
-    INCONCLUSIVE = auto()
-    UNREACHABLE = auto()
-    RECORDED = auto()
-    FALLBACK_CHOSEN = auto()
-    FALLBACK_LIVE = auto()
-    NO_FALLBACK = auto()
+    CANDIDATE_FOUND = "candidate found"
+    CANDIDATE_LIVE = "candidate live"
+    LAST_GOOD_LIVE = "last-good live"
+    LAST_GOOD_ABSENT = "last-good absent"
+    ROLLBACK_DUE = "rollback due"
+    NOTHING_DEPLOYABLE = "nothing deployable"
+    DEPLOYED = "deployed"
+    PASSED = "passed"
+    FAILED = "failed"
+    INCONCLUSIVE = "inconclusive"
+    UNREACHABLE = "unreachable"
+    RECORDED = "recorded"
+    FALLBACK_CHOSEN = "fallback chosen"
+    FALLBACK_LIVE = "fallback live"
+    NO_FALLBACK = "no fallback"
 
 
 @frozen
