@@ -47,6 +47,8 @@ class Instance:
         self._clock = clock
         self._schedule = schedule
         self.log: list[tuple[float, float, Answer]] = []
+        self.limits: list[float] = []
+        """When each round had to be answered at the latest."""
         self.progress: list[Progress] = []
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
@@ -54,6 +56,7 @@ class Instance:
         place = min(len(self.log), len(self._schedule) - 1)
         takes, answer = self._schedule[place]
         asked = self._clock.time
+        self.limits.append(asked + timeout)
         self._clock.sleep(min(takes, timeout))
         self.log.append((asked, self._clock.time, answer))
         return results(answer)
@@ -97,10 +100,13 @@ def test_healthy_means_that_it_held(
 
 @given(policies, schedules)
 def test_it_ends_by_its_deadline(policy: GatePolicy, schedule: list[tuple[float, Answer]]) -> None:
-    """Whatever answers, and however slowly, the verdict comes by the deadline."""
-    verdict, _, ended = run(policy, schedule)
+    """Whatever answers, and however slowly: each round gets the time that is left, and no more."""
+    verdict, instance, ended = run(policy, schedule)
     assert isinstance(verdict, Healthy | Unhealthy | Inconclusive)
-    assert ended <= policy.deadline + policy.slowest + 1e-6
+    deadline = START + policy.deadline
+    expected = [max(asked, deadline) for asked, _, _ in instance.log]
+    assert instance.limits == pytest.approx(expected)
+    assert ended <= policy.deadline + policy.fastest + 1e-6
 
 
 @given(policies, schedules.filter(lambda s: s[-1][1] is not Answer.PASS))
