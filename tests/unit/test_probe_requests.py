@@ -1,6 +1,5 @@
 """What each kind of probe sends, to whom, and whom it trusts; and whose fault an error is."""
 
-import asyncio
 import contextlib
 import errno
 import gc
@@ -325,20 +324,6 @@ def test_a_prober_that_is_closed_leaves_nothing_open(
 # How long it took ---------------------------------------------------------------------------------
 
 
-def test_a_round_ends_with_its_last_answer(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections get turns of the event loop in which to close, but no time."""
-    real, delays = asyncio.sleep, list[float]()
-
-    async def note(seconds: float) -> None:
-        delays.append(seconds)
-        await real(seconds)
-
-    monkeypatch.setattr(asyncio, "sleep", note)
-    page = Http(name="p", target_unit=UNIT, url=f"http://127.0.0.1:{serve().port}/", timeout=AMPLE)
-    assert ask(page).answer is Answer.PASS
-    assert not any(delays)
-
-
 def test_silence_is_held_against_a_server_but_not_against_a_unit(
     systemctl_says: Callable[..., None],
 ) -> None:
@@ -346,11 +331,12 @@ def test_silence_is_held_against_a_server_but_not_against_a_unit(
     systemctl_says(script="exec sleep 600")
     server = Mute(socket.create_server(("127.0.0.1", 0)))
     url = f"http://127.0.0.1:{server.port}/"
+    silent: list[tuple[Question, Answer]] = [
+        (Http(name="page", target_unit=UNIT, url=url, timeout=SHORT), Answer.FAIL),
+        (UnitActive(name="unit", target_unit=UNIT, timeout=SHORT), Answer.INCONCLUSIVE),
+    ]
     try:
-        for question, answer in [
-            (Http(name="page", target_unit=UNIT, url=url, timeout=SHORT), Answer.FAIL),
-            (UnitActive(name="unit", target_unit=UNIT, timeout=SHORT), Answer.INCONCLUSIVE),
-        ]:
+        for question, answer in silent:
             found = ask(question)
             assert (found.answer, found.reason) == (answer, "no whole answer within 0.25 s")
     finally:
