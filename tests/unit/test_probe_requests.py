@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from proofs import proven
 from runner.reconcile.answers import TASK_HEADER, TOKEN_HEADER, Expected
-from runner.reconcile.probes import HANDSHAKE, Prober, _chain, _from_error
+from runner.reconcile.probes import Prober, _chain, _from_error
 from runner.reconcile.questions import (
     Http,
     Identity,
@@ -270,41 +270,6 @@ def open_files() -> set[tuple[str, str]]:
         with contextlib.suppress(FileNotFoundError):
             found.add((descriptor.name, str(descriptor.readlink())))
     return found
-
-
-def connections_to(port: int) -> set[str]:
-    """List this process's open connections to a port, not those that its servers accepted."""
-    lines = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
-    fields = (line.split() for line in lines)
-    sockets = {f"socket:[{field[9]}]" for field in fields if field[2].endswith(f":{port:04X}")}
-    return sockets & {what for _, what in open_files()}
-
-
-def test_a_handshake_that_hangs_is_closed_with_its_round() -> None:
-    """It gets most of the time of its probe, not all: what is cancelled later stays open.
-
-    A machine on which connecting takes more than the rest gets more time.
-    """
-    server = Mute(socket.create_server(("127.0.0.1", 0)))
-
-    def is_closed_in_time(seconds: float) -> bool:
-        url = f"https://127.0.0.1:{server.port}/"
-        question = Http(name="p", target_unit=UNIT, url=url, verify_tls=False, timeout=seconds)
-        prober = Prober((proven(question),))
-        before = connections_to(server.port)
-        try:
-            (found,) = prober.ask(Expected(DEPLOYMENT), AMPLE)
-            left_open = connections_to(server.port) - before
-        finally:
-            prober.close()
-        assert found.answer is Answer.FAIL
-        assert found.reason == f"no whole answer within {seconds:.2g} s"
-        return not left_open and found.latency >= HANDSHAKE * seconds
-
-    try:
-        assert any(map(is_closed_in_time, (0.1, 0.5, 2.5, 10.0)))
-    finally:
-        server.close()
 
 
 def test_a_prober_that_is_closed_leaves_nothing_open(

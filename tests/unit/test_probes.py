@@ -882,7 +882,7 @@ def test_a_handshake_that_hangs_ends_at_the_timeout_and_leaves_nothing_open(
     assert any(
         ({f"no whole answer within {seconds:.2g} s"}, False)
         == ask_again(start_python, url, seconds)
-        for seconds in (0.1, 0.5, 2.5, 10.0)
+        for seconds in (0.1, 0.5, 2.5, 4.5)  # less than httpx gives a handshake by itself, 5 s
     )
 
 
