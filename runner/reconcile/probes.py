@@ -47,8 +47,6 @@ OUR_FAULT: Final = frozenset(
 
 HANDSHAKE: Final = 0.8
 """Fraction of a probe's time that connecting, and then TLS, may take."""
-CLOSING_TURNS: Final = 3
-"""Turns of the event loop in which connections that were broken off get closed (TLS takes most)."""
 
 
 class _CannotAskError(Exception):
@@ -81,8 +79,6 @@ class Prober:
         results = await asyncio.gather(
             *(self._ask(safe.question, expected, timeout) for safe in self._questions)
         )
-        for _ in range(CLOSING_TURNS):
-            await asyncio.sleep(0)
         return tuple(results)
 
     async def _ask(self, question: Question, expected: Expected, timeout: float) -> ProbeResult:  # noqa: ASYNC109
