@@ -245,7 +245,11 @@ def test_each_probe_trusts_its_own_authority_and_no_other_ones(
 def test_over_http_no_authority_is_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading the system's takes long, and a descriptor that a later round may not have."""
     read: list[object] = []
-    monkeypatch.setattr(ssl, "create_default_context", lambda **options: read.append(options))
+
+    def note(**options: object) -> None:
+        read.append(options)
+
+    monkeypatch.setattr(ssl, "create_default_context", note)
     page = Http(name="p", target_unit=UNIT, url=f"http://127.0.0.1:{serve().port}/", timeout=AMPLE)
     assert ask(page).answer is Answer.PASS
     assert read == []
