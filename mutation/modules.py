@@ -35,9 +35,14 @@ class Module:
 
 
 def _unit(*names: str) -> tuple[str, ...]:
-    """Return the paths of unit tests: ``cli/check`` is ``tests/unit/cli/test_orders.py``."""
+    """Return the paths of unit tests: ``cli/check`` is ``tests/unit/cli/test_check.py``."""
     paths = map(Path, names)
     return tuple(str(Path("tests/unit", path.parent, f"test_{path.name}.py")) for path in paths)
+
+
+def _core(first: str) -> tuple[str, ...]:
+    """Return the tests of the core, beginning with those of the module itself: they end sooner."""
+    return (first, *(tests for tests in _CORE if tests != first))
 
 
 MODULES: Final = (
@@ -46,16 +51,16 @@ MODULES: Final = (
         (*_CORE, _DOCUMENTS),
         (*_MEMORY, "tests/property/test_table_mutants.py", *_SEARCH),
     ),
-    Module("runner/reconcile/decisions.py", _CORE, _SEARCH),
+    Module("runner/reconcile/decisions.py", _core("tests/property/test_plan.py"), _SEARCH),
     Module(
         "runner/reconcile/attempt.py",
-        (*_CORE, *_MEMORY),
+        (*_core("tests/property/test_attempt.py"), *_MEMORY),
         (*_unit("cli/console"), *_SEARCH),
     ),
     Module(
         "runner/reconcile/gate.py", ("tests/property/test_gate.py", *_CORE, _DOCUMENTS), _SEARCH
     ),
-    Module("runner/reconcile/loop.py", _CORE, _SEARCH),
+    Module("runner/reconcile/loop.py", _core("tests/property/test_plays.py"), _SEARCH),
     Module("runner/reconcile/budget.py", (*_unit("preconditions", "config/app"), _DOCUMENTS)),
     Module(
         "runner/reconcile/ordering.py",

@@ -37,9 +37,9 @@ class Policy:
     """What the operator decides about a run."""
 
     gate: GatePolicy
-    fallback_depth: int = 2
+    fallback_depth: int
     """How many proven releases a rollback may try, newest first."""
-    forced: bool = False
+    forced: bool
     """Try the latest release even if it is in quarantine."""
 
 

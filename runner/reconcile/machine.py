@@ -99,9 +99,6 @@ FINAL: Final = frozenset(
     }
 )
 
-RECOVERS: Final = frozenset({State.CHOOSING, State.ROLLING_BACK, State.REGATING})
-"""The states of a rollback: the decision against the candidate has been made."""
-
 
 @unique
 class Trigger(Enum):
@@ -253,13 +250,9 @@ class ReconcileMachine:
             transitions=[
                 {"trigger": row.on.name, "source": row.source, "dest": row.dest} for row in table
             ],
-            # Each of these defaults would let a step happen, or not happen, without a row:
-            # to_COMMITTED() exists with auto_transitions, a refused step is silent with
-            # ignore_invalid_triggers, and returns True with queued.
+            # By default each state has a trigger of its own, such as to_COMMITTED, without a row.
             auto_transitions=False,
             model_override=True,
-            ignore_invalid_triggers=False,
-            queued=False,
         )
 
     @property

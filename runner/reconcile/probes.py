@@ -51,8 +51,6 @@ from runner.subprocesses import systemctl_environment
 
 PROBE_TIMEOUT: Final = 2.0
 """Seconds for one whole exchange. HAProxy's and Kubernetes' defaults are 2 s and 1 s."""
-CLOSING_TURNS: Final = 3
-"""Turns of the event loop in which connections that were broken off get closed (TLS takes most)."""
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 UNIT_STATES: Final = frozenset(
     {"active", "activating", "deactivating", "failed", "inactive", "maintenance", "refreshing"}
@@ -417,8 +415,6 @@ class Prober:
         results = await asyncio.gather(
             *(self._ask(safe.probe, expected, timeout) for safe in self._probes)
         )
-        for _ in range(CLOSING_TURNS):
-            await asyncio.sleep(0)
         return tuple(results)
 
     async def _ask(self, probe: ProbeKind, expected: Expected, timeout: float) -> ProbeResult:  # noqa: ASYNC109

@@ -142,7 +142,7 @@ FOLDS: tuple[tuple[Attempt, Entry, Attempt], ...] = (
     ),
     (REFUTED, NoFallback("none is left"), REFUTED),
     (EMPTY, NoFallback("none is left"), evolve(EMPTY, note="none is left")),
-    (UNCLEAR, NothingDecided("no socket"), evolve(TRIAL, note="no socket")),
+    (UNCLEAR, NothingDecided("no probe could run"), evolve(TRIAL, note="no socket")),
     (
         evolve(UNCLEAR, note=""),
         NothingDecided("no socket"),

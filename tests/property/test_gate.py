@@ -1,10 +1,14 @@
 """The gate by itself: what it may never pass, and that it always ends in time."""
 
+from itertools import pairwise
+
+import pytest
+from attrs import evolve
 from fake_platform import FakeClock, release
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.reconcile.gate import GatePolicy, Progress, judge
+from runner.reconcile.gate import EAGERNESS, Gate, GatePolicy, Progress, Wait, judge
 from runner.reconcile.model import (
     Deployment,
     Healthy,
@@ -17,6 +21,8 @@ from runner.reconcile.model import (
 )
 
 DEPLOYMENT = Deployment(release("candidate"), "token")
+START = 1000.0
+"""Where the clock stands when a gate begins."""
 
 policies = st.builds(
     GatePolicy,
@@ -41,6 +47,8 @@ class Instance:
         self._clock = clock
         self._schedule = schedule
         self.log: list[tuple[float, float, Outcome]] = []
+        self.limits: list[float] = []
+        """When each round had to be answered at the latest."""
         self.progress: list[Progress] = []
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
@@ -48,6 +56,7 @@ class Instance:
         place = min(len(self.log), len(self._schedule) - 1)
         takes, outcome = self._schedule[place]
         asked = self._clock.time
+        self.limits.append(asked + timeout)
         self._clock.sleep(min(takes, timeout))
         self.log.append((asked, self._clock.time, outcome))
         return results(outcome)
@@ -56,10 +65,16 @@ class Instance:
 def run(
     policy: GatePolicy, schedule: list[tuple[float, Outcome]]
 ) -> tuple[Verdict, Instance, float]:
-    clock = FakeClock(0.0)
+    """Return the verdict, what was asked, and the seconds that the gate took."""
+    clock = FakeClock(START)
     instance = Instance(clock, schedule)
     verdict = judge(policy, DEPLOYMENT, instance.ask, clock, instance.progress.append)
-    return verdict, instance, clock.time
+    return verdict, instance, clock.time - START
+
+
+def pauses_of(instance: Instance) -> list[float]:
+    """List the seconds between an answer and the next probe."""
+    return [later[0] - earlier[1] for earlier, later in pairwise(instance.log)]
 
 
 schedules = st.lists(st.tuples(st.floats(0, 3), answers), min_size=1, max_size=60)
@@ -85,10 +100,13 @@ def test_healthy_means_that_it_held(
 
 @given(policies, schedules)
 def test_it_ends_by_its_deadline(policy: GatePolicy, schedule: list[tuple[float, Outcome]]) -> None:
-    """Whatever answers, and however slowly, the verdict comes by the deadline."""
-    verdict, _, ended = run(policy, schedule)
+    """Whatever answers, and however slowly: each round gets the time that is left, and no more."""
+    verdict, instance, ended = run(policy, schedule)
     assert isinstance(verdict, Healthy | Unhealthy | Inconclusive)
-    assert ended <= policy.deadline + policy.slowest + 1e-6
+    deadline = START + policy.deadline
+    expected = [max(asked, deadline) for asked, _, _ in instance.log]
+    assert instance.limits == pytest.approx(expected)
+    assert ended <= policy.deadline + policy.fastest + 1e-6
 
 
 @given(policies, schedules.filter(lambda s: s[-1][1] is not Outcome.PASS))
@@ -169,23 +187,162 @@ def test_a_hopeless_gate_ends_before_its_deadline() -> None:
     assert 50.0 <= ended < 52.0
 
 
-def test_a_flap_is_told() -> None:
-    """The reason says that it had passed before."""
-    policy = GatePolicy(rise=3, window=5.0, deadline=20.0)
-    verdict, _, _ = run(policy, [(0.01, Outcome.PASS), (0.01, Outcome.PASS), (0.01, Outcome.FAIL)])
-    assert isinstance(verdict, Unhealthy)
-    assert "passed and failed again, 1x" in verdict.reason
+@pytest.mark.parametrize("window", [10.0, 59.5])
+@pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.FAIL])
+def test_a_gate_waits_while_the_window_can_still_end_by_the_deadline(
+    window: float, outcome: Outcome
+) -> None:
+    """Also where this leaves no moment to spare; the last round may be at the deadline itself."""
+    policy = GatePolicy(rise=2, window=window, deadline=60.0)
+    latest = START + policy.deadline - window
+    late = Gate(policy, DEPLOYMENT, START).observe(results(outcome), latest, latest + 0.1)
+    assert isinstance(late, Unhealthy)
+    gate = Gate(policy, DEPLOYMENT, START)
+    assert isinstance(gate.observe(results(outcome), latest, latest), Wait)
+    if outcome is Outcome.PASS:
+        ended = START + policy.deadline
+        assert isinstance(gate.observe(results(outcome), ended, ended), Healthy)
 
 
-def test_it_looks_often_first_and_then_less() -> None:
-    """The first pauses are 20 ms, the later ones a tenth of the time spent, at most a second."""
+@given(policies.filter(lambda policy: policy.window >= 1), st.floats(0, 1), st.floats(0, 0.005))
+def test_an_instance_that_recovers_in_time_is_found_healthy(
+    policy: GatePolicy, when: float, takes: float
+) -> None:
+    """Rounds come closer together towards the last moment at which the window can begin."""
+    recovers = START + when * (policy.deadline - policy.window - 0.1)
+    clock = FakeClock(START)
+
+    def ask(deployment: Deployment, timeout: float) -> Round:
+        del deployment, timeout
+        outcome = Outcome.PASS if clock.time >= recovers else Outcome.FAIL
+        clock.sleep(takes)
+        return results(outcome)
+
+    assert isinstance(judge(policy, DEPLOYMENT, ask, clock, lambda _: None), Healthy)
+
+
+@given(policies.map(lambda policy: evolve(policy, verify_deadline=7.0)), answers)
+def test_one_good_round_is_enough_to_verify(policy: GatePolicy, outcome: Outcome) -> None:
+    """What is proven and live is only looked at; its own deadline holds."""
+    verdict, instance, ended = run(policy.for_verifying(), [(0.01, outcome)])
+    assert isinstance(verdict, Healthy) == (outcome is Outcome.PASS)
+    if outcome is Outcome.PASS:
+        assert len(instance.log) == 1
+    else:
+        assert 7.0 - policy.slowest <= ended <= 7.0 + policy.slowest
+
+
+# What is told -------------------------------------------------------------------------------------
+
+
+@given(policies, schedules)
+def test_progress_and_verdict_count_what_was_seen(
+    policy: GatePolicy, schedule: list[tuple[float, Outcome]]
+) -> None:
+    """Rounds, passes in a row, the time that these span, and flaps."""
+    verdict, instance, _ = run(policy, schedule)
+    assert Gate(policy, DEPLOYMENT, START).progress((), START) == (
+        Progress(0, 0, 0.0, 0.0, policy, ())
+    )
+    passes, flaps, first, held = 0, 0, 0.0, 0.0
+    expected: list[Progress] = []
+    for number, (asked, answered, outcome) in enumerate(instance.log, 1):
+        flaps += passes > 0 and outcome is not Outcome.PASS
+        passes = passes + 1 if outcome is Outcome.PASS else 0
+        first = answered if passes == 1 else first
+        held = max(0.0, asked - first) if passes else 0.0
+        last = results(outcome)
+        expected.append(Progress(number, passes, held, answered - START, policy, last))
+    assert instance.progress == expected
+    assert verdict.rounds == len(expected)
+    assert verdict.evidence == expected[-1].last
+    match verdict:
+        case Healthy():
+            assert verdict.held == held
+        case Unhealthy():
+            told = f" (it had passed and failed again, {flaps}x)"
+            assert verdict.reason.endswith(told) if flaps else "again" not in verdict.reason
+        case Inconclusive():
+            pass
+
+
+def probe(name: str, outcome: Outcome, reason: str, *, terminal: bool = False) -> ProbeResult:
+    return ProbeResult(name, outcome, reason, "proxy.service", terminal=terminal)
+
+
+FINE = probe("a", Outcome.PASS, "fine")
+A_SILENT, B_SILENT = (probe(name, Outcome.FAIL, "no answer") for name in "ab")
+B_REFUSED = probe("b", Outcome.FAIL, "refused")
+B_UNASKED, C_UNASKED = (probe(name, Outcome.INCONCLUSIVE, f"{name} unasked") for name in "bc")
+LATE = " (and the deadline of 60 s left no time to hold)"
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "reason"),
+    [
+        ((), (FINE, B_SILENT), f"b: no answer{LATE}"),
+        ((FINE, B_REFUSED), (FINE, B_SILENT), f"b: refused{LATE}"),
+        ((FINE, B_REFUSED), (A_SILENT, B_SILENT), f"b: refused{LATE}"),
+        ((FINE, B_UNASKED), (FINE, B_SILENT), f"b: no answer{LATE}"),
+        ((FINE, C_UNASKED), (C_UNASKED, A_SILENT, B_SILENT), f"a: no answer{LATE}"),
+        ((FINE, C_UNASKED), (FINE, B_UNASKED, C_UNASKED), "c: c unasked"),
+        ((), (FINE, B_UNASKED), "b: b unasked"),
+        ((FINE, B_REFUSED), (), "no probe was asked"),
+        (
+            *((FINE, B_REFUSED), (FINE,)),
+            "too late: 1 of 3 passes over 0.0 s of 10 s when the deadline of 60 s left no time",
+        ),
+    ],
+)
+def test_a_gate_that_runs_out_of_time_names_what_lasted(
+    before: Round, last: Round, reason: str
+) -> None:
+    """The last round has little time: what had failed alike in the round before is the cause."""
+    gate = Gate(GatePolicy(rise=3, window=10.0, deadline=60.0), DEPLOYMENT, START)
+    assert isinstance(gate.observe(before, START, START + 1.0), Wait)
+    verdict = gate.observe(last, START + 59.0, START + 60.0)
+    assert isinstance(verdict, Unhealthy | Inconclusive)
+    assert verdict.reason == reason
+
+
+def test_only_the_worst_answer_can_be_terminal() -> None:
+    """What is inconclusive for ever does not end a gate that a probe fails, but may heal."""
+    lasting = probe("c", Outcome.INCONCLUSIVE, "the engine is stuck", terminal=True)
+    gate = Gate(GatePolicy(), DEPLOYMENT, START)
+    assert isinstance(gate.observe((lasting, B_REFUSED), START, START + 1.0), Wait)
+    verdict = gate.observe((FINE, lasting), START + 2.0, START + 3.0)
+    assert isinstance(verdict, Inconclusive)
+    assert verdict.reason == "c: the engine is stuck"
+
+
+# When it looks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAIL, Outcome.PASS])
+def test_it_looks_often_first_and_then_less(outcome: Outcome) -> None:
+    """The first pauses are 20 ms, the later ones a tenth of the time spent, at most a second.
+
+    The last round of a streak is asked when the window ends.
+    """
     policy = GatePolicy(rise=3, window=30.0, deadline=60.0)
-    _, instance, _ = run(policy, [(0.0, Outcome.FAIL)])
-    pauses = [
-        round(later[0] - earlier[1], 6)
-        for earlier, later in zip(instance.log, instance.log[1:], strict=False)
-    ]
+    _, instance, ended = run(policy, [(0.0, outcome)])
+    pauses = [round(pause, 6) for pause in pauses_of(instance)]
     assert pauses[0] == policy.fastest
     assert max(pauses) == policy.slowest
     patient = pauses[: len(pauses) // 2]
     assert patient == sorted(patient)
+    assert policy.window <= ended <= policy.window + 2 * policy.fastest
+
+
+@given(policies, schedules)
+def test_a_decision_comes_at_most_a_tenth_later(
+    policy: GatePolicy, schedule: list[tuple[float, Outcome]]
+) -> None:
+    """Of the time since the answer changed; each change starts with the shortest pause anew."""
+    _, instance, _ = run(policy, schedule)
+    phase, was_good = START, False
+    for (_, answered, outcome), pause in zip(instance.log, pauses_of(instance), strict=False):
+        if (outcome is Outcome.PASS) != was_good:
+            phase, was_good = answered, outcome is Outcome.PASS
+        tenth = EAGERNESS * (answered - phase)
+        assert pause <= max(policy.fastest, min(policy.slowest, tenth)) + 1e-6

@@ -1,5 +1,6 @@
 """The table: an illegal step raises and nothing changes, for every state and every trigger."""
 
+import logging
 from itertools import product
 
 import pytest
@@ -92,9 +93,28 @@ def test_final_states_are_final() -> None:
     assert {row.source for row in TABLE} == set(State) - FINAL
 
 
-def test_no_shortcut_exists() -> None:
-    """``auto_transitions`` would give the model a ``to_COMMITTED()`` that skips every gate."""
-    assert not [name for name in dir(ReconcileMachine()._model) if name.startswith("to_")]
+@pytest.mark.parametrize("dest", State)
+def test_no_shortcut_exists(dest: State) -> None:
+    """No state has a trigger of its own: ``to_COMMITTED`` would skip every gate."""
+    machine = ReconcileMachine()
+    with pytest.raises(AttributeError):
+        machine._model.trigger(f"to_{dest.name}")
+    assert machine.state is State.IDLE
+
+
+def test_a_machine_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A warning of ``transitions`` would stand on the standard error of every run."""
+    machine = ReconcileMachine()
+    machine.step(CandidateFound(NEW))
+    with pytest.raises(IllegalStepError):
+        machine.step(CandidateFound(NEW))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("state", State)
+def test_the_word_of_a_state_is_its_name(state: State) -> None:
+    """Scripts read the outcome of a run in JSON, and people all states in the history."""
+    assert state.value == state.name.lower().replace("_", " ")
 
 
 def test_state_is_read_only() -> None:
@@ -107,8 +127,27 @@ def test_state_is_read_only() -> None:
 @pytest.mark.parametrize("final", [state for state in State if state.is_final])
 def test_nothing_follows_a_final_state(final: State) -> None:
     """Asking for an effect after the end is a defect, and says so."""
-    with pytest.raises(InvariantError, match="over"):
+    with pytest.raises(InvariantError, match=rf"^the run is over in {final.name}: Attempt\("):
         next_effect(final, Attempt("a"))
+
+
+@pytest.mark.parametrize(
+    ("state", "lacks"),
+    [
+        (State.DEPLOYING, "nothing to deploy"),
+        (State.RESTORING, "nothing to deploy"),
+        (State.ROLLING_BACK, "nothing to deploy"),
+        (State.VERIFYING, "nothing is deployed"),
+        (State.GATING, "nothing is deployed"),
+        (State.CONFIRMING, "nothing is deployed"),
+        (State.REGATING, "nothing is deployed"),
+        (State.COMMITTING, "no healthy verdict"),
+    ],
+)
+def test_an_effect_without_its_object_is_refused(state: State, lacks: str) -> None:
+    """The error names what the attempt lacks, then the state, then the attempt."""
+    with pytest.raises(InvariantError, match=rf"^{lacks} in {state.name}: Attempt\("):
+        next_effect(state, Attempt("a"))
 
 
 TRIAL = Attempt("a", candidate=NEW, target=NEW, deployment=DEPLOYMENT, deploys=1, verdict=HEALTHY)
@@ -120,17 +159,17 @@ def test_a_commit_carries_its_verdict() -> None:
 
 
 @pytest.mark.parametrize(
-    "attempt",
+    ("attempt", "why"),
     [
-        evolve(TRIAL, verdict=None),
-        evolve(TRIAL, verdict=Unhealthy(DEPLOYMENT, "why", (), 1)),
-        evolve(TRIAL, verdict=Inconclusive(DEPLOYMENT, "why", (), 1)),
-        evolve(TRIAL, deployment=Deployment(NEW, "a newer token")),
-        evolve(TRIAL, candidate=OTHER),
-        evolve(TRIAL, deployment=None),
+        (evolve(TRIAL, verdict=None), "no healthy verdict"),
+        (evolve(TRIAL, verdict=Unhealthy(DEPLOYMENT, "why", (), 1)), "no healthy verdict"),
+        (evolve(TRIAL, verdict=Inconclusive(DEPLOYMENT, "why", (), 1)), "no healthy verdict"),
+        (evolve(TRIAL, deployment=Deployment(NEW, "a newer token")), "about another deployment"),
+        (evolve(TRIAL, deployment=None), "about another deployment"),
+        (evolve(TRIAL, candidate=OTHER), "about another release"),
     ],
 )
-def test_a_commit_without_its_proof_is_refused(attempt: Attempt) -> None:
+def test_a_commit_without_its_proof_is_refused(attempt: Attempt, why: str) -> None:
     """S1: no verdict, a bad one, or one about something else can't become a commit."""
-    with pytest.raises(InvariantError):
+    with pytest.raises(InvariantError, match=rf"{why} in COMMITTING: Attempt\("):
         next_effect(State.COMMITTING, attempt)

@@ -25,12 +25,24 @@ from promises import AGAIN, GOOD, NEW, NEWEST, OLD, OLDER
 from test_outcomes import DONE, DOWN, DUNNO, FAIL, LOST, OFFLINE, PASS, REFUSED, Told, path_of
 from typing_extensions import override
 
+from runner.reconcile.attempt import Attempt
 from runner.reconcile.errors import ReconcileError
+from runner.reconcile.events import Deployed, Event, Judged, LastGoodLive
+from runner.reconcile.gate import Progress
 from runner.reconcile.machine import ReconcileMachine, State
-from runner.reconcile.model import Deployment, LatestUnknown, Release
+from runner.reconcile.model import (
+    Deployment,
+    Healthy,
+    LatestUnknown,
+    Outcome,
+    Release,
+    Unhealthy,
+)
 
 CUT: Final = "cut"
 RUNS_AND_CUT: Final = "cut, but it runs"
+LONGEST: Final = 2 * len(State)
+"""More steps than a run can take; a broken one that goes round and round ends here."""
 
 
 @frozen
@@ -261,7 +273,7 @@ def test_play(play: Play) -> None:
         end: State | None = None
         try:
             attempt = journal.begin()
-            while not machine.state.is_final:
+            while not machine.state.is_final and len(path) <= LONGEST:
                 attempt = run.step(machine, attempt)
                 path.append(machine.state)
             end = machine.state
@@ -293,10 +305,20 @@ def prepare(act: Act, disk: Disk, live: Deployment | None) -> tuple[Disk, Deploy
 
 
 class Notes(Silent):
-    """A watcher that keeps the warnings."""
+    """A watcher that keeps what it sees."""
 
     def __init__(self) -> None:
+        self.seen: list[tuple[State, Attempt, Event]] = []
+        self.rounds: list[Progress] = []
         self.warned: list[str] = []
+
+    @override
+    def entered(self, state: State, attempt: Attempt, event: Event) -> None:
+        self.seen.append((state, attempt, event))
+
+    @override
+    def gate(self, progress: Progress) -> None:
+        self.rounds.append(progress)
 
     @override
     def warn(self, error: ReconcileError) -> None:
@@ -316,6 +338,20 @@ def test_a_committed_release_is_sealed_and_what_is_needed_is_kept(chore: str) ->
     assert platform.sealed == [NEW]
     assert platform.kept == [frozenset({NEW.digest, GOOD.digest})]
     assert len(notes.warned) == (0 if chore == "done" else 2)
+
+
+def test_a_watcher_sees_each_step_and_each_round() -> None:
+    """After each event: the new state, what the attempt remembers of the event, and the event."""
+    choose, notes = Told(answer=[FAIL, PASS]), Notes()
+    journal = MemoryJournal(choose, Disk(proven=(GOOD,)))
+    platform = FakePlatform(choose, FakeClock(), (GOOD,), live_now=Deployment(GOOD, "earlier"))
+    final, last = make_run(journal, platform, watcher=notes).to_the_end()
+    assert path_of(state for state, _, _ in notes.seen) == "V R F"
+    assert [type(event) for _, _, event in notes.seen] == [LastGoodLive, Judged, Deployed, Judged]
+    judged = [attempt.verdict and type(attempt.verdict) for _, attempt, _ in notes.seen]
+    assert judged == [None, Unhealthy, None, Healthy]
+    assert notes.seen[-1][:2] == (final, last)
+    assert [progress.last[0].outcome for progress in notes.rounds] == [Outcome.FAIL, Outcome.PASS]
 
 
 def test_what_could_not_be_sealed_is_sealed_by_the_next_run() -> None:

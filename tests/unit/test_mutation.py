@@ -45,6 +45,7 @@ CASES: list[tuple[str, set[str]]] = [
     ("x = a[:b]", {"a[:b] → a"}),
     ("x.a = b", {"x.a = b → pass"}),
     ("x: int = b", set()),
+    ("assert_never(a)", set()),
     ("x: TypeAlias = A | B", set()),
     ("import x", set()),
     ("raise X(a)", {"raise X(a) → pass"}),

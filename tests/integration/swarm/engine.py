@@ -188,6 +188,13 @@ class Engine:
         assert done.returncode == 0, (arguments, done.stderr.decode("utf-8", "replace"))
         return done.stdout.decode().rstrip("\n")
 
+    def logs(self, container: str) -> str:
+        """Read what a container printed; nothing of one that Swarm has removed meanwhile."""
+        done = self._command("logs", container)
+        is_gone = b"No such container" in done.stderr
+        assert done.returncode == 0 or is_gone, done.stderr.decode("utf-8", "replace")
+        return done.stdout.decode()
+
     def _command(
         self, *arguments: str, given: bytes = b"", environment: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:

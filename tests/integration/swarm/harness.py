@@ -324,4 +324,4 @@ class Host:
 
     def log(self) -> str:
         """Read what the app's containers printed."""
-        return "".join(self.engine.docker("logs", c) for c in self.containers(stopped=True))
+        return "".join(map(self.engine.logs, self.containers(stopped=True)))

@@ -130,7 +130,7 @@ def main(config_dir: Path, trace: Path, fatal: str) -> None:
         journal = open_journal(state, app.config.retention, time.time)
         with contextlib.closing(journal):
             counted: Journal = CountedJournal(journal, effects)
-            policy = Policy(app.config.gate, app.config.fallback_depth)
+            policy = Policy(app.config.gate, app.config.fallback_depth, forced=False)
             platform = CountedWorld(wired.platform, effects)
             run = Run(counted, platform, policy, SystemClock(), choose_watcher(sys.stderr, APP))
             print(run.to_the_end()[0].value)  # noqa: T201 - read by the test

@@ -22,11 +22,20 @@ def host(host: Host) -> Host:
     return host
 
 
-def begin_update(host: Host) -> subprocess.Popen[str]:
-    """Begin a run that has written a new release, and is about to gate it."""
+CHANGED: Final = "since it was deployed"
+"""What a gate says of a service that is no longer as it was written."""
+
+
+def begin_update(host: Host, until: str = "") -> subprocess.Popen[str]:
+    """Begin a run that has written a new release, and is about to gate it.
+
+    Args:
+        host: with a last-good.
+        until: a failure after which the gate has no time left; without one it has all its time.
+    """
     before = token_of(host)
     host.release(SECOND)
-    run = host.begin()
+    run = host.begin_until(until) if until else host.begin()
     wait_for(lambda: True if token_of(host) != before else None, "the new release's spec")
     return run
 
@@ -63,7 +72,7 @@ def change_by_hand(host: Host) -> None:
 def test_somebody_changes_the_service_while_its_release_is_gated(host: Host) -> None:
     """What runs now is not what was deployed: no verdict about it, and nobody to blame."""
     make_last_good(host, FIRST)
-    run = begin_update(host)
+    run = begin_update(host, CHANGED)
     change_by_hand(host)
     ran = host.end(run)
     assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", FIRST), ran
@@ -79,7 +88,7 @@ def test_somebody_changes_the_service_while_its_release_is_gated(host: Host) -> 
 def test_somebody_changes_the_service_while_the_first_release_is_gated(host: Host) -> None:
     """There is nothing to go back to: the next run decides."""
     host.release(FIRST)
-    run = host.begin()
+    run = host.begin_until(CHANGED)
 
     def is_written() -> bool | None:
         return True if host.service in _services(host) else None
@@ -103,7 +112,7 @@ def _services(host: Host) -> list[str]:
 def test_somebody_deploys_the_whole_stack_while_its_release_is_gated(host: Host) -> None:
     """By the same command that a run uses; nothing of it is taken for ours."""
     make_last_good(host, FIRST)
-    run = begin_update(host)
+    run = begin_update(host, CHANGED)
     host.deploy_by_hand(SECOND, WARM_RECONCILE_TOKEN=token_of(host))
     ran = host.end(run)
     assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", FIRST), ran

@@ -344,7 +344,8 @@ class App:
             platform = evolve(theirs.platform, instances=self.instances)
             with contextlib.closing(open_journal(state, config.retention, time.time)) as journal:
                 clock = Impatience(choose_watcher(io.StringIO(), NAME), until, ROUNDS)
-                run = Run(journal, platform, Policy(config.gate), clock, clock)
+                policy = Policy(config.gate, config.fallback_depth, forced=False)
+                run = Run(journal, platform, policy, clock, clock)
                 return run.to_the_end()[0].value
 
     def make_last_good(self, label: str = "1.0.0", *, static: str = "") -> int:

@@ -204,7 +204,7 @@ def main(config_dir: Path, trace: Path, fatal: str) -> None:
         journal = open_journal(state, app.config.retention, time.time)
         with contextlib.closing(journal):
             counted: Journal = CountedJournal(journal, countdown)
-            policy = Policy(app.config.gate, app.config.fallback_depth)
+            policy = Policy(app.config.gate, app.config.fallback_depth, forced=False)
             watcher = choose_watcher(sys.stderr, APP)
             run = Run(counted, CountedWorld(platform, countdown), policy, SystemClock(), watcher)
             print(run.to_the_end()[0].value)  # noqa: T201 - read by the test

@@ -1,11 +1,14 @@
 """What each kind of probe sends, to whom, and whom it trusts; and whose fault an error is."""
 
+import contextlib
 import errno
+import gc
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Generator
+from pathlib import Path
 
 import pytest
 from attrs import evolve
@@ -23,6 +26,7 @@ from runner.reconcile.probes import (
     TaskHttp,
     Tcp,
     TraefikPing,
+    UnitActive,
 )
 from runner.reconcile.replies import TASK_HEADER, TOKEN_HEADER, Expected
 
@@ -239,7 +243,74 @@ def test_each_probe_trusts_its_own_authority_and_no_other_ones(
         read.clear()
 
 
+def test_over_http_no_authority_is_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the system's takes long, and a descriptor that a later round may not have."""
+    read: list[object] = []
+
+    def note(**options: object) -> None:
+        read.append(options)
+
+    monkeypatch.setattr(ssl, "create_default_context", note)
+    page = Http(name="p", target_unit=UNIT, url=f"http://127.0.0.1:{serve().port}/", timeout=AMPLE)
+    assert ask(page).outcome is Outcome.PASS
+    assert read == []
+
+
+# What is left open --------------------------------------------------------------------------------
+
+
+class Mute(Server):
+    """Takes connections, and says nothing until they are closed."""
+
+    @override
+    def serve(self, connection: socket.socket) -> None:
+        while connection.recv(4096):
+            pass
+
+
+def open_files() -> set[tuple[str, str]]:
+    """List this process's descriptors, and what each of them is."""
+    found: set[tuple[str, str]] = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add((descriptor.name, str(descriptor.readlink())))
+    return found
+
+
+def test_a_prober_that_is_closed_leaves_nothing_open(
+    serve: Serve, until: Callable[[Callable[[], bool]], None]
+) -> None:
+    """Neither a connection nor what its event loop has opened."""
+    page = Http(name="p", target_unit=UNIT, url=f"http://127.0.0.1:{serve().port}/", timeout=AMPLE)
+    gc.collect()
+    before = open_files()
+    prober = Prober((proven(page),))
+    assert open_files() - before
+    assert prober.ask(Expected(DEPLOYMENT), AMPLE)[0].outcome is Outcome.PASS
+    prober.close()
+    until(lambda: open_files() <= before)  # the server closes its end a moment later
+
+
 # How long it took ---------------------------------------------------------------------------------
+
+
+def test_silence_is_held_against_a_server_but_not_against_a_unit(
+    systemctl_says: Callable[..., None],
+) -> None:
+    """A systemctl that hangs says nothing about the unit that it is asked about."""
+    systemctl_says(script="exec sleep 600")
+    server = Mute(socket.create_server(("127.0.0.1", 0)))
+    url = f"http://127.0.0.1:{server.port}/"
+    silent: list[tuple[Probe, Outcome]] = [
+        (Http(name="page", target_unit=UNIT, url=url, timeout=SHORT), Outcome.FAIL),
+        (UnitActive(name="unit", target_unit=UNIT, timeout=SHORT), Outcome.INCONCLUSIVE),
+    ]
+    try:
+        for probe, answer in silent:
+            found = ask(probe)
+            assert (found.outcome, found.reason) == (answer, "no whole answer within 0.25 s")
+    finally:
+        server.close()
 
 
 def test_the_latency_is_the_time_of_the_exchange(serve: Serve) -> None:

@@ -312,13 +312,16 @@ def test_two_open_attempts_are_impossible(state: StateDir, open_it: Open) -> Non
             other.execute(sql)
 
 
-def test_a_run_changes_nothing_of_earlier_attempts(state: StateDir, open_it: Open) -> None:
+def test_a_run_changes_nothing_of_earlier_attempts(
+    state: StateDir, open_it: Open, clock: Clock
+) -> None:
     """Whatever it is and however it ends; and it remembers nothing of them."""
     commit(open_it(), A)
     roll_back(open_it(), B, A)
     sql = "SELECT * FROM attempt, entry ON attempt = number WHERE number <= 2 ORDER BY entry.rowid"
     before = on_disk(state, sql)
     assert 2 < len(before)
+    clock.time += 1000.0
     journal = open_it()
     attempt = evolve(journal.begin(), candidate=C, note="another")
     journal.observe(CandidateFound(C), State.DEPLOYING, attempt)
