@@ -1,7 +1,7 @@
 # From the options of an app, or of an assertion, to what stands in its JSON file:
 # docs/configuration.md explains the keys. Builtins only.
 let
-  lower = import ./lower.nix;
+  inherit (import ./text.nix) lower;
   inherit (builtins)
     attrNames
     elem

@@ -12,8 +12,8 @@
 # gives a list of { target, chain, message }: empty if every target is safe. Units are named in
 # full. `deployed` says that what the unit deploys is asked, and not the unit itself.
 #
-# The units have to bring all their ordering, also what systemd implies: implied.nix adds it.
-# A template is made into each instance that somebody names.
+# `units` must hold all ordering, including what systemd implies: implied-ordering.nix adds that.
+# A template is made into each instance that a unit or a target names.
 {
   units,
   aliases ? { },

@@ -393,7 +393,7 @@ in
     assertions = map (message: {
       assertion = false;
       message = "services.warm-reconcile: ${message}";
-    }) (import ../lib/refusals.nix (configs_of // {
+    }) (import ../lib/assertions.nix (configs_of // {
       inherit (config) systemd;
       sweep = if cfg.sweep.enable then { unit = "nightly-sweep.service"; } else null;
     }));

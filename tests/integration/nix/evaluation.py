@@ -11,8 +11,8 @@ from typing import Any, Final
 from attrs import frozen
 
 ROOT: Final = Path(__file__).parents[3]
-HOST: Final = ROOT / "nix" / "golden" / "host.nix"
-EVALUATE: Final = ROOT / "nix" / "evaluate"
+HOST: Final = ROOT / "tests" / "golden" / "host.nix"
+STAND_IN: Final = ROOT / "tests" / "nix" / "stand-in"
 
 
 @frozen
@@ -45,7 +45,7 @@ class Host:
     refused: list[str]
 
     def files(self) -> dict[str, str]:
-        """Write it out as it is kept in nix/golden: from paths to texts."""
+        """Write it out as it is kept in tests/golden: from paths to texts."""
         found = {f"units/{name}": text for name, text in self.units.items()}
         for name, content in self.etc.items():
             found[f"etc/{name}"] = content if isinstance(content, str) else as_jq_has_it(content)
@@ -84,6 +84,6 @@ def evaluate_hosts(hosts: Iterable[str], nixpkgs: Nixpkgs | None = None) -> list
     """Evaluate hosts, each given as what stands between the brackets of its list of modules."""
     given = nixpkgs.expression() if nixpkgs else ""
     calls = " ".join(
-        f"(import {EVALUATE} {{ modules = [ {modules} ]; {given} }})" for modules in hosts
+        f"(import {STAND_IN} {{ modules = [ {modules} ]; {given} }})" for modules in hosts
     )
     return [Host(**found) for found in evaluate(f"[ {calls} ]")]

@@ -1,5 +1,5 @@
-# The options of each module, for docs/module-options.md: their paths, types, defaults and
-# descriptions, as declared. Builtins only.
+# Lists the options of each module for docs/module-options.md: path, type, default and description as
+# declared. Builtins only.
 let
   inherit (builtins)
     attrNames
@@ -9,7 +9,7 @@ let
     map
     readDir
     ;
-  lib = import ./standin-lib.nix;
+  lib = import ./lib.nix;
 
   apply = module: args: if isFunction module then module args else module;
 
@@ -66,11 +66,11 @@ listToAttrs (
   map (file: {
     name = file;
     value = walk "" (
-      (apply (import (../modules + "/${file}")) {
+      (apply (import (../../../nix/modules + "/${file}")) {
         inherit lib;
         config = { };
         pkgs.formats.json = _: { };
       }).options or { }
     );
-  }) (attrNames (readDir ../modules))
+  }) (attrNames (readDir ../../../nix/modules))
 )

@@ -1,8 +1,8 @@
-# From a host's `config.systemd` to what implied.nix and ordering.nix take: every unit that the
-# configuration has, by its full name, and the aliases. Builtins only.
+# Reads a host's `config.systemd` into the input of implied-ordering.nix and ordering.nix: every
+# configured unit by its full name, and the aliases. Builtins only.
 #
-# What packages bring along as files (`systemd.packages`) is not seen: `warm-reconcile check --units`
-# on the built host sees it.
+# Unit files that packages bring along (`systemd.packages`) are not read here:
+# `warm-reconcile check --units` reads them on the built host.
 systemd:
 let
   inherit (builtins)

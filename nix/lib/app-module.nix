@@ -1,5 +1,5 @@
-# Makes the module of an app behind Traefik: a unit of its own after deploy-proxy.service, never
-# waited for by it, and a gate on its own tasks.
+# Makes the NixOS module of an app behind Traefik: a unit that starts after deploy-proxy.service (and
+# that deploy-proxy.service never waits for), and a gate on the app's own tasks.
 {
   app, # name of its config
   key, # services.KEY, and KEY.service

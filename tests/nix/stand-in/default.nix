@@ -1,5 +1,6 @@
-# Evaluates modules of a host: its units as text, its files in /etc, who starts what, and what the
-# configuration is refused for. With NixOS where there is a checkout, else with the stand-in.
+# Evaluates the modules of a host into its units as text, its files in /etc, its start jobs, and the
+# messages of failed assertions. Uses NixOS if a checkout is given, else the stand-in: lib.nix for
+# nixpkgs' lib, nixos.nix for the modules of NixOS.
 #
 #   import ./. { modules = [ … ]; nixpkgs = { lib = "/…/nixpkgs.lib"; tree = "/…/nixpkgs"; }; }
 {
@@ -18,12 +19,12 @@ let
     mapAttrs
     ;
 
-  lib = if nixpkgs == null then import ./standin-lib.nix else import "${nixpkgs.lib}/lib";
+  lib = if nixpkgs == null then import ./lib.nix else import "${nixpkgs.lib}/lib";
   nixos =
     if nixpkgs == null then
-      ./standin-nixos.nix
+      ./nixos.nix
     else
-      import ./nixos.nix { inherit (nixpkgs) tree; };
+      import ./real-nixos.nix { inherit (nixpkgs) tree; };
 
   # A package that is nowhere built: in the golden units all are where Debian has them.
   at = outPath: {
@@ -87,6 +88,6 @@ in
   ) config.environment.etc;
   wants = installed "wantedBy";
   requires = installed "requiredBy";
-  aliases = (import ../lib/host.nix config.systemd).aliases;
+  aliases = (import ../../../nix/lib/configured-units.nix config.systemd).aliases;
   refused = map (it: it.message) (filter (it: !it.assertion) config.assertions);
 }

@@ -1,6 +1,6 @@
-# What nix/modules/ use of nixpkgs' lib, where nixpkgs is not to be had: options, types and the
-# merging of definitions. Builtins only. That it gives what the real one gives is tested wherever
-# there is the real one: test_golden.py.
+# Implements the part of nixpkgs' lib that nix/modules/ use, for machines without nixpkgs: options,
+# types and the merging of definitions. Builtins only. test_golden.py compares it with the real lib
+# where NIXPKGS_LIB names one.
 let
   inherit (builtins)
     all

@@ -1,7 +1,7 @@
-# What systemd orders without a word of any unit's file, added to what the files say: the input of
-# ordering.nix. Builtins only.
+# Adds the ordering that systemd implies (default dependencies, targets, triggers) to the ordering
+# that units declare: the input of ordering.nix. Builtins only.
 #
-#   import ./implied.nix {
+#   import ./implied-ordering.nix {
 #     "dashboard.timer" = { after = [ "deploy-proxy.service" ]; triggers = [ "dashboard.service" ]; };
 #     "dashboard.service" = { wantedBy = [ "multi-user.target" ]; };
 #     ...

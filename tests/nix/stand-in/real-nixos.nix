@@ -1,4 +1,4 @@
-# The real NixOS, as far as units go: its own types, its own rendering. Needs a checkout of nixpkgs.
+# Imports the unit options, types and rendering of the real NixOS. Needs a checkout of nixpkgs.
 { tree }:
 {
   config,

@@ -1,7 +1,7 @@
-# What a host's configuration is refused for, before anything is built: a list of sentences, empty
-# if all is well. Builtins only.
+# Checks a host's configuration before anything is built: a list of error messages, empty if there
+# are none. The module makes NixOS assertions of them. Builtins only.
 #
-#   import ./refusals.nix {
+#   import ./assertions.nix {
 #     systemd = config.systemd;                     # of the whole host
 #     apps = { traefik = { options = ...; config = ...; }; ... };  # config: as config.nix makes it
 #     assertions = { converge = { options = ...; config = ...; }; ... };
@@ -28,12 +28,11 @@ let
     match
     ;
 
-  host = import ./host.nix systemd;
-  units = import ./implied.nix host.units;
+  host = import ./configured-units.nix systemd;
+  units = import ./implied-ordering.nix host.units;
   inherit (host) aliases;
-  lower = import ./lower.nix;
   budget = import ./budget.nix;
-  write = import ./numbers.nix;
+  inherit (import ./text.nix) format_number lower;
   inherit (import ./config.nix) misplaced unwritable;
 
   name_of = probe: if probe.name or null == null then probe.kind else probe.name;
@@ -160,13 +159,13 @@ let
       [
         (
           "${place}: ${unit} has TimeoutStartSec=${toString limit},"
-          + " not timeoutStart = ${write timeout}: set it there"
+          + " not timeoutStart = ${format_number timeout}: set it there"
         )
       ]
     else if worst >= limit then
       [
         (
-          "${place}: ${unit} may take ${write limit} s to start (TimeoutStartSec=),"
+          "${place}: ${unit} may take ${format_number limit} s to start (TimeoutStartSec=),"
           + " the longest run takes ${explained}"
         )
       ]
@@ -261,7 +260,7 @@ let
       inherit place worst;
       unit = config.caller;
       timeout = options.timeoutStart;
-      explained = "gate ${write config.gate.deadline} + margin ${write margin} = ${write worst} s";
+      explained = "gate ${format_number config.gate.deadline} + margin ${format_number margin} = ${format_number worst} s";
     }
     ++ concatMap (probe: meaningless (where place probe) "probe" probe) options.probes;
 

@@ -1,5 +1,5 @@
-# What nix/modules/ use of NixOS, where NixOS is not to be had: the options that they define, and
-# units as text. That it gives what NixOS gives is tested wherever there is NixOS: test_golden.py.
+# Implements the part of NixOS that nix/modules/ use, for machines without nixpkgs: the options that
+# they define, and units as text. test_golden.py compares it with NixOS where NIXOS_TREE names one.
 {
   config,
   lib,

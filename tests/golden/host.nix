@@ -1,7 +1,7 @@
 # The host whose units are rendered here: the control plane as it comes, and the one app for which
 # the host has to say something.
 {
-  imports = [ ../modules/control-plane.nix ];
+  imports = [ ../../nix/modules/control-plane.nix ];
 
   services.deploy-backupbot.port = 8080;
 }
