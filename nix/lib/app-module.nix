@@ -1,5 +1,5 @@
-# Makes the NixOS module of an app behind Traefik: a unit that starts after deploy-proxy.service (and
-# that deploy-proxy.service never waits for), and a gate on the app's own tasks.
+# Makes the NixOS module of an app behind Traefik: a unit after deploy-proxy.service (which never
+# waits for it), and a gate on the tasks of the app.
 {
   app, # name of its config
   key, # services.KEY, and KEY.service

@@ -260,7 +260,9 @@ let
       inherit place worst;
       unit = config.caller;
       timeout = options.timeoutStart;
-      explained = "gate ${format_number config.gate.deadline} + margin ${format_number margin} = ${format_number worst} s";
+      explained =
+        "gate ${format_number config.gate.deadline} + margin ${format_number margin}"
+        + " = ${format_number worst} s";
     }
     ++ concatMap (probe: meaningless (where place probe) "probe" probe) options.probes;
 

@@ -172,7 +172,15 @@ let
   app =
     { name, ... }:
     {
+      imports = [ (lib.mkRenamedOptionModule [ "world" ] [ "platform" ]) ];
       options = {
+        # mkRenamedOptionModule defines it; NixOS prints only the warnings of the outermost module.
+        warnings = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+          internal = true;
+          description = "Warnings about the options of this app.";
+        };
         unit = mkOption {
           type = types.str;
           default = "deploy-${name}.service";
@@ -397,6 +405,10 @@ in
       inherit (config) systemd;
       sweep = if cfg.sweep.enable then { unit = "nightly-sweep.service"; } else null;
     }));
+
+    warnings = builtins.concatMap (
+      name: map (warning: "services.warm-reconcile.apps.${name}: ${warning}") cfg.apps.${name}.warnings
+    ) (builtins.attrNames cfg.apps);
 
     environment.systemPackages = [ cfg.package ];
 

@@ -18,7 +18,7 @@ def nixpkgs() -> Nixpkgs:
     """
     found = find_nixpkgs()
     if found is None:
-        pytest.skip("NIXPKGS_LIB and NIXOS_TREE name no checkout of nixpkgs")
+        pytest.skip("NIXPKGS_LIB names no checkout of nixpkgs")
     return found
 
 

@@ -17,19 +17,23 @@ STAND_IN: Final = ROOT / "tests" / "nix" / "stand-in"
 
 @frozen
 class Nixpkgs:
-    """A checkout: ``lib`` is the directory that has it, ``tree`` the one that has ``nixos/``."""
+    """A checkout: the directory that has ``lib/``, and the one that has ``nixos/``, if any."""
 
     lib: str
-    tree: str
+    tree: str | None
 
     def expression(self) -> str:
-        return f'nixpkgs = {{ lib = "{self.lib}"; tree = "{self.tree}"; }};'
+        tree = f'tree = "{self.tree}"; ' if self.tree else ""
+        return f'nixpkgs = {{ lib = "{self.lib}"; {tree}}};'
 
 
 def find_nixpkgs() -> Nixpkgs | None:
-    """Find the checkout that ``NIXPKGS_LIB`` and ``NIXOS_TREE`` name."""
-    lib, tree = os.environ.get("NIXPKGS_LIB"), os.environ.get("NIXOS_TREE")
-    return Nixpkgs(lib, tree) if lib and tree else None
+    """Find the checkout that ``NIXPKGS_LIB`` and, for NixOS' units, ``NIXOS_TREE`` name.
+
+    A checkout of github.com/nix-community/nixpkgs.lib has all of ``lib``, in 2 MB.
+    """
+    lib = os.environ.get("NIXPKGS_LIB")
+    return Nixpkgs(lib, os.environ.get("NIXOS_TREE")) if lib else None
 
 
 @frozen
@@ -43,6 +47,7 @@ class Host:
     requires: dict[str, list[str]]
     aliases: dict[str, str]
     refused: list[str]
+    warnings: list[str]
 
     def files(self) -> dict[str, str]:
         """Write it out as it is kept in tests/golden: from paths to texts."""

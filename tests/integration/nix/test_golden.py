@@ -15,6 +15,7 @@ from runner.config.assertion import find_assertion
 def test_the_golden_files_are_fresh(host: Host) -> None:
     """If this fails: ``make golden``."""
     assert host.files() == read_golden()
+    assert host.warnings == []
 
 
 def test_nixos_renders_the_same_bytes(nixpkgs: Nixpkgs) -> None:

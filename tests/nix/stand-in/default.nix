@@ -1,8 +1,9 @@
-# Evaluates the modules of a host into its units as text, its files in /etc, its start jobs, and the
-# messages of failed assertions. Uses NixOS if a checkout is given, else the stand-in: lib.nix for
-# nixpkgs' lib, nixos.nix for the modules of NixOS.
+# Evaluates the modules of a host into its units as text, its files in /etc, its start jobs, its
+# warnings, and the messages of failed assertions.
 #
 #   import ./. { modules = [ … ]; nixpkgs = { lib = "/…/nixpkgs.lib"; tree = "/…/nixpkgs"; }; }
+#
+# Without `nixpkgs`, lib.nix stands in for its lib; without `tree`, nixos.nix for the modules of NixOS.
 {
   modules,
   nixpkgs ? null,
@@ -21,7 +22,7 @@ let
 
   lib = if nixpkgs == null then import ./lib.nix else import "${nixpkgs.lib}/lib";
   nixos =
-    if nixpkgs == null then
+    if nixpkgs.tree or null == null then
       ./nixos.nix
     else
       import ./real-nixos.nix { inherit (nixpkgs) tree; };
@@ -89,5 +90,6 @@ in
   wants = installed "wantedBy";
   requires = installed "requiredBy";
   aliases = (import ../../../nix/lib/configured-units.nix config.systemd).aliases;
+  inherit (config) warnings;
   refused = map (it: it.message) (filter (it: !it.assertion) config.assertions);
 }

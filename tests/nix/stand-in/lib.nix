@@ -43,14 +43,20 @@ let
     _type = "override";
     inherit priority content;
   };
+  mkMerge = contents: {
+    _type = "merge";
+    inherit contents;
+  };
   kind_of = value: if isAttrs value then value._type or "" else "";
 
-  # Into the attributes, so that nobody has to know the condition to know their names.
+  # Moves conditions and priorities into the attributes: the attributes' names can then be listed
+  # without evaluating a condition.
   push =
     value:
     {
       "if" = concatMap (set: [ (mapAttrs (_: mkIf value.condition) set) ]) (push value.content);
       override = map (mapAttrs (_: mkOverride value.priority)) (push value.content);
+      merge = concatMap push value.contents;
     }
     .${kind_of value} or [ value ];
 
@@ -60,6 +66,7 @@ let
     {
       "if" = if value.condition then decide value.content else [ ];
       override = map (it: it // { inherit (value) priority; }) (decide value.content);
+      merge = concatMap decide value.contents;
     }
     .${kind_of value} or [
       {
@@ -68,12 +75,15 @@ let
       }
     ];
 
-  # The values that count.
+  # The smallest number among the priorities of definitions: it wins.
+  best_priority = foldl' (best: it: if it.priority < best then it.priority else best) 10000;
+
+  # The values with the priority that wins.
   strongest =
     values:
     let
       decided = concatMap decide values;
-      best = foldl' (least: it: if it.priority < least then it.priority else least) 10000 decided;
+      best = best_priority decided;
     in
     map (it: it.value) (filter (it: it.priority == best) decided);
 
@@ -242,6 +252,7 @@ let
     let
       given = args // {
         inherit lib config;
+        options = describe options definitions;
       };
       open =
         module:
@@ -299,29 +310,101 @@ let
         }) declared
       );
 
+  with_default =
+    option: values:
+    values ++ (if option ? default then [ (mkOverride 1500 option.default) ] else [ ]);
+
   evaluate_option =
     option: path: values:
     let
-      defaults = if option ? default then [ (mkOverride 1500 option.default) ] else [ ];
-      everything = values ++ defaults;
+      everything = with_default option values;
     in
     if concatMap decide everything == [ ] then
       throw "The option `${option_name path}' was accessed but has no value defined."
-    else if option.type.is_deep or false && concatMap decide values != [ ] then
-      evaluate_value option.type path values
     else
-      evaluate_value option.type path everything;
+      (option.apply or (value: value)) (
+        evaluate_value option.type path (
+          if option.type.is_deep or false && concatMap decide values != [ ] then values else everything
+        )
+      );
+
+  # The module argument `options`: each declaration together with its definitions.
+  describe =
+    options: definitions:
+    listToAttrs (
+      map (
+        name:
+        let
+          declarations = values_of name options;
+          values = values_of name definitions;
+          declaration = head declarations;
+          everything = with_default declaration values;
+          decided = concatMap decide everything;
+        in
+        {
+          inherit name;
+          value =
+            if kind_of declaration != "option" then
+              describe declarations (concatMap push values)
+            else
+              declaration
+              // {
+                isDefined = decided != [ ];
+                highestPrio = best_priority decided;
+                definitions = strongest everything;
+              };
+        }
+      ) (names_of options)
+    );
+
+  # Renamed options -------------------------------------------------------------------------------
+
+  set_at = path: value: foldl' (inner: name: { ${name} = inner; }) value (reverse path);
+  get_at = foldl' (set: name: set.${name});
+  reverse = list: builtins.genList (number: elemAt list (length list - 1 - number)) (length list);
+
+  # As in nixpkgs, the old option has the new one's type and value, its definitions keep their
+  # priority, and `warnings` is defined only where that option is declared. nixpkgs' warning also
+  # names the files that define the old option.
+  mkRenamedOptionModule =
+    from: to:
+    { config, options, ... }:
+    let
+      old = get_at options from;
+      renamed = "has been renamed to `${option_name to}'.";
+    in
+    {
+      options = set_at from (mkOption {
+        visible = false;
+        description = "Alias of {option}`${option_name to}`.";
+        inherit (get_at options to) type;
+        apply = _: builtins.trace "Obsolete option `${option_name from}' ${renamed}" (get_at config to);
+      });
+      config = mkMerge [
+        (
+          if options ? warnings then
+            { warnings = if old.isDefined then [ "The option `${option_name from}' ${renamed}" ] else [ ]; }
+          else
+            { }
+        )
+        (mkIf old.isDefined (set_at to (mkMerge (map (mkOverride old.highestPrio) old.definitions))))
+      ];
+    };
+
+  mkOption = option: option // { _type = "option"; };
 
   lib = {
     inherit
       evalModules
       mkIf
+      mkMerge
+      mkOption
       mkOverride
+      mkRenamedOptionModule
       types
       ;
     mkDefault = mkOverride 1000;
     mkForce = mkOverride 50;
-    mkOption = option: option // { _type = "option"; };
   };
 in
 lib

@@ -165,6 +165,7 @@ in
 {
   options = {
     assertions = option (types.listOf types.raw) [ ];
+    warnings = option (types.listOf types.str) [ ];
     environment.systemPackages = option (types.listOf types.package) [ ];
     environment.etc = option (types.attrsOf (
       types.submodule {

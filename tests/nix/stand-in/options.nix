@@ -4,6 +4,7 @@ let
   inherit (builtins)
     attrNames
     concatMap
+    filter
     isFunction
     listToAttrs
     map
@@ -60,7 +61,7 @@ let
           else
             walk (here + (option.type.step or "")) (apply submodule.module { name = "NAME"; }).options
         )
-    ) (attrNames options);
+    ) (filter (name: !(options.${name}.internal or false)) (attrNames options));
 in
 listToAttrs (
   map (file: {
