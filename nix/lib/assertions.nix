@@ -32,8 +32,9 @@ let
   units = import ./implied-ordering.nix host.units;
   inherit (host) aliases;
   budget = import ./budget.nix;
-  inherit (import ./text.nix) format_number lower;
-  inherit (import ./config.nix) misplaced unwritable;
+  inherit (import ./text.nix) camel_case format_number lower;
+  inherit (import ./config.nix) unwritable;
+  kinds = builtins.mapAttrs (_: it: it.kinds) (builtins.fromJSON (builtins.readFile ./kinds.json));
 
   name_of = probe: if probe.name or null == null then probe.kind else probe.name;
   where = place: probe: "${place}, probe ${name_of probe}";
@@ -87,7 +88,7 @@ let
     in
     if parts == null || match "[0-9.]+" name != null then null else name;
 
-  is_routed = probe: probe.kind == "http" && host_name probe.url != null;
+  is_routed = probe: probe.kind == "http" && host_name (probe.url or "") != null;
   is_about_traefik = config: any (probe: elem probe.kind [ "identity" "traefik-ping" ]) config.probes;
 
   # A gate on Traefik that asks for a name is answered by whoever Traefik routes it to.
@@ -223,8 +224,8 @@ let
       else
         [ "${place}: no probe of kind identity or task: an old instance could answer for a new one" ]
     )
-    ++ concatMap (probe: meaningless (where place probe) "probe" probe) options.probes
-    ++ meaningless "${place}, source" "source" options.source
+    ++ concatMap (probe: wrong_keys (where place probe) kinds.probes probe) config.probes
+    ++ wrong_keys "${place}, source" kinds.sources config.source
     ++ (
       if options.platform.envFileCredential != null && options.platform.variables != { } then
         [ "${place}: platform.envFileCredential and platform.variables: one of them is the env file" ]
@@ -237,11 +238,16 @@ let
       + " no quote, line break or backslash"
     ) (unwritable options.platform.variables);
 
-  meaningless =
-    place: what: options:
-    map (option: "${place}: of kind ${options.kind}, it has no ${option}") (
-      misplaced what options
-    );
+  # All kinds share one set of options: refuses a key that the kind does not have, and the lack of a
+  # key that the kind requires.
+  wrong_keys =
+    place: kinds: config:
+    let
+      kind = kinds.${config.kind};
+      refuse = problem: map (key: "${place}: of kind ${config.kind}, it ${problem} ${camel_case key}");
+    in
+    refuse "has no" (filter (key: !(elem key ([ "kind" ] ++ kind.keys))) (attrNames config))
+    ++ refuse "needs" (filter (key: !(config ? ${key})) kind.required);
 
   of_assertion =
     name:
@@ -264,7 +270,7 @@ let
         "gate ${format_number config.gate.deadline} + margin ${format_number margin}"
         + " = ${format_number worst} s";
     }
-    ++ concatMap (probe: meaningless (where place probe) "probe" probe) options.probes;
+    ++ concatMap (probe: wrong_keys (where place probe) kinds.assertion_probes probe) config.probes;
 
   # The sweep asks what every app asks, from a unit of its own.
   of_sweep =
