@@ -57,6 +57,7 @@ let
       };
     };
 
+  # A submodule whose keys depend on its `kind`.
   schema = builtins.fromJSON (builtins.readFile ../lib/kinds.json);
   of_kind = name: {
     options = import ../lib/kind-options.nix {

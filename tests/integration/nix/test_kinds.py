@@ -31,28 +31,22 @@ def values(what: str, keys: set[str]) -> dict[str, Any]:
 
 def evaluate(what: str, given: dict[str, dict[str, Any]]) -> Host:
     """Evaluate a host with one app, or one assertion, for each of these probes or sources."""
-    parts = {
-        name: {"probes": [one]} | ({} if what == "assertion_probes" else {"source": SOURCE})
-        if what != "sources"
-        else {"probes": [PROBE], "source": one}
-        for name, one in given.items()
-    }
+    apps: dict[str, dict[str, Any]] = {}
+    for name, one in given.items():
+        probe, source = (PROBE, one) if what == "sources" else (one, SOURCE)
+        apps[name] = {"probes": [options_of(probe)], "source": options_of(source)}
+        if what == "assertion_probes":
+            del apps[name]["source"]
     where = "assertions" if what == "assertion_probes" else "apps"
-    text = json.dumps(in_options_spelling(parts))
+    text = json.dumps(apps)
     (host,) = evaluate_hosts(
         [f"{MODULE} {{ services.warm-reconcile.{where} = builtins.fromJSON ''{text}''; }}"]
     )
     return host
 
 
-def in_options_spelling(data: Any) -> Any:  # noqa: ANN401 - data of JSON
-    match data:
-        case dict():
-            return {camel(key): in_options_spelling(value) for key, value in data.items()}
-        case list():
-            return [in_options_spelling(value) for value in data]
-        case _:
-            return data
+def options_of(config: dict[str, Any]) -> dict[str, Any]:
+    return {camel(key): value for key, value in config.items()}
 
 
 def camel(name: str) -> str:
