@@ -73,14 +73,14 @@ in
       inherit (cfg) source;
       description = "Deploy the latest ${title} that passes its gate, or last-good";
       platform = {
-        # In isolation it has empty volumes, and nobody of other stacks to talk to: what needs them
-        # to start would be refused although it is good.
+        # The preflight starts a release with empty volumes and without other stacks. A good release
+        # that needs either to start would be refused.
         preflight = lib.mkDefault 0;
       }
       // (if cfg.source.kind == "abra" then { } else { stack = app; });
       probes = [
         {
-          # Each task of this very deployment: an old one can't answer for it, nor can another app.
+          # Probes each task of this deployment: neither an old task nor another app can answer.
           kind = "task";
           name = "task";
           targetUnit = unit;
@@ -93,7 +93,7 @@ in
         else
           [
             {
-              # Its labels are right, and Traefik has read them. The certificate is Traefik's affair.
+              # Passes if Traefik has read the app's labels. The certificate is not checked here.
               kind = "http";
               name = "routed";
               targetUnit = unit;

@@ -39,7 +39,7 @@ let
   name_of = probe: if probe.name or null == null then probe.kind else probe.name;
   where = place: probe: "${place}, probe ${name_of probe}";
 
-  # Whom a gate waits for --------------------------------------------------------------------------
+  # Ordering of probes -----------------------------------------------------------------------------
 
   ordered =
     {
@@ -56,7 +56,7 @@ let
           targets = [
             {
               unit = probe.target_unit;
-              # Whether a unit is active, systemd answers about the unit itself.
+              # A `unit` probe asks systemd about the unit itself, not what the unit deployed.
               deployed = deploys && probe.kind != "unit";
             }
           ];
@@ -64,9 +64,9 @@ let
       )
     ) probes;
 
-  # Who serves a host name -------------------------------------------------------------------------
+  # Host names of probes ---------------------------------------------------------------------------
 
-  # Aliases are no detour around a comparison.
+  # Follows aliases to the name of the unit.
   resolve =
     name:
     let
@@ -91,7 +91,8 @@ let
   is_routed = probe: probe.kind == "http" && host_name (probe.url or "") != null;
   is_about_traefik = config: any (probe: elem probe.kind [ "identity" "traefik-ping" ]) config.probes;
 
-  # A gate on Traefik that asks for a name is answered by whoever Traefik routes it to.
+  # Traefik forwards a request with a host name to the app that it routes the name to. In a gate on
+  # Traefik itself, such a probe would depend on that app.
   routed =
     place: config:
     if !is_about_traefik config then
@@ -99,9 +100,9 @@ let
     else
       map (
         probe:
-        "${where place probe}: ${probe.url} is routed by Traefik to whoever serves"
-        + " ${host_name probe.url}: that is not Traefik itself, which ${probe.target_unit} deploys."
-        + " Assert it in a unit that starts after the one that serves it"
+        "${where place probe}: Traefik routes ${probe.url} to the app that serves"
+        + " ${host_name probe.url}, but ${probe.target_unit} deploys Traefik itself."
+        + " Probe it in services.warm-reconcile.assertions, in a unit that starts after that app's unit"
       ) (
         filter (probe: is_routed probe && resolve probe.target_unit == resolve config.caller) config.probes
       );
@@ -125,7 +126,7 @@ let
     }) (filter is_routed config.probes)
   ) gates;
 
-  # Two declarations of one name can't both be true.
+  # Refuses probes that declare different units for the same host name.
   contradicted = concatMap (
     same:
     let
@@ -139,9 +140,9 @@ let
     ) others
   ) (builtins.attrValues (builtins.groupBy (it: it.host) declared));
 
-  # How long it takes ------------------------------------------------------------------------------
+  # Start timeouts ---------------------------------------------------------------------------------
 
-  # As the whole configuration has it: others may have added to the unit.
+  # Read from the whole configuration: other modules may have added to the unit.
   service_of =
     unit: (systemd.services or { }).${head (match "(.*)[.]service" unit)}.serviceConfig or { };
 
@@ -173,8 +174,8 @@ let
     else
       [ ];
 
-  # Another command of the unit would have its own time (TimeoutStartSec= is per command), and a gate
-  # of its own, for all that anybody can prove.
+  # Refuses further commands in the unit: TimeoutStartSec= counts for each command, and a command
+  # could wait for a unit that starts later.
   others_commands =
     place: unit:
     let
@@ -189,11 +190,11 @@ let
     in
     map (
       name:
-      "${place}: ${unit} has commands of somebody else (${name}=): what they wait for can't be proven."
-      + " Give them a unit of their own"
+      "${place}: ${unit} has further commands (${name}=), which could wait for units that start later."
+      + " Move them to another unit"
     ) found;
 
-  # What runner/config/assertion.py leaves beside the gate. Seconds.
+  # Seconds beside the gate: MARGIN in runner/config/assertion.py.
   margin = 30;
 
   # One app, one assertion ---------------------------------------------------------------------------
@@ -272,7 +273,7 @@ let
     }
     ++ concatMap (probe: wrong_keys (where place probe) kinds.assertion_probes probe) config.probes;
 
-  # The sweep asks what every app asks, from a unit of its own.
+  # The sweep runs the probes of every app, in its own unit.
   of_sweep =
     if sweep == null then
       [ ]

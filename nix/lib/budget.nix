@@ -12,6 +12,7 @@ in
   inherit worst;
   explained =
     "fetch ${format_number budget.fetch} + verify ${format_number gate.verify_deadline}"
-    + " + (deploy ${format_number budget.deploy} + gate ${format_number gate.deadline}) x ${format_number tries}"
+    + " + (deploy ${format_number budget.deploy} + gate ${format_number gate.deadline})"
+    + " x ${format_number tries}"
     + " + margin ${format_number budget.margin} = ${format_number worst} s";
 }

@@ -44,7 +44,7 @@ let
     }
   ];
 
-  # Where a directive may stand: the option of its name, or as it is in unitConfig.
+  # A directive is set by the option of its name, or in unitConfig.
   directives = {
     after = "After";
     before = "Before";
@@ -68,8 +68,8 @@ let
     else
       filter (word: isString word && word != "") (split "[[:space:]]+" value);
 
-  # An empty assignment, which takes back what was said before it, is not taken for one here: an
-  # edge too many is refused at worst, one too few could deadlock.
+  # An empty assignment, which resets a list in systemd, is ignored here. The result may have an
+  # edge too many, which is refused at worst; with an edge too few, a boot could deadlock.
   read =
     starts: unit:
     builtins.mapAttrs (
@@ -127,7 +127,7 @@ let
       )
     ) all
   );
-  # What is implied of a unit depends on whom it names, by whatever name.
+  # Replaces aliases: the ordering that systemd implies depends on the unit that is named.
   resolved =
     unit: builtins.mapAttrs (_: it: if isList it then map (name: aliases.${name} or name) it else it) unit;
 in

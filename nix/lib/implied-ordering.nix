@@ -11,8 +11,8 @@
 # upholds; wantedBy, requiredBy, upheldBy; triggers (of a timer, a socket or a path: by default the
 # service of its name); defaultDependencies (by default true).
 #
-# Left out is what leads only to units of early boot: slices, mounts, D-Bus, the journal. A caller
-# that is ordered before those is for systemd's own loader to judge.
+# Ordering that leads only to units of early boot is left out: slices, mounts, D-Bus, the journal.
+# For a caller that is ordered before those, use `warm-reconcile check --units`.
 units:
 let
   inherit (builtins)
@@ -28,7 +28,7 @@ let
     match
     ;
 
-  # Targets that systemd brings along, as far as they order what a configuration adds.
+  # Targets of systemd itself that order units of a configuration.
   upstream = {
     "timers.target".defaultDependencies = false;
     "local-fs.target".defaultDependencies = false;
@@ -48,7 +48,7 @@ let
 
   type_of = name: elemAt (match ".*[.]([a-z]+)" name) 0;
   with_service = name: "${elemAt (match "(.*)[.][a-z]+" name) 0}.service";
-  # Of an instance, what its template says holds, too.
+  # The template of an instance, which counts for the instance, too.
   template_of =
     name:
     let
@@ -74,7 +74,7 @@ let
     "upheldBy"
   ];
 
-  # Which units does a unit pull in, whichever of the two says so?
+  # The units that a unit pulls in, declared by either of the two.
   from_installed = mapAttrs (_: map (pair: pair.unit)) (
     groupBy (pair: pair.by) (
       concatMap (
@@ -85,7 +85,7 @@ let
   pulled =
     name: concatMap (key: units.${name}.${key} or [ ]) pulls ++ from_installed.${name} or [ ];
 
-  # A target is reached when what it pulls in has started; but for what itself starts after it.
+  # A target starts after the units that it pulls in, except those that start after the target.
   of_target =
     name:
     filter (
@@ -100,7 +100,7 @@ let
       has_defaults other && !(elem name first) && !(elem other (units.${name}.before or [ ]))
     ) (pulled name);
 
-  # What comes with the type of a unit.
+  # The default dependencies of each type of unit.
   defaults =
     name:
     {
@@ -128,7 +128,7 @@ let
     }
     .${type_of name} or { };
 
-  # Whatever starts a unit is up before it, also without the defaults.
+  # A timer, socket or path starts before the unit that it triggers, also without the defaults.
   triggers =
     name:
     if elem (type_of name) [ "timer" "socket" "path" ] then

@@ -1,5 +1,5 @@
-# deploy-backupbot.service: backups of volumes. It serves nobody; without a port to ask it has no
-# gate, and is left out.
+# deploy-backupbot.service: backups of volumes. It has no web page; without a port to probe there is
+# no gate, and the app is not deployed.
 import ../lib/app-module.nix {
   app = "backupbot";
   key = "deploy-backupbot";

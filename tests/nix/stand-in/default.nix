@@ -3,7 +3,8 @@
 #
 #   import ./. { modules = [ … ]; nixpkgs = { lib = "/…/nixpkgs.lib"; tree = "/…/nixpkgs"; }; }
 #
-# Without `nixpkgs`, lib.nix stands in for its lib; without `tree`, nixos.nix for the modules of NixOS.
+# Without `nixpkgs`, lib.nix stands in for its lib; without `tree`, nixos.nix for the modules of
+# NixOS.
 {
   modules,
   nixpkgs ? null,

@@ -1,5 +1,5 @@
-# Lists the options of each module for docs/module-options.md: path, type, default and description as
-# declared. Builtins only.
+# Lists the options of each module for docs/module-options.md: path, type, default and description
+# as declared. Builtins only.
 let
   inherit (builtins)
     attrNames
