@@ -93,5 +93,10 @@ MODULES: Final = (
     Module(
         "runner/reconcile/probes.py", _unit("reconcile/probe_requests"), _unit("reconcile/probes")
     ),
+    Module(
+        "runner/reconcile/http_client.py",
+        _unit("reconcile/probe_requests"),
+        _unit("reconcile/probes"),
+    ),
     Module("runner/storage/atomic.py", _unit("storage/atomic"), _unit("releases/store")),
 )

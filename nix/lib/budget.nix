@@ -1,8 +1,8 @@
-# How long can a run take at worst? The same sum as runner/reconcile/budget.py, in the same words,
-# over an app's config as config.nix makes it. Builtins only.
+# Computes the longest possible run of an app, from its config as config.nix makes it: the same sum
+# as runner/reconcile/budget.py, in the same words. Builtins only.
 config:
 let
-  write = import ./numbers.nix;
+  inherit (import ./text.nix) format_number;
   inherit (config) budget gate;
   tries = 1 + config.fallback_depth;
   worst =
@@ -11,7 +11,8 @@ in
 {
   inherit worst;
   explained =
-    "fetch ${write budget.fetch} + verify ${write gate.verify_deadline}"
-    + " + (deploy ${write budget.deploy} + gate ${write gate.deadline}) x ${write tries}"
-    + " + margin ${write budget.margin} = ${write worst} s";
+    "fetch ${format_number budget.fetch} + verify ${format_number gate.verify_deadline}"
+    + " + (deploy ${format_number budget.deploy} + gate ${format_number gate.deadline})"
+    + " x ${format_number tries}"
+    + " + margin ${format_number budget.margin} = ${format_number worst} s";
 }

@@ -1,84 +1,27 @@
-# From the options of an app, or of an assertion, to what stands in its JSON file:
+# Converts the options of an app, or of an assertion, to the content of its JSON file;
 # docs/configuration.md explains the keys. Builtins only.
 let
-  lower = import ./lower.nix;
+  inherit (import ./text.nix) snake_case;
   inherit (builtins)
     attrNames
-    elem
     filter
     listToAttrs
     map
     match
-    split
     ;
 
-  # "verifyTls" -> "verify_tls"
-  snake =
-    name:
-    builtins.concatStringsSep "" (
-      map (part: if builtins.isList part then "_${lower (builtins.head part)}" else part) (
-        split "([A-Z])" name
-      )
-    );
-
-  # Keys in the config's spelling; an option that is null is left to the program's own default.
+  # Keys as the config spells them. An option that is null is left out: its default is Python's.
   table =
     options:
     listToAttrs (
       map (name: {
-        name = snake name;
+        name = snake_case name;
         value = options.${name};
       }) (filter (name: options.${name} != null) (attrNames options))
     );
 in
 rec {
-  # What each kind of a probe, and of a source, may say beside its kind.
-  allowed = {
-    probe = {
-      "traefik-ping" = [ "name" "targetUnit" "url" "timeout" ];
-      identity = [ "name" "targetUnit" "url" "address" "verifyTls" "timeout" ];
-      http = [
-        "name"
-        "targetUnit"
-        "url"
-        "address"
-        "status"
-        "headers"
-        "body"
-        "bodyContains"
-        "verifyTls"
-        "caFile"
-        "timeout"
-      ];
-      task = [
-        "name"
-        "targetUnit"
-        "port"
-        "path"
-        "status"
-        "headers"
-        "bodyContains"
-        "timeout"
-      ];
-      tcp = [ "name" "targetUnit" "address" "timeout" ];
-      unit = [ "name" "targetUnit" "timeout" ];
-    };
-    source = {
-      directory = [ "path" "prereleases" ];
-      git = [ "url" "prereleases" ];
-      abra = [ "domain" "server" "directory" "prereleases" ];
-    };
-  };
-
-  # What is said although its kind has no use for it, in the options' spelling.
-  misplaced =
-    what: options:
-    let
-      meant = [ "kind" ] ++ allowed.${what}.${options.kind};
-    in
-    filter (name: options.${name} != null && !(elem name meant)) (attrNames options);
-
-  # Of which file an app's variables come: of abra's own .env, of a credential, or of the options.
+  # The file with an app's variables: a credential, or written from the options; null: abra's own.
   env_file =
     { name, app }:
     if app.platform.envFileCredential != null then

@@ -1,8 +1,7 @@
-# What a unit of this project may not do, and for each thing that it may: why. Builtins only.
-# The directives are systemd.exec(5)'s.
+# Sandboxing of the units (systemd.exec(5)), with the reason for each permission. Builtins only.
 let
-  # For every unit. It runs as root: the state directory, the engine's socket and systemd's private
-  # socket are root's, and whoever may use the engine's socket is root in effect.
+  # For every unit. All run as root: the state directory, Docker's socket and systemd's private
+  # socket belong to root, and a user who can use Docker's socket is root in effect.
   common = {
     NoNewPrivileges = true;
     ProtectSystem = "strict";
@@ -26,17 +25,17 @@ let
     UMask = "0077";
     SystemCallArchitectures = "native";
     SystemCallErrorNumber = "EPERM";
-    # Sockets of the engine and of systemd; probes and git. Nothing else, not even netlink.
+    # Sockets of Docker and systemd; probes and git. Nothing else, not even netlink.
     RestrictAddressFamilies = [
       "AF_UNIX"
       "AF_INET"
       "AF_INET6"
     ];
-    # Not PrivateNetwork= nor IPAddressDeny=: what is asked are the host's own listeners, and
+    # Neither PrivateNetwork= nor IPAddressDeny=: probes connect to the host's own listeners, and
     # releases and images come from the network.
   };
 
-  # Units that only ask over HTTP, and systemd.
+  # Units that only send probes and query systemd.
   onlooker = common // {
     CapabilityBoundingSet = "";
     RestrictNamespaces = true;
@@ -48,7 +47,7 @@ let
   };
 in
 {
-  # Units that ask the engine, and the containers from inside.
+  # Units that use Docker and probe containers from inside their networks.
   engine = common // {
     # CAP_SYS_ADMIN: setns(2) into the network namespace of a container. CAP_SYS_PTRACE: to open
     # /proc/PID/ns/net of a process that has capabilities or a user of its own; with it
@@ -68,17 +67,18 @@ in
 
   inherit onlooker;
 
-  # The unit that may start the engine again: it asks the engine and systemd, over their sockets, and
-  # looks at the engine's processes.
+  # The unit that may restart Docker: it uses the sockets of Docker and systemd, and reads Docker's
+  # processes.
   restarter = onlooker // {
     PrivateNetwork = true;
     ProtectProc = "default";
     RestrictAddressFamilies = "AF_UNIX";
   };
 
-  # abra keeps its files in the home of root: they may be read, and nothing else there is seen.
-  # Not ProtectHome=yes, which leaves directories that can't be looked into: "not there" is what the
-  # program has words for. Nothing to bind is no failure here either: last-good still serves.
+  # abra keeps its files in root's home directory: they can be read, and nothing else there is
+  # visible. With ProtectHome=yes the directories would exist but be unreadable; with tmpfs the
+  # program reports a missing directory. A directory that can't be bound ("-") is no failure:
+  # last-good still serves.
   home =
     abra:
     {

@@ -1,6 +1,6 @@
-# Which of a host's probes would wait for their own caller? The same proof as
-# runner/reconcile/ordering.py, in the same words, for a configuration that isn't built yet.
-# Builtins only: it must be evaluated where there is no nixpkgs.
+# Proves that no probe waits for its own caller: finds the targets that start after the caller. The
+# same proof as runner/reconcile/ordering.py, in the same words, for a configuration that is not
+# built yet. Builtins only, so that it can be tested without nixpkgs.
 #
 #   import ./ordering.nix {
 #     units = { "deploy-dashboard.service" = { after = [ "deploy-proxy.service" ]; }; ... };
@@ -10,10 +10,10 @@
 #   }
 #
 # gives a list of { target, chain, message }: empty if every target is safe. Units are named in
-# full. `deployed` says that what the unit deploys is asked, and not the unit itself.
+# full. With `deployed`, the probe asks a program that the unit deploys, not the unit itself.
 #
-# The units have to bring all their ordering, also what systemd implies: implied.nix adds it.
-# A template is made into each instance that somebody names.
+# `units` must hold all ordering, including what systemd implies: implied-ordering.nix adds that.
+# A template is made into each instance that a unit or a target names.
 {
   units,
   aliases ? { },
@@ -90,7 +90,7 @@ let
 
   exists = name: units ? ${name} || from_template name != { };
 
-  # What the unit's own file says, and what its template does: the file may only add to it.
+  # The ordering in the unit's own file, added to that of its template.
   unit_of =
     name:
     let

@@ -1,5 +1,5 @@
-# From the options of an app, or of an assertion, to its systemd service in the form of NixOS'
-# options. Builtins only.
+# Makes the systemd services of apps, assertions, the sweep and free-ports, as values of NixOS'
+# `systemd.services`. Builtins only.
 let
   hardening = import ./hardening.nix;
 
@@ -61,7 +61,7 @@ in
     }
     // {
       inherit path;
-      # By then the engine has been started again, if it has to be.
+      # free-ports.service may restart Docker.
       after = app.after ++ (if freesPorts then [ free_ports_unit ] else [ ]);
       serviceConfig =
         hardening.engine
@@ -100,9 +100,9 @@ in
       };
     };
 
-  # Whenever the engine has come up, before anything is deployed: what it holds for no container
-  # would keep every release from starting. Whoever is wanted by the engine is no part of it: the
-  # restart neither ends nor repeats this.
+  # Runs whenever Docker has started, before any deployment: no release could start on ports that
+  # dockerd holds for no container. WantedBy=docker.service does not tie the unit to Docker: when it
+  # restarts Docker, it is neither stopped nor started again.
   free_ports =
     { package, onFailure }:
     {
@@ -117,7 +117,7 @@ in
       };
     };
 
-  # Of every app: what it may see and do is what all of them together may.
+  # Handles every app, so its sandbox allows what any of the apps needs.
   sweep =
     {
       sweep,
@@ -130,7 +130,7 @@ in
     {
       inherit path;
       description = "Verify last-good of every app, and remove what no release needs";
-      # It asks what they deploy; it is started by its timer, also when that was missed before boot.
+      # It probes the apps. Its timer can start it during boot, if the last date was missed.
       after = map (app: app.unit) apps;
       onFailure = onFailure ++ sweep.onFailure;
       serviceConfig =

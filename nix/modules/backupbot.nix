@@ -1,6 +1,6 @@
-# deploy-backupbot.service: backups of volumes. It serves nobody; without a port to ask it has no
-# gate, and is left out.
-import ../lib/consumer.nix {
+# deploy-backupbot.service: backups of volumes. It has no web page; without a port to probe there is
+# no gate, and the app is not deployed.
+import ../lib/app-module.nix {
   app = "backupbot";
   key = "deploy-backupbot";
   title = "backup bot";

@@ -1,5 +1,5 @@
 # deploy-bridge.service: from events of the forge to runs of the CI.
-import ../lib/consumer.nix {
+import ../lib/app-module.nix {
   app = "bridge";
   key = "deploy-bridge";
   title = "bridge";

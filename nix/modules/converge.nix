@@ -13,12 +13,12 @@ in
     url = mkOption {
       type = types.str;
       default = "https://ci.commoninternet.net/";
-      description = "What must answer 200.";
+      description = "The URL that must answer with status 200.";
     };
     address = mkOption {
       type = types.nullOr types.str;
       default = "127.0.0.1:443";
-      description = "Where it is asked: on this host, whatever a resolver says.";
+      description = "IP address and port to connect to; null: those that the host name resolves to.";
     };
     targetUnit = mkOption {
       type = types.str;
@@ -64,8 +64,7 @@ in
       window = 1;
       inherit (cfg) deadline;
     };
-    # Not Wants=: who asserts starts nothing.
-    # After whatever is deployed: what it asserts is asked of a host that has settled.
+    # After= all deployments, so that the host has settled; no Wants=, an assertion starts nothing.
     after = [ cfg.targetUnit ] ++ builtins.filter (unit: unit != cfg.targetUnit) deployed;
     timeoutStart = cfg.deadline + 60;
   };

@@ -1,5 +1,5 @@
 # deploy-dashboard.service: what https://ci.commoninternet.net shows.
-import ../lib/consumer.nix {
+import ../lib/app-module.nix {
   app = "dashboard";
   key = "deploy-dashboard";
   title = "dashboard";

@@ -1,5 +1,5 @@
 # deploy-drone.service: the CI server.
-import ../lib/consumer.nix {
+import ../lib/app-module.nix {
   app = "drone";
   key = "deploy-drone";
   title = "Drone";

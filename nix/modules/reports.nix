@@ -1,5 +1,5 @@
 # deploy-reports.service: the reports of test runs.
-import ../lib/consumer.nix {
+import ../lib/app-module.nix {
   app = "reports";
   key = "deploy-reports";
   title = "reports";

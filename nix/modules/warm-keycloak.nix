@@ -1,5 +1,5 @@
 # warm-keycloak.service: who may log in. It takes a minute to start.
-import ../lib/consumer.nix {
+import ../lib/app-module.nix {
   app = "keycloak";
   key = "warm-keycloak";
   title = "Keycloak";

@@ -57,44 +57,13 @@ let
       };
     };
 
-  probe.options = {
-    kind = mkOption {
-      type = types.enum [
-        "traefik-ping"
-        "identity"
-        "http"
-        "task"
-        "tcp"
-        "unit"
-      ];
-      example = "identity";
-      description = ''
-        What it asks. `identity`: Traefik, which deployment it is. `task`: each task of this very
-        deployment, from inside its own network. docs/configuration.md explains all of them.
-      '';
+  # A submodule whose keys depend on its `kind`.
+  schema = builtins.fromJSON (builtins.readFile ../lib/kinds.json);
+  of_kind = name: {
+    options = import ../lib/kind-options.nix {
+      inherit lib;
+      schema = schema.${name};
     };
-    name = nullable types.str "How messages call it. Default: its kind." "web";
-    targetUnit = mkOption {
-      type = types.str;
-      example = "deploy-proxy.service";
-      description = ''
-        The unit that serves the answer. Asking a unit that starts after the caller is refused: it
-        would wait for itself.
-      '';
-    };
-    url = nullable types.str "What is asked." "http://127.0.0.1/ping";
-    address = nullable types.str "Connect here whatever host the URL names." "127.0.0.1:443";
-    port = nullable types.port "Of the task, in its own network." 8080;
-    path = nullable types.str "What is asked of the task. Default: `/`." "/health";
-    status = nullable types.int "The expected HTTP status. Default: 200." 204;
-    headers = nullable (types.attrsOf types.str) "Headers that the answer must have." {
-      Content-Type = "text/html";
-    };
-    body = nullable types.str "The whole body, exactly." "OK";
-    bodyContains = nullable types.str "What the body must contain." "<title>CI</title>";
-    verifyTls = nullable types.bool "Whether the certificate must be valid. Default: true." false;
-    caFile = nullable types.path "Certificates to trust." "/etc/ssl/certs/ca-certificates.crt";
-    timeout = nullable types.number "Seconds for one question. Default: 2." 5;
   };
 
   gate.options = {
@@ -110,27 +79,6 @@ let
     '';
     fastest = number 0.02 "Seconds of the first pause between two rounds.";
     slowest = number 1 "Seconds of the longest pause between two rounds.";
-  };
-
-  source.options = {
-    kind = mkOption {
-      type = types.enum [
-        "directory"
-        "git"
-        "abra"
-      ];
-      example = "abra";
-      description = ''
-        Where releases come from: directories named by their version, the version tags of a
-        repository, or the recipe checkout of an app that abra manages.
-      '';
-    };
-    path = nullable types.path "`directory`: where they are." "/srv/releases";
-    url = nullable types.str "`git`: the repository." "https://git.example.com/traefik.git";
-    domain = nullable types.str "`abra`: the app, as `abra app ls` names it." "traefik.example.com";
-    server = nullable types.str "`abra`: the server. Default: `default`." "ci.example.com";
-    directory = nullable types.path "`abra`: `$ABRA_DIR`. Default: `/root/.abra`." "/srv/abra";
-    prereleases = nullable types.bool "Whether they count. Default: false." true;
   };
 
   platform.options = {
@@ -172,7 +120,15 @@ let
   app =
     { name, ... }:
     {
+      imports = [ (lib.mkRenamedOptionModule [ "world" ] [ "platform" ]) ];
       options = {
+        # mkRenamedOptionModule defines it; NixOS prints only the warnings of the outermost module.
+        warnings = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+          internal = true;
+          description = "Warnings about the options of this app.";
+        };
         unit = mkOption {
           type = types.str;
           default = "deploy-${name}.service";
@@ -186,7 +142,7 @@ let
           description = "What systemd calls the unit.";
         };
         source = mkOption {
-          type = types.submodule source;
+          type = types.submodule (of_kind "sources");
           example = {
             kind = "abra";
             domain = "traefik.example.com";
@@ -199,7 +155,7 @@ let
           description = "The stack of a Docker Swarm that it is.";
         };
         probes = mkOption {
-          type = types.listOf (types.submodule probe);
+          type = types.listOf (types.submodule (of_kind "probes"));
           description = ''
             What the gate asks, all of it in every round. One must be an `identity` or a `task`:
             without it an old instance could answer for a new one.
@@ -279,8 +235,8 @@ let
           description = "What systemd calls the unit.";
         };
         probes = mkOption {
-          type = types.listOf (types.submodule probe);
-          description = "What must hold: probes of the kinds `http`, `tcp` and `unit`.";
+          type = types.listOf (types.submodule (of_kind "assertion_probes"));
+          description = "Probes that must all pass.";
         };
         gate = mkOption {
           type = types.submodule gate;
@@ -393,10 +349,14 @@ in
     assertions = map (message: {
       assertion = false;
       message = "services.warm-reconcile: ${message}";
-    }) (import ../lib/refusals.nix (configs_of // {
+    }) (import ../lib/assertions.nix (configs_of // {
       inherit (config) systemd;
       sweep = if cfg.sweep.enable then { unit = "nightly-sweep.service"; } else null;
     }));
+
+    warnings = builtins.concatMap (
+      name: map (warning: "services.warm-reconcile.apps.${name}: ${warning}") cfg.apps.${name}.warnings
+    ) (builtins.attrNames cfg.apps);
 
     environment.systemPackages = [ cfg.package ];
 

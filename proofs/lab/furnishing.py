@@ -14,7 +14,7 @@ from lab.roots import PYTHON
 from lab.shelves import Shelf
 from lab.supplies import DOMAIN, INTERPRETER, PROJECT, Supplies
 
-GOLDEN: Final = PROJECT / "nix" / "golden"
+GOLDEN: Final = PROJECT / "tests" / "golden"
 """What nix/modules render: the units, their configs, and who wants them."""
 GUEST: Final = Path(__file__).parents[1] / "guest"
 SYSTEM_UNITS: Final = Path("/lib/systemd/system")

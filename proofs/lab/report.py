@@ -151,7 +151,7 @@ def _appendix(records: Mapping[str, Record]) -> list[Block]:
             hashes.setdefault((name, told), []).append(record.name)
     return [
         Heading(2, "Units"),
-        Words("SHA-256 of each unit in the machines; compare `sha256sum nix/golden/units/*`."),
+        Words("SHA-256 of each unit in the machines; compare `sha256sum tests/golden/units/*`."),
         Table(
             ("unit", "SHA-256", "machines"),
             [

@@ -43,7 +43,7 @@ NO_GUARD: Final = (
     "the guard sees no order of units",
     (
         (
-            f"{PRODUCT}/reconcile/unitgraph.py",
+            f"{PRODUCT}/systemd/graph.py",
             "    ahead = _ask_ahead(target.unit)\n",
             "    return prove(UnitGraph(frozenset({caller, target.unit}), ()), caller, target)\n",
         ),
@@ -54,8 +54,8 @@ GATE_PASSES: Final = (
     (
         (
             f"{PRODUCT}/reconcile/gate.py",
-            "        answer = _combine(results)\n",
-            "        answer = Outcome.PASS\n",
+            "        outcome = _combine(results)\n",
+            "        outcome = Outcome.PASS\n",
         ),
     ),
 )
@@ -73,9 +73,9 @@ ASSERTS_NOTHING: Final = (
     "`converge` asks nothing",
     (
         (
-            f"{PRODUCT}/console/converge.py",
+            f"{PRODUCT}/cli/commands/converge.py",
             "    outcome = assert_now(assertion, SystemClock())\n",
-            '    outcome = Outcome(assertion.name, "converged", ExitCode.OK, "", ())\n',
+            '    outcome = Converged(assertion.name, "converged", ExitCode.OK, "", ())\n',
         ),
     ),
 )
@@ -87,7 +87,7 @@ NO_QUARANTINE: Final = (
     "no release is in quarantine",
     (
         (
-            f"{PRODUCT}/reconcile/journal.py",
+            f"{PRODUCT}/storage/journal.py",
             '"SELECT digest FROM quarantine WHERE until > ?"',
             '"SELECT digest FROM quarantine WHERE until < -?"',
         ),
@@ -105,7 +105,7 @@ ALWAYS_DEPLOYS: Final = (
     "a run deploys last-good although it is live",
     (
         (
-            f"{PRODUCT}/reconcile/plan.py",
+            f"{PRODUCT}/reconcile/decisions.py",
             "        if isinstance(facts.live, Deployment) and facts.live.release == wanted:\n",
             "        if not wanted:\n",
         ),
@@ -139,7 +139,7 @@ NO_MESH: Final = (
     "the product publishes every port on the host itself",
     (
         (
-            f"{PRODUCT}/reconcile/compose.py",
+            f"{PRODUCT}/platforms/swarm/compose.py",
             "    if not _is_job(deploy):  # Swarm refuses it there\n",
             '    [port.update(mode="host") for port in service.get("ports", [])]\n    if True:\n',
         ),

@@ -117,7 +117,7 @@ def _chapter(
     return _is_as_told(report, expected)
 
 
-def _is_as_told(report: Report, expected: ExitCode) -> bool:
+def _is_as_told(report: Report, expected: int) -> bool:
     if report.exit != expected:
         _say(f"     unexpected: exit code {report.exit}, the story wants {expected}")
     return report.exit == expected

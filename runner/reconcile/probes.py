@@ -138,7 +138,10 @@ class TraefikPing:
     proves_candidate: ClassVar = False
     asks_traefik: ClassVar = True
     silence: ClassVar = Outcome.FAIL
-    routed_url: ClassVar = None
+
+    @property
+    def routed_url(self) -> None:
+        return None
 
     @property
     def unresolved_url(self) -> str | None:
@@ -174,7 +177,10 @@ class Identity:
     proves_candidate: ClassVar = True
     asks_traefik: ClassVar = True
     silence: ClassVar = Outcome.FAIL
-    routed_url: ClassVar = None
+
+    @property
+    def routed_url(self) -> None:
+        return None
 
     @property
     def unresolved_url(self) -> str | None:
@@ -224,8 +230,14 @@ class TaskHttp:
     proves_candidate: ClassVar = True
     asks_traefik: ClassVar = False
     silence: ClassVar = Outcome.FAIL
-    routed_url: ClassVar = None
-    unresolved_url: ClassVar = None
+
+    @property
+    def routed_url(self) -> None:
+        return None
+
+    @property
+    def unresolved_url(self) -> None:
+        return None
 
     def inside(self, ports: Mapping[int, int]) -> Self:
         del ports  # it names the task's own
@@ -300,8 +312,14 @@ class Tcp:
     proves_candidate: ClassVar = False
     asks_traefik: ClassVar = False
     silence: ClassVar = Outcome.FAIL
-    routed_url: ClassVar = None
-    unresolved_url: ClassVar = None
+
+    @property
+    def routed_url(self) -> None:
+        return None
+
+    @property
+    def unresolved_url(self) -> None:
+        return None
 
     def inside(self, ports: Mapping[int, int]) -> None:
         del ports
@@ -329,8 +347,14 @@ class UnitActive:
     asks_traefik: ClassVar = False
     silence: ClassVar = Outcome.INCONCLUSIVE
     """A systemctl that hangs says nothing about the unit."""
-    routed_url: ClassVar = None
-    unresolved_url: ClassVar = None
+
+    @property
+    def routed_url(self) -> None:
+        return None
+
+    @property
+    def unresolved_url(self) -> None:
+        return None
 
     def inside(self, ports: Mapping[int, int]) -> None:
         del ports

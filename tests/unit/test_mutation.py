@@ -154,7 +154,7 @@ def test_the_tests_and_then_the_types_judge_a_mutant(tmp_path: Path) -> None:
     (project / "runner/reconcile/toy.py").write_text(TOY)
     (project / "test_toy.py").write_text(TEST)
     copy = Copy(tmp_path / "copy", project)
-    toy = Module("toy", ("test_toy.py",))
+    toy = Module("runner/reconcile/toy.py", ("test_toy.py",))
 
     def fate(old: str, new: str, limit: float = AMPLE) -> Fate:
         return copy.try_out(toy, Mutant("least", "", TOY.replace(old, new)), (limit, limit))
@@ -172,19 +172,19 @@ def test_the_tests_and_then_the_types_judge_a_mutant(tmp_path: Path) -> None:
 
 def test_the_table_has_a_row_a_module_and_names_what_survived(tmp_path: Path) -> None:
     """A module that is tried again replaces its row; the others stay, in the order of the code."""
-    plan = Result("plan", "1", 99, 5, 1, 2, ("`f`: `a → b`",), ("`g`: `c → d`: same",), 7)
+    loop = Result("loop", "1", 99, 5, 1, 2, ("`f`: `a → b`",), ("`g`: `c → d`: same",), 7)
     machine = Result("machine", "2", 50, 40, 0, 0, (), (), 8)
     store = tmp_path / "store.json"
-    keep([evolve(plan, killed=0, survivors=("`old`",))], store)
+    keep([evolve(loop, killed=0, survivors=("`old`",))], store)
     keep([machine], store)
-    table = render(keep([plan], store)).splitlines()
+    table = render(keep([loop], store)).splitlines()
     rows = [line for line in table if line.startswith("| ")][1:]
     assert rows == [
         "| machine | 50 | 2 | 40 | 40 | 0 | 0 | 0 | 0 | 8 |",
-        "| plan | 99 | 1 | 10 | 5 | 1 | 2 | 1 | 1 | 7 |",
+        "| loop | 99 | 1 | 10 | 5 | 1 | 2 | 1 | 1 | 7 |",
     ]
     listed = [line for line in table if line.startswith(("- ", "## "))]
     assert listed == [
-        *("## Survivors", "- plan: `f`: `a → b`"),
-        *("## Equivalent", "- plan: `g`: `c → d`: same"),
+        *("## Survivors", "- loop: `f`: `a → b`"),
+        *("## Equivalent", "- loop: `g`: `c → d`: same"),
     ]

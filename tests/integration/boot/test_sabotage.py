@@ -9,8 +9,8 @@ from lab.sabotage import PRODUCT, UNITS, Sabotage
 from lab.supplies import PROJECT
 
 SHIPPED: Final = {
-    f"{UNITS}/": PROJECT / "nix/golden/units",
-    "etc/warm-reconcile/": PROJECT / "nix/golden/etc/warm-reconcile",
+    f"{UNITS}/": PROJECT / "tests/golden/units",
+    "etc/warm-reconcile/": PROJECT / "tests/golden/etc/warm-reconcile",
     f"{PRODUCT}/": PROJECT / "runner",
 }
 """Where the files come from that a sabotage edits on a machine's disk."""

@@ -9,7 +9,7 @@ import pytest
 from lab.supplies import PROJECT
 from vm.slowness import DEFAULT_TIMEOUT, LEAST, PREFLIGHT, USUAL, lengthen, slowness_from
 
-CONFIGS = sorted((PROJECT / "nix/golden/etc/warm-reconcile").rglob("*.json"))
+CONFIGS = sorted((PROJECT / "tests/golden/etc/warm-reconcile").rglob("*.json"))
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,12 @@ from nix.faults import Found, evaluate_faults, judge, lay_out
 def nixpkgs() -> Nixpkgs:
     """Skip without a checkout of nixpkgs, also in CI: it can't be downloaded there.
 
-    The one exception from the rule that CI skips nothing. What it holds against NixOS is the
-    stand-in of nix/evaluate; what the stand-in gives is held against the golden files everywhere.
+    The one exception from the rule that CI skips nothing. These tests compare the stand-in in
+    tests/nix/stand-in with NixOS; other tests compare it with the golden files everywhere.
     """
     found = find_nixpkgs()
     if found is None:
-        pytest.skip("NIXPKGS_LIB and NIXOS_TREE name no checkout of nixpkgs")
+        pytest.skip("NIXPKGS_LIB names no checkout of nixpkgs")
     return found
 
 
@@ -30,7 +30,7 @@ def nix(need: Callable[[str], str]) -> None:
 
 @pytest.fixture(scope="session")
 def host(nix: None) -> Host:
-    """The host of nix/golden."""
+    """The host of tests/golden."""
     del nix
     (found,) = evaluate_hosts([str(HOST)])
     return found

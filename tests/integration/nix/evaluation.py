@@ -11,25 +11,29 @@ from typing import Any, Final
 from attrs import frozen
 
 ROOT: Final = Path(__file__).parents[3]
-HOST: Final = ROOT / "nix" / "golden" / "host.nix"
-EVALUATE: Final = ROOT / "nix" / "evaluate"
+HOST: Final = ROOT / "tests" / "golden" / "host.nix"
+STAND_IN: Final = ROOT / "tests" / "nix" / "stand-in"
 
 
 @frozen
 class Nixpkgs:
-    """A checkout: ``lib`` is the directory that has it, ``tree`` the one that has ``nixos/``."""
+    """A checkout: the directory that has ``lib/``, and the one that has ``nixos/``, if any."""
 
     lib: str
-    tree: str
+    tree: str | None
 
     def expression(self) -> str:
-        return f'nixpkgs = {{ lib = "{self.lib}"; tree = "{self.tree}"; }};'
+        tree = f'tree = "{self.tree}"; ' if self.tree else ""
+        return f'nixpkgs = {{ lib = "{self.lib}"; {tree}}};'
 
 
 def find_nixpkgs() -> Nixpkgs | None:
-    """Find the checkout that ``NIXPKGS_LIB`` and ``NIXOS_TREE`` name."""
-    lib, tree = os.environ.get("NIXPKGS_LIB"), os.environ.get("NIXOS_TREE")
-    return Nixpkgs(lib, tree) if lib and tree else None
+    """Find the checkout that ``NIXPKGS_LIB`` and, for NixOS' units, ``NIXOS_TREE`` name.
+
+    A checkout of github.com/nix-community/nixpkgs.lib has all of ``lib``, in 2 MB.
+    """
+    lib = os.environ.get("NIXPKGS_LIB")
+    return Nixpkgs(lib, os.environ.get("NIXOS_TREE")) if lib else None
 
 
 @frozen
@@ -43,9 +47,10 @@ class Host:
     requires: dict[str, list[str]]
     aliases: dict[str, str]
     refused: list[str]
+    warnings: list[str]
 
     def files(self) -> dict[str, str]:
-        """Write it out as it is kept in nix/golden: from paths to texts."""
+        """Write it out as it is kept in tests/golden: from paths to texts."""
         found = {f"units/{name}": text for name, text in self.units.items()}
         for name, content in self.etc.items():
             found[f"etc/{name}"] = content if isinstance(content, str) else as_jq_has_it(content)
@@ -84,6 +89,6 @@ def evaluate_hosts(hosts: Iterable[str], nixpkgs: Nixpkgs | None = None) -> list
     """Evaluate hosts, each given as what stands between the brackets of its list of modules."""
     given = nixpkgs.expression() if nixpkgs else ""
     calls = " ".join(
-        f"(import {EVALUATE} {{ modules = [ {modules} ]; {given} }})" for modules in hosts
+        f"(import {STAND_IN} {{ modules = [ {modules} ]; {given} }})" for modules in hosts
     )
     return [Host(**found) for found in evaluate(f"[ {calls} ]")]

@@ -108,8 +108,8 @@ FAULTS: Final = (
     Fault(
         "a targetUnit that lies: the proxy itself",
         asks(PROXY),
-        words=f"{URL} is routed by Traefik to whoever serves ci.commoninternet.net: "
-        "that is not Traefik itself",
+        words=f"Traefik routes {URL} to the app that serves ci.commoninternet.net, "
+        f"but {PROXY} deploys Traefik itself",
     ),
     Fault(
         "a targetUnit that lies: another unit",
@@ -124,7 +124,7 @@ FAULTS: Final = (
         f"""
         systemd.services.deploy-proxy.serviceConfig.ExecStartPost =
           "/bin/sh -c 'until curl --fail {URL}; do sleep 1; done'";""",
-        words=f"{PROXY} has commands of somebody else (ExecStartPost=)",
+        words=f"{PROXY} has further commands (ExecStartPost=)",
         check=ExitCode.OK,
         why="what a command waits for is in no unit file",
     ),

@@ -1,5 +1,5 @@
-"""Writes what is generated from nix/: nix/golden of the host in nix/golden/host.nix, and
-docs/module-options.md. From the root: ``PYTHONPATH=tests/integration python -m nix.generate``.
+"""Writes the generated files in tests/golden (rendered from tests/golden/host.nix) and
+docs/module-options.md. Run it by ``make golden``.
 """
 
 import json
@@ -10,21 +10,21 @@ from typing import Any, Final
 
 from nix.evaluation import HOST, ROOT, evaluate, evaluate_hosts, find_nixpkgs
 
-GOLDEN: Final = ROOT / "nix" / "golden"
+GOLDEN: Final = ROOT / "tests" / "golden"
 MODULES: Final = ROOT / "nix" / "modules"
 OPTIONS: Final = ROOT / "docs" / "module-options.md"
 GENERATED: Final = ("units", "etc", "wanted-by.json")
 
 
 def read_golden() -> dict[str, str]:
-    """Read the generated files of nix/golden: from their paths to their texts."""
+    """Read the generated files of tests/golden: from their paths to their texts."""
     paths = [path for name in GENERATED for path in (GOLDEN / name, *(GOLDEN / name).rglob("*"))]
     return {str(path.relative_to(GOLDEN)): path.read_text() for path in paths if path.is_file()}
 
 
 def module_options() -> str:
     """Write docs/module-options.md."""
-    modules = evaluate(f"import {ROOT}/nix/evaluate/options.nix")
+    modules = evaluate(f"import {ROOT}/tests/nix/stand-in/options.nix")
     tables = "\n\n".join(_section(file, options) for file, options in modules.items())
     return f"""\
 # Options of the NixOS modules

@@ -1,4 +1,4 @@
-"""nix/golden is what the modules render, and what NixOS itself makes of them."""
+"""The files in tests/golden are what nix/modules render, with the stand-in and with NixOS."""
 
 import re
 import subprocess
@@ -13,8 +13,9 @@ from runner.config.assertion import find_assertion
 
 
 def test_the_golden_files_are_fresh(host: Host) -> None:
-    """Else: ``PYTHONPATH=tests/integration python -m nix.generate``."""
+    """If this fails: ``make golden``."""
     assert host.files() == read_golden()
+    assert host.warnings == []
 
 
 def test_nixos_renders_the_same_bytes(nixpkgs: Nixpkgs) -> None:
@@ -25,25 +26,25 @@ def test_nixos_renders_the_same_bytes(nixpkgs: Nixpkgs) -> None:
 
 @pytest.mark.usefixtures("nix")
 def test_the_options_are_documented_fresh() -> None:
-    """Else: ``PYTHONPATH=tests/integration python -m nix.generate``."""
+    """If this fails: ``make golden``."""
     assert module_options() == OPTIONS.read_text()
 
 
 def test_the_program_takes_every_config(host: Host) -> None:
     """Also what only shows between keys: times that don't fit, kinds without a binding probe."""
-    apps = [ROOT / "nix/golden/etc" / name for name in host.etc if "assertions" not in name]
+    apps = [ROOT / "tests/golden/etc" / name for name in host.etc if "assertions" not in name]
     # But for converge, the two of the sweep, and the one that frees ports.
     assert len(apps) == len(host.units) - 4
     for path in apps:
         assert configs.load(path).caller in host.units
-    etc = ROOT / "nix/golden/etc/warm-reconcile"
+    etc = ROOT / "tests/golden/etc/warm-reconcile"
     converge = find_assertion("converge", config=None, config_dir=etc)
     assert converge.config.caller in host.units
 
 
 def test_the_proxy_is_gated_as_in_the_example() -> None:
     """examples/swarm.toml is what the docs tell, and the module is what the host runs."""
-    module = configs.load(ROOT / "nix/golden/etc/warm-reconcile/traefik.json")
+    module = configs.load(ROOT / "tests/golden/etc/warm-reconcile/traefik.json")
     example = configs.load(ROOT / "examples/swarm.toml")
     assert {probe.name: probe for probe in module.probes} == {
         probe.name: probe for probe in example.probes
@@ -53,7 +54,11 @@ def test_the_proxy_is_gated_as_in_the_example() -> None:
 
 @pytest.mark.parametrize(
     "file",
-    [ROOT / "flake.nix", *sorted((ROOT / "nix").rglob("*.nix"))],
+    [
+        ROOT / "flake.nix",
+        *sorted((ROOT / "nix").rglob("*.nix")),
+        *sorted((ROOT / "tests").rglob("*.nix")),
+    ],
     ids=lambda file: str(file.relative_to(ROOT)),
 )
 def test_it_parses(nix: None, file: object) -> None:

@@ -80,9 +80,9 @@ def pairs_of_nix(systemd: Systemd, place: Path) -> set[tuple[str, str]]:
         f"""
         let
           told = builtins.fromJSON (builtins.readFile {place});
-          host = import {LIB}/host.nix told.systemd;
+          host = import {LIB}/configured-units.nix told.systemd;
           judge = caller: import {LIB}/ordering.nix {{
-            units = import {LIB}/implied.nix host.units;
+            units = import {LIB}/implied-ordering.nix host.units;
             inherit (host) aliases;
             inherit caller;
             targets = map (unit: {{ inherit unit; }}) (builtins.filter (n: n != caller) told.names);

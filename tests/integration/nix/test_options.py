@@ -13,7 +13,7 @@ from runner.config.app import AppConfig, SwarmPlatformConfig
 from runner.config.assertion import Assertion, AssertionConfig
 from runner.reconcile.budget import Budget, explain, worst_case
 from runner.reconcile.gate import GatePolicy
-from runner.reconcile.probes import Probe, Tcp
+from runner.reconcile.probes import Tcp
 from runner.releases.env_file import read_env_file
 
 MODULE = f"{ROOT}/nix/modules/warm-reconcile.nix"
@@ -60,24 +60,6 @@ def test_ports_are_freed_before_anything_is_deployed_unless_told_otherwise() -> 
     (left,) = evaluate_hosts([f"{app_module()} {{ services.warm-reconcile.freePorts = false; }}"])
     assert left.units.keys() == freed.units.keys() - {"free-ports.service"}
     assert "free-ports.service" not in left.units["deploy-x.service"]
-
-
-def test_each_kind_of_probe_has_the_keys_that_the_program_knows() -> None:
-    """What Nix refuses as misplaced is what the program would."""
-    allowed = evaluate(f"(import {ROOT}/nix/lib/config.nix).allowed.probe")
-    kinds = {
-        attrs.fields_dict(cls)["kind"].default: {
-            field.name for field in attrs.fields(cls) if field.name != "kind"
-        }
-        for cls in Probe.__args__
-    }
-    camel = {kind: {_camel(name) for name in names} for kind, names in kinds.items()}
-    assert {kind: set(names) for kind, names in allowed.items()} == camel
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
 
 
 QUARTERS = st.integers(4, 4000).map(lambda number: number / 4)
@@ -207,7 +189,9 @@ def test_a_gate_that_nobody_is_bound_to() -> None:
     given = """
       source = { kind = "directory"; path = "/srv/releases"; };
       platform.stack = "x";
-      probes = [ { kind = "tcp"; targetUnit = "deploy-x.service"; address = "127.0.0.1:80"; } ];
+      probes = [
+        { kind = "tcp"; name = "tcp"; targetUnit = "deploy-x.service"; address = "127.0.0.1:80"; }
+      ];
     """
     (message,) = app(given=given).refused
     assert "apps.x: no probe of kind identity or task: an old instance could answer" in message
@@ -219,7 +203,9 @@ def test_an_assertion_that_asks_before_others_answer() -> None:
         [
             f"""{MODULE} {{
               services.warm-reconcile.assertions.all = {{
-                probes = [ {{ kind = "tcp"; targetUnit = "all.service"; address = "[::1]:1"; }} ];
+                probes = [
+                  {{ kind = "tcp"; name = "tcp"; targetUnit = "all.service"; address = "[::1]:1"; }}
+                ];
                 gate.deadline = 880;
               }};
             }}"""

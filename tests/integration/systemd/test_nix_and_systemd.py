@@ -92,7 +92,7 @@ def in_nix(evaluate: Evaluate, units: dict[str, Unit], place: Path) -> set[tuple
         f"""
         let
           told = builtins.fromJSON (builtins.readFile {file});
-          units = import {LIB}/implied.nix told.units;
+          units = import {LIB}/implied-ordering.nix told.units;
           judge = caller: import {LIB}/ordering.nix {{
             inherit units caller;
             targets = map (unit: {{ inherit unit; }}) (builtins.filter (n: n != caller) told.names);

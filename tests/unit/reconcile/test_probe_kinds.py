@@ -35,8 +35,16 @@ MEMBERS: Final = {
     "proves_candidate": "proves_candidate: ClassVar = False",
     "asks_traefik": "asks_traefik: ClassVar = False",
     "silence": "silence: ClassVar = Outcome.FAIL",
-    "routed_url": "routed_url: ClassVar = None",
-    "unresolved_url": "unresolved_url: ClassVar = None",
+    "routed_url": """
+    @property
+    def routed_url(self) -> None:
+        return None
+    """,
+    "unresolved_url": """
+    @property
+    def unresolved_url(self) -> None:
+        return None
+    """,
     "inside": """
     def inside(self, ports: Mapping[int, int]) -> None:
         del ports

@@ -205,7 +205,7 @@ def test_a_task_that_starts_is_explained_by_its_health_check(
 
 
 @pytest.mark.parametrize(
-    ("answer", "terminal", "is_final"),
+    ("outcome", "terminal", "is_final"),
     [
         (Outcome.PASS, False, False),
         (Outcome.FAIL, False, False),
@@ -457,7 +457,7 @@ def test_each_task_is_asked_by_itself(gate: StackGate, start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("probe", "answer"),
+    ("probe", "outcome"),
     [
         (TASK, Outcome.PASS),
         (evolve(TASK, body_contains="o"), Outcome.FAIL),

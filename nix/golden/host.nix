@@ -1,7 +1,0 @@
-# The host whose units are rendered here: the control plane as it comes, and the one app for which
-# the host has to say something.
-{
-  imports = [ ../modules/control-plane.nix ];
-
-  services.deploy-backupbot.port = 8080;
-}
