@@ -131,6 +131,8 @@ class ProcessPlatform:
     def _process(self, deployment: Deployment) -> ProbeResult:
         running = self.instances.running()
         status = self.instances.exit_status(deployment.token, gone=deployment.token not in running)
+        if status is None and deployment.token not in running:
+            running = self.instances.running()  # amid execve(2) a command line is empty
         words = self.instances.last_words(deployment.token)
         if status is not None or deployment.token not in running:
             how = "is not running" if status is None else _describe_exit(status)

@@ -1,7 +1,7 @@
 """The process platform, wired as a run wires it, with a small program in the place of Traefik."""
 
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import psutil
@@ -337,6 +337,25 @@ def test_an_instance_that_was_killed_fails_for_good(
         process = ask(later, deployment)[0]
         assert (process.outcome, process.terminal) == (Outcome.FAIL, True)
         assert process.reason == "the process is not running: ERR fault=none"
+
+
+def test_an_instance_whose_command_line_is_empty_for_a_moment_is_running(
+    platform: ProcessPlatform, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As amid execve(2), where a program is a script that starts another one."""
+    deployment = deploy(platform, until)
+    look, looks = psutil.process_iter, 0
+
+    def look_amid_execve(attributes: list[str]) -> Iterator[psutil.Process]:
+        nonlocal looks
+        looks += 1
+        for process in look(attributes):
+            process.info["cmdline"] = [] if looks == 1 else process.info["cmdline"]
+            yield process
+
+    monkeypatch.setattr(psutil, "process_iter", look_amid_execve)
+    process = ask(platform, deployment)[0]
+    assert (process.outcome, looks) == (Outcome.PASS, 2), process.reason
 
 
 def test_an_instance_that_never_was_has_no_words(platform: ProcessPlatform) -> None:
