@@ -60,7 +60,8 @@ def test_a_name_is_resolved_to_the_unit_that_deployed_what_serves_it(host: Host)
     assert cold.code == ExitCode.ORDERING_REFUSED, "also on a cold boot, where nobody can tell"
     assert "a name is served by whoever is behind Traefik" in cold.log
     host.configure()
-    assert host.run().outcome == "committed"
+    first = host.run()
+    assert first.outcome == "committed", first
     (task,) = host.tasks()
     assert isinstance(ask(host), Unresolved)
 
