@@ -12,10 +12,26 @@ REPORT ?= .proof/report
 MACHINES ?= boot server vm
 PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $(REPORT) --claim "$(CLAIM)"
 
-.PHONY: run test test-all test-oldest test-newest proof proof-server proof-vm search proof-sabotage coverage mutants bench bench-swarm docs golden fresh lock clean
+# Each name is a command; `make check` after each save, `make lint` before each commit.
+.PHONY: run check lint format test test-all test-oldest test-newest proof proof-server proof-vm search proof-sabotage coverage mutants bench bench-swarm docs golden fresh lock clean
 
 run: .venv/.ready
 	@.venv/bin/python -m runner.cli.demo
+
+# A few seconds: style, types, imports.
+check: .venv/.ready
+	.venv/bin/ruff check --quiet .
+	.venv/bin/ruff format --check --quiet .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+# All linters, as `make test` runs them: pyright and the lock file, too.
+lint: .venv/.ready
+	.venv/bin/python -m pytest -n 4 tests/test_linters.py $(PYTEST_ARGS)
+
+format: .venv/.ready
+	.venv/bin/ruff check --fix-only --quiet .
+	.venv/bin/ruff format --quiet .
 
 test: .venv/.ready
 	.venv/bin/python -m pytest -n 4 --dist worksteal -m "not slow" $(PYTEST_ARGS)
