@@ -41,7 +41,7 @@ test-all: .venv/.ready
 
 # Unit and property tests with the oldest direct dependencies that pyproject.toml allows, and with the
 # newest ones (a week old, as `exclude-newer` there says), each in an environment of its own. It has no
-# linters, so the tests of `make mutants`, which asks mypy, are left out.
+# linters, so tests that run mypy are skipped.
 test-oldest: RESOLUTION := lowest-direct
 test-newest: RESOLUTION := highest
 test-oldest test-newest: $(UV)
@@ -51,7 +51,7 @@ test-oldest test-newest: $(UV)
 	@$(UV) pip install --quiet --python .venv-$@ --no-deps --editable .
 	@$(UV) pip list --python .venv-$@ --format freeze --exclude-editable | tr '\n' ' '; echo
 	HYPOTHESIS_PROFILE=dev .venv-$@/bin/python -m pytest -n 4 --dist worksteal -m "not slow" \
-		--ignore=tests/unit/test_mutation.py tests/unit tests/property $(PYTEST_ARGS)
+		tests/unit tests/property $(PYTEST_ARGS)
 
 proof: .venv/.ready
 	@$(PROOFS) boot
