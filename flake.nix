@@ -37,6 +37,18 @@
         units = import ./nix/checks/units.nix { inherit pkgs nixpkgs modules; };
       });
 
+      # `make` sets up everything else, in the checkout alone.
+      devShells = each (pkgs: {
+        default = pkgs.mkShell {
+          packages = [
+            (pkgs.python3.withPackages (python: [ python.pip ]))
+            pkgs.git
+            pkgs.gnumake
+            pkgs.nixfmt-rfc-style
+          ];
+        };
+      });
+
       formatter = each (pkgs: pkgs.nixfmt-rfc-style);
     };
 }

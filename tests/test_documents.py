@@ -1,6 +1,7 @@
 """What the documents point to is there."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,12 @@ def test_what_a_document_names_exists(document: Path) -> None:
         if f"def {function}(" not in (ROOT / name).read_text("utf-8")
     ]
     assert missing == []
+
+
+def test_the_changelog_knows_the_version() -> None:
+    """Its newest release is the version of the package; what comes after it is unreleased."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    headings = re.findall(r"^## \[(.+?)\](.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == ("Unreleased", "")
+    assert headings[1][0] == project["version"]
+    assert re.fullmatch(r" - \d{4}-\d\d-\d\d", headings[1][1])

@@ -57,7 +57,7 @@ let
             {
               unit = probe.target_unit;
               # A `unit` probe asks systemd about the unit itself, not what the unit deployed.
-              deployed = deploys && probe.kind != "unit";
+              deployed = deploys && !kinds.probes.${probe.kind}.serves_by_itself;
             }
           ];
         }
@@ -88,8 +88,8 @@ let
     in
     if parts == null || match "[0-9.]+" name != null then null else name;
 
-  is_routed = probe: probe.kind == "http" && host_name (probe.url or "") != null;
-  is_about_traefik = config: any (probe: elem probe.kind [ "identity" "traefik-ping" ]) config.probes;
+  is_routed = probe: kinds.probes.${probe.kind}.is_routed && host_name (probe.url or "") != null;
+  is_about_traefik = config: any (probe: kinds.probes.${probe.kind}.asks_traefik) config.probes;
 
   # Traefik forwards a request with a host name to the app that it routes the name to. In a gate on
   # Traefik itself, such a probe would depend on that app.
@@ -220,7 +220,7 @@ let
       timeout = options.timeoutStart;
     }
     ++ (
-      if any (probe: elem probe.kind [ "identity" "task" ]) config.probes then
+      if any (probe: kinds.probes.${probe.kind}.proves_candidate) config.probes then
         [ ]
       else
         [ "${place}: no probe of kind identity or task: an old instance could answer for a new one" ]

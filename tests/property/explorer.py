@@ -12,6 +12,8 @@ without further ado. ``test_exhaustive.py`` holds that a node and its canonical 
 successors and break the same promises.
 """
 
+import contextlib
+import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
@@ -311,6 +313,17 @@ class Found:
         )
 
 
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Switch the cyclic garbage collector off: it would visit millions of tuples over and over."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@_without_collections()
 def explore(universe: Universe, check: Check) -> Found:
     """Visit everything; stop at the first violation, with the shortest way there."""
     queue = deque(map(key_of, universe.start))

@@ -23,6 +23,31 @@ def test_every_module_is_in_the_flake() -> None:
     assert set(names) == {*files, "default"}
 
 
+def test_the_shell_has_what_the_readme_asks_for() -> None:
+    """Python with pip, make and git: `make` installs the rest in the checkout."""
+    names = evaluate(
+        f"""
+        let
+          pkgs = {{
+            git = "git"; gnumake = "make"; nixfmt-rfc-style = "nixfmt";
+            mkShell = shell: shell.packages;
+            python3.withPackages = choose: "python with " + toString (choose {{ pip = "pip"; }});
+          }};
+          nixpkgs = {{
+            lib.genAttrs = names: make: builtins.listToAttrs
+              (map (name: {{ inherit name; value = make name; }}) names);
+            legacyPackages.x86_64-linux = pkgs;
+            legacyPackages.aarch64-linux = pkgs;
+          }};
+          flake = (import {ROOT}/flake.nix).outputs {{ self = {{ }}; inherit nixpkgs; }};
+        in
+        builtins.mapAttrs (_: shells: shells.default) flake.devShells
+        """
+    )
+    tools = ["python with pip", "git", "make", "nixfmt"]
+    assert names == {"x86_64-linux": tools, "aarch64-linux": tools}
+
+
 def test_the_package_needs_what_the_project_says() -> None:
     """Neither more nor less, by the names that both have."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
