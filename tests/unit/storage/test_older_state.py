@@ -411,7 +411,7 @@ def test_a_journal_of_a_newer_schema_is_left_alone(
     assert code == ExitCode.STATE
     assert "has schema 2, this version knows 1" in out + err
     if command != ("sweep",):  # which goes on with the next app: one line each
-        assert "hint: run the newer version again; nothing was changed" in err
+        assert "hint: run the version that wrote it; nothing was changed" in err
     assert processes.state.journal.read_bytes() == before
 
 

@@ -77,7 +77,7 @@ def refusal(state: StateDir) -> JournalError:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "can't be read: it is empty"),
+        (b"", "can't be read: the file is empty"),
         (b"\x00", "can't be read: "),
         (b"\xa5" * 5000, "can't be read: file is not a database"),
         (b"SQLite format 3\x00", "can't be read: "),
@@ -93,7 +93,7 @@ def test_a_file_that_is_no_database_is_refused(
     state.journal.write_bytes(content)
     error = refusal(state)
     assert f"the journal {state.journal} {expected}" in error.message
-    assert "never taken for a fresh start" in error.hint
+    assert f"if the app may start from nothing, move {state.home} away" in error.hint
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
@@ -102,7 +102,7 @@ def test_another_programs_database_is_refused(state: StateDir, mode: str) -> Non
     with contextlib.closing(sqlite3.connect(state.journal)) as other:
         other.execute(f"PRAGMA journal_mode = {mode}")
         other.execute("CREATE TABLE attempt (number INTEGER)")
-    assert "it is some other SQLite database" in refusal(state).message
+    assert "it is an SQLite database of another program" in refusal(state).message
 
 
 @pytest.mark.parametrize("schema", [0, sqlite.SCHEMA + 1])
@@ -152,7 +152,7 @@ def test_a_journal_that_is_gone_is_not_a_new_app(state: StateDir, name: str) -> 
     """Where releases or instances are, a journal has been: without it nothing may be done."""
     (state.home / name).mkdir(mode=0o700)
     error = refusal(state)
-    assert f"the journal {state.journal} is gone, but releases of traefik are here" == error.message
+    assert f"the journal {state.journal} is missing, but releases of traefik exist" == error.message
     assert not state.journal.exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 from recorded import Systemctl, read_recording
 
 from runner.reconcile.ordering import Edge, Says, UnitGraph, find_chain
-from runner.systemd.graph import ask_start_timeout
+from runner.systemd.graph import query_start_timeout
 from runner.systemd.parse import (
     dumped_names,
     read_dependencies,
@@ -128,5 +128,5 @@ def test_timeouts(systemctl_says: Systemctl, version: int) -> None:
     found: list[float | None] = []
     for block in of(version, "timeouts").split("\n\n"):
         systemctl_says(show=block)
-        found.append(ask_start_timeout(PROXY))
+        found.append(query_start_timeout(PROXY))
     assert found == [900.0, 90.0, None, None, None]
