@@ -10,7 +10,7 @@ ACCOUNTS ?= root user
 CLAIM ?=
 REPORT ?= .proof/report
 MACHINES ?= boot server vm
-PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $(REPORT) --claim "$(CLAIM)"
+PROOFS := PYTHONPATH=tests/integration .venv/bin/python -m proofs --report $(REPORT) --claim "$(CLAIM)"
 
 .PHONY: run test test-all test-oldest test-newest proof proof-server proof-vm search proof-sabotage coverage mutants bench bench-swarm docs golden fresh lock clean
 
@@ -51,7 +51,7 @@ proof-vm: .venv/.ready
 search: .venv/.ready
 	PYTHONPATH=.:tests/support:tests/property .venv/bin/python tests/property/universes.py
 
-# Each claim has to fail where a machine is sabotaged: half an hour and more. See proofs/lab/sabotage.py.
+# Each claim has to fail where a machine is sabotaged: half an hour and more. See proofs/sabotage.py.
 proof-sabotage: .venv/.ready
 	@$(PROOFS) --sabotage $(MACHINES)
 
