@@ -107,15 +107,18 @@ class App:
         Raises:
             BenchError: the run did not end with the outcome ``expected``.
         """
-        ran = subprocess.run(
-            self.command(),
-            env=self.environment,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=RUN_LIMIT,
-        )
+        try:
+            ran = subprocess.run(
+                self.command(),
+                env=self.environment,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+                timeout=RUN_LIMIT,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise BenchError(f"the run did not end within {RUN_LIMIT:g} s") from error
         try:
             outcome = str(json.loads(ran.stdout)["outcome"])
         except ValueError as error:
