@@ -1,4 +1,4 @@
-"""What systemd prints is read as it is printed; what it doesn't print is never taken for safe."""
+"""Parsing of systemd's output into graphs, proofs on the running host, and loading a directory."""
 
 import os
 from collections.abc import Callable
@@ -31,8 +31,8 @@ def refused(target: Target | str, caller: str = PROXY) -> OrderingError:
 # Reading ------------------------------------------------------------------------------------------
 
 
-def test_a_dump_tells_units_aliases_and_who_says_what() -> None:
-    """Drop-ins included; a unit that was not found does not exist."""
+def test_a_dump_has_units_aliases_and_the_origin_of_edges() -> None:
+    """Edges of drop-ins are included; a unit that was not found is not in the graph."""
     units = read_dump(read_recording("dump.txt"))
     assert units.units == {DASHBOARD, "consumer.service", "t.timer"}
     assert units.aliases == {"dash.service": DASHBOARD}
@@ -51,7 +51,7 @@ def test_a_dump_tells_units_aliases_and_who_says_what() -> None:
 
 
 def test_a_dump_of_another_make() -> None:
-    """Older versions write Name for Alias; an edge without its origin still is one."""
+    """Older versions print Name for Alias; an edge without an origin is kept."""
     text = "\t-> Unit a.service:\n\t\tName: a.service\n\t\tName: b.service\n\t\tAfter: c.service\n"
     units = read_dump(text)
     assert units.aliases == {"b.service": "a.service"}
@@ -61,18 +61,18 @@ def test_a_dump_of_another_make() -> None:
 
 @pytest.mark.parametrize("text", ["", "-> By units:\n", "\t\tAfter: a.service\n", "\t-> Unit \n"])
 def test_a_dump_of_nothing(text: str) -> None:
-    """No unit, no edge, no error: whoever reads it looks for what must be there."""
+    """Other text gives no unit, no edge and no error: the caller checks for its units."""
     assert read_dump(text) == UnitGraph(frozenset(), ())
 
 
 def test_a_description_is_no_edge() -> None:
-    """What a unit says about itself can't be taken for what systemd says about it."""
+    """Text in a unit's description is not read as a field of the dump."""
     text = "\t-> Unit a.service:\n\t\tDescription: After: b.service (origin-file)\n"
     assert not read_dump(text).edges
 
 
 def test_show_is_unquoted() -> None:
-    """Names with a backslash are quoted as in C, but for Id."""
+    """Names with a backslash are quoted as in C, except in Id."""
     units = read_show(read_recording("show.txt"))
     assert units.units == {LATE, "bridge.service", r"inst@a\x2db.service", DASHBOARD}
     assert units.aliases == {"dash.service": DASHBOARD}
@@ -85,13 +85,13 @@ def test_show_is_unquoted() -> None:
 
 
 def test_dependencies_are_names() -> None:
-    """The unit that was asked for goes first."""
+    """The unit of the query is first."""
     names = read_dependencies(read_recording("list-dependencies.txt"))
     assert names[:4] == (LATE, "bridge.service", r"inst@a\x2db.service", PROXY)
 
 
-def test_jobs_tell_who_waits_for_whom() -> None:
-    """However long their names are."""
+def test_jobs_have_the_jobs_that_they_wait_for() -> None:
+    """Names of any length are read."""
     units = read_jobs(read_recording("list-jobs.txt"))
     assert units.units == {PROXY, DASHBOARD, LONG, "ready.target", "cold.target"}
     assert set(units.edges) == {
@@ -105,7 +105,7 @@ def test_jobs_tell_who_waits_for_whom() -> None:
 
 
 def test_jobs_are_drawn_in_ascii_elsewhere() -> None:
-    """Where the locale has no box drawing."""
+    """The tree without box drawing characters is read."""
     text = read_recording("list-jobs.txt").replace("└─", "`-")
     assert read_jobs(text) == read_jobs(read_recording("list-jobs.txt"))
 
@@ -114,7 +114,7 @@ def test_jobs_are_drawn_in_ascii_elsewhere() -> None:
     "text", ["", "No jobs running.\n", "5 jobs listed.\n", "JOB UNIT TYPE STATE"]
 )
 def test_no_jobs(text: str) -> None:
-    """An empty queue, in every form that it is told in."""
+    """An empty queue is read in each form that versions print."""
     assert read_jobs(text) == UnitGraph(frozenset(), ())
 
 
@@ -126,22 +126,22 @@ SHOW = (
 
 
 def test_a_target_after_the_caller_is_refused_with_its_chain(systemctl_says: Systemctl) -> None:
-    """Through a unit that is loaded for its sake, and an instance of a template."""
+    """The chain leads through a unit loaded by the query, and an instance of a template."""
     systemctl_says(list_dependencies=read_recording("list-dependencies.txt"), show=SHOW)
     assert refused(LATE).message.endswith(
         f": {LATE} → After= → bridge.service → After= → inst@a\\x2db.service → After= → {PROXY}"
     )
 
 
-def test_what_the_caller_deploys_is_not_asked_about(systemctl_says: Systemctl) -> None:
-    """A host without systemd can run what needs no order."""
+def test_the_callers_own_deployment_needs_no_query(systemctl_says: Systemctl) -> None:
+    """A probe of the caller's own deployment is safe, even if systemctl fails."""
     systemctl_says(script="exit 1")
     target = Target(PROXY, Served.BY_ITS_DEPLOYMENT)
     assert prove_live(PROXY, target) == target
 
 
 def test_the_caller_under_another_name(systemctl_says: Systemctl) -> None:
-    """Its deployment is safe under every name of it, the unit itself under none."""
+    """The deployment is safe by any alias of the caller, the unit itself by none."""
     systemctl_says(list_dependencies="dash.service\n", show=SHOW)
     target = Target("dash.service", Served.BY_ITS_DEPLOYMENT)
     assert prove_live(DASHBOARD, target) == target
@@ -269,7 +269,7 @@ def test_without_systemd_no_directory_can_be_judged(
     )
 
 
-def test_a_directory_that_is_not_there(analyze: Analyze, tmp_path: Path) -> None:
+def test_a_missing_directory_is_an_error(analyze: Analyze, tmp_path: Path) -> None:
     """A missing directory is an error, not a directory without units."""
     analyze("exit 0")
     error = unloadable(tmp_path / "gone")
@@ -342,11 +342,13 @@ def test_a_program_that_cannot_be_started(analyze: Analyze, directory: Path) -> 
     assert error.message == "systemd-analyze can't be started: Exec format error"
 
 
-def test_what_systemd_is_given(analyze: Analyze, directory: Path) -> None:
-    """The directory goes before systemd's own units; no generator; nothing of the caller's.
+def test_the_environment_and_arguments_of_systemd_analyze(
+    analyze: Analyze, directory: Path
+) -> None:
+    """The directory precedes systemd's own units; no generator runs; no other variable is passed.
 
-    What is named in the answer is asked about, too, until nothing new is named; status 1 only says
-    that something is wrong with a unit.
+    Units named in the output are added to the next call until no new one is named; exit status 1
+    (a fault in some unit) is accepted.
     """
     program = analyze(
         f"""env > {directory}/environment
