@@ -1,4 +1,4 @@
-# Two commands: `make run` and `make test`. Both set up what they need, in this directory alone.
+# The two main commands are `make run` and `make test`. Both set up their environment in this directory.
 
 PYTHON ?= python3
 UV := .bootstrap/bin/uv
@@ -10,7 +10,7 @@ ACCOUNTS ?= root user
 CLAIM ?=
 REPORT ?= .proof/report
 MACHINES ?= boot server vm
-PROOFS := PYTHONPATH=proofs:tests/integration .venv/bin/python -m lab --report $(REPORT) --claim "$(CLAIM)"
+PROOFS := PYTHONPATH=tests/integration .venv/bin/python -m proofs --report $(REPORT) --claim "$(CLAIM)"
 
 # Each name is a command; `make check` after each save, `make lint` before each commit.
 .PHONY: run check lint format test test-all test-oldest test-newest proof proof-server proof-vm search proof-sabotage coverage mutants bench bench-swarm docs golden fresh lock clean
@@ -40,7 +40,7 @@ test-all: .venv/.ready
 	.venv/bin/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
 # Unit and property tests with the oldest direct dependencies that pyproject.toml allows, and with the
-# newest ones (a week old, as `exclude-newer` there says), each in an environment of its own. It has no
+# newest ones (at least a week old: `exclude-newer` there), each in its own environment. That has no
 # linters, so tests that run mypy are skipped.
 test-oldest: RESOLUTION := lowest-direct
 test-newest: RESOLUTION := highest
@@ -59,15 +59,15 @@ proof: .venv/.ready
 proof-server: .venv/.ready
 	@$(PROOFS) server
 
-# Two machines in QEMU, emulated: some twenty minutes, so no part of CI. See docs/evidence/proof-vm.md.
+# Two machines in QEMU, emulated: about twenty minutes, so not in CI. See docs/evidence/proof-vm.md.
 proof-vm: .venv/.ready
 	@$(PROOFS) vm
 
-# Every platform of tests/property/universes.py; writes docs/evidence/search.md. Some ten minutes.
+# Searches every universe of tests/property/universes.py; writes docs/evidence/search.md. Ten minutes.
 search: .venv/.ready
 	PYTHONPATH=.:tests/support:tests/property .venv/bin/python tests/property/universes.py
 
-# Each claim has to fail where a machine is sabotaged: half an hour and more. See proofs/lab/sabotage.py.
+# Each claim has to fail on sabotaged machines: half an hour or more. See proofs/sabotage.py.
 proof-sabotage: .venv/.ready
 	@$(PROOFS) --sabotage $(MACHINES)
 
@@ -77,7 +77,7 @@ coverage: .venv/.ready
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
 
-# Small changes of the code, each of which a test must notice: see docs/evidence/mutants.md.
+# Small changes of the code, each of which must make a test fail: see docs/evidence/mutants.md.
 MODULE ?=
 SAMPLE ?= 60
 SEED ?= 1
@@ -97,7 +97,7 @@ docs: .venv/.ready
 golden: .venv/.ready
 	PYTHONPATH=tests/integration .venv/bin/python -m nix.generate
 
-# `run` and `test` on minimal Debian, where only what the README asks for is installed.
+# `make run` and `make test` on minimal Debian, with only the packages that the README requires.
 fresh:
 	@set -e; for suite in $(SUITES); do for account in $(ACCOUNTS); do .ci/fresh $$suite $$account; done; done
 

@@ -1,4 +1,4 @@
-"""What one command costs: wall time and peak memory."""
+"""Measures the wall time and the peak memory of a command."""
 
 import json
 import os
@@ -19,18 +19,18 @@ _LEAN: Final = Path(__file__).parent / "lean.py"
 
 @frozen
 class Cost:
-    """Of one command, from its start until it was reaped."""
+    """The cost of one command, from its start until it was reaped."""
 
     seconds: float
     peak: int
-    """Of resident memory, in bytes (``ru_maxrss`` of wait4)."""
+    """Peak resident memory in bytes (``ru_maxrss`` of wait4)."""
 
 
 def cost(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
-    """Run a command that must succeed; its output is thrown away.
+    """Run a command that must succeed; its output is discarded.
 
     Raises:
-        BenchError: it failed.
+        BenchError: the command failed.
     """
     launcher = subprocess.Popen(
         [sys.executable, "-I", "-S", str(_LEAN), *command],
@@ -42,7 +42,7 @@ def cost(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
     try:
         out, _ = launcher.communicate(timeout=LIMIT)
     except BaseException:
-        os.killpg(launcher.pid, signal.SIGKILL)  # it, and what it runs
+        os.killpg(launcher.pid, signal.SIGKILL)  # the launcher and the command
         launcher.wait()
         raise
     if launcher.returncode != 0:

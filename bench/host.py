@@ -1,4 +1,4 @@
-"""What the numbers were taken on."""
+"""Describes the machine of a measurement: processor, memory, kernel, file system, versions."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from apps import VERSION
 
 
 def describe(scratch: Path) -> str:
-    """Describe the machine, as a Markdown list; nothing in it names it."""
+    """Describe the machine as a Markdown list, without its host name."""
     memory = psutil.virtual_memory().total / 2**30
     facts = {
         "processor": f"{_processor()}, {len(os.sched_getaffinity(0))} cores",
@@ -31,6 +31,6 @@ def _processor() -> str:
 
 
 def _file_system(path: Path) -> str:
-    """Name the type of the file system that the apps' state was on: it sets the price of fsync."""
+    """Return the type of the file system that the apps' state was on; fsync depends on it."""
     mounts = [m for m in psutil.disk_partitions(all=True) if path.is_relative_to(m.mountpoint)]
     return max(mounts, key=lambda m: len(m.mountpoint)).fstype if mounts else "unknown"

@@ -1,7 +1,7 @@
 """Run a command and print its seconds, its peak memory in KiB, and its exit status, as JSON.
 
-A process of its own, and a small one: Linux counts the memory of whoever starts a process into the
-peak of what it starts. Run with ``-I -S``, this is smaller than any Python that imports ``site``.
+This is a small process of its own, because Linux counts the memory of the parent into the peak of
+a new child. Run with ``-I -S``, it is smaller than any Python that imports ``site``.
 """
 
 import os

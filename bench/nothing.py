@@ -1,4 +1,4 @@
-"""Measurement 3: what does a run cost that finds nothing to do?"""
+"""Measures a run that finds nothing to do, against a bare Python and ``curl``."""
 
 import shutil
 import sys
@@ -9,7 +9,7 @@ from rows import Row, Section, megabytes, milliseconds
 
 
 def measure(bench: Bench, times: int) -> Section:
-    """Run, start a bare Python, and ask with curl, alternately, ``times`` times each."""
+    """Run the tool, a bare Python, and curl alternately, ``times`` times each."""
     app = bench.app("nothing")
     app.offer("1.0.0")
     app.run("committed")
@@ -26,10 +26,10 @@ def measure(bench: Bench, times: int) -> Section:
             found[name].append(cost(command, app.environment))
     return Section(
         "A run that finds nothing to do",
-        "The latest release is last-good and serves: the run reads the source, asks one round of"
+        "The latest release is last-good and serves: the run reads the source, runs one round of"
         " probes, and writes the journal. Wall time and `ru_maxrss` of wait4 for the whole process,"
-        " warm; no time is taken off for starting Python. Memory is seen through a launcher of"
-        " about 8.5 MB: nothing smaller than that can be told apart.",
+        " warm, with the start of Python. The launcher takes about 8.5 MB: smaller peaks can't be"
+        " measured.",
         _rows(found),
     )
 

@@ -1,4 +1,4 @@
-"""What a measurement hands back: rows of samples, and the Markdown that shows them."""
+"""Rows of samples that a measurement returns, and their Markdown table."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -17,15 +17,15 @@ HEAD: Final = (
 
 
 class BenchError(Exception):
-    """What was to be measured did not happen."""
+    """The measurement failed."""
 
 
 @frozen
 class Row:
-    """Samples of one quantity, in ``unit``, beside those of what it is held against."""
+    """Samples of one quantity in ``unit``, and the row that it is compared with."""
 
     name: str
-    """No two rows of a table have the same."""
+    """Unique in a table."""
     meaning: str
     samples: tuple[float, ...]
     unit: Unit = "ms"
@@ -39,7 +39,7 @@ class Row:
 
 @frozen
 class Section:
-    """One measurement: what was done, in a sentence or two, and what it gave."""
+    """One measurement: a title, its method in a sentence or two, and its rows."""
 
     title: str
     method: str
@@ -56,7 +56,7 @@ def megabytes(sizes: Sequence[int]) -> tuple[float, ...]:
 
 
 def table(sections: Sequence[Section]) -> str:
-    """Write all rows as one Markdown table."""
+    """Return all rows as one Markdown table."""
     numbers = [key for number, section in enumerate(sections, 1) for key in _keys(number, section)]
     rows = [row for section in sections for row in section.rows]
     keys = dict(zip((row.name for row in rows), numbers, strict=True))
@@ -64,7 +64,7 @@ def table(sections: Sequence[Section]) -> str:
 
 
 def legend(sections: Sequence[Section]) -> str:
-    """Write what was done, and what each row means; rows that mean the same share a line."""
+    """Return the method and the meaning of each row; rows with the same meaning share a line."""
     parts: list[str] = []
     for number, section in enumerate(sections, 1):
         shared: dict[str, list[str]] = {}
@@ -95,6 +95,6 @@ def _line(row: Row, keys: dict[str, str]) -> str:
 
 
 def _number(value: float, sign: str = "") -> str:
-    """Write about three digits."""
+    """Format a number with about three digits."""
     digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
     return f"{value:{sign}.{digits}f}"

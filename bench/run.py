@@ -1,4 +1,4 @@
-"""Measure what a decision, a rollback, an idle run, a long history and a proof cost.
+"""Measure the wall time and memory of a run that finds nothing to do; print or write a table.
 
 Nothing is asserted on time: compare the ratios, and expect the medians to move with the machine.
 """
@@ -13,24 +13,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NoReturn
 
-import decision
-import histories
 import host
 import nothing
-import orders
-import rollback
 from apps import Bench, obtain_traefik
 from rows import BenchError, Section, legend, table
 
 from runner.reconcile.errors import ReconcileError
 
-MEASUREMENTS: Final[tuple[Callable[[Bench, int], Section], ...]] = (
-    decision.measure,
-    rollback.measure,
-    nothing.measure,
-    histories.measure,
-    orders.measure,
-)
+MEASUREMENTS: Final[tuple[Callable[[Bench, int], Section], ...]] = (nothing.measure,)
 README: Final = Path(__file__).parent / "README.md"
 PAGE: Final = """\
 <!-- Written by `bench/run.py --write`: change it there. -->
@@ -49,8 +39,8 @@ run. The differences and ratios are what to compare: the milliseconds belong to 
 ## How to run it again
 
 `make bench` prints the table and rewrites this page. `.venv/bin/python bench/run.py` only prints,
-and `--times N` repeats more often. Traefik is fetched once, into the user's cache. All of it
-listens on 127.0.0.1 only and is stopped at the end.
+and `--times N` repeats more often. Traefik is fetched once, into the user's cache. It listens on
+127.0.0.1 only and is stopped at the end.
 
 ## The machine
 
@@ -60,7 +50,7 @@ listens on 127.0.0.1 only and is stopped at the end.
 
 
 def main() -> int:
-    """Measure everything, whatever is to be done with it."""
+    """Measure, print the table, and rewrite the page if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--times", type=_count, default=5, metavar="N", help="repetitions (default: %(default)s)"
@@ -110,7 +100,7 @@ def _count(text: str) -> int:
 
 
 def _end(signum: int, _frame: object) -> NoReturn:
-    """Leave by an exception, so that everything that was started is stopped."""
+    """Raise SystemExit, so that context managers stop every process that was started."""
     sys.exit(128 + signum)
 
 

@@ -1,4 +1,7 @@
-"""What is updated, and by whom: good and broken releases, this tool, and Swarm's own rollback."""
+"""The updates that are compared, good and broken, and the two ways to update: this tool, Swarm's.
+
+A way deploys a release on its own dockerd, under load, and records the decision and what serves.
+"""
 
 import re
 import subprocess
@@ -22,14 +25,14 @@ from typing_extensions import override
 from runner.platforms.swarm.stack_document import RELEASE_LABEL
 
 SPAN: Final = 45.0
-"""Seconds from the beginning of an update until it is looked at what serves."""
+"""Seconds from the beginning of an update until the serving release is determined."""
 BEFORE: Final = 3.0
-"""Seconds for which requests are asked before the update begins: a Traefik that has just started
-does not heed SIGTERM, which no Traefik that has served for a while would show."""
+"""Seconds of requests before the update begins: in its first two seconds a Traefik ignores SIGTERM
+(``providersThrottleDuration``), one that has served for a while does not."""
 PAUSE: Final = 0.05
 """Seconds between two requests."""
 LOOK: Final = 0.5
-"""Seconds between two looks at what Swarm says."""
+"""Seconds between two reads of Swarm's update status."""
 WINDOW: Final = 10.0
 DEADLINE: Final = 40.0
 PREFLIGHT: Final = 20.0
@@ -40,7 +43,7 @@ _OVERLAID: Final = (
     ("interval: 5s", HEALTH_CHECK.replace(", ", "\n      ")),
     ("  app:\n", "  app:\n    stop_grace_period: 1s\n"),
 )
-"""What everybody's overlay says here besides."""
+"""Changes of the overlay that all ways share."""
 UPDATE_CONFIG: Final = f"failure_action: rollback, order: stop-first, monitor: {MONITOR}"
 _OWN: Final = f"""\
 version: "3.8"
@@ -102,7 +105,7 @@ CASES: Final = (
 
 @frozen
 class Decision:
-    """How an update was decided, and by which exit code it was told."""
+    """How an update was decided, when, and with which exit code."""
 
     word: str
     after: float | None
@@ -110,24 +113,24 @@ class Decision:
     code: int | None
     """None: the command was still waiting."""
     reason: str
-    """As it was told."""
+    """The reason that was given."""
 
 
 @frozen
 class Serving:
-    """What serves now."""
+    """The release that serves now."""
 
     label: str
-    """Of the release that the engine was told last."""
+    """The release that Docker was given last."""
     faults: tuple[str, ...]
-    """What it does not do, or differently than it should."""
+    """Routes that do not answer, or answer as another deployment or version."""
     answers: bool
-    """Something does."""
+    """At least one route answers."""
 
     def is_whole(self, label: str) -> bool:
         return self.label == label and not self.faults
 
-    def tell(self) -> str:
+    def format(self) -> str:
         if not self.answers:
             return _NOTHING
         name = "last-good" if self.label == LAST_GOOD else "the new one"
@@ -136,7 +139,7 @@ class Serving:
 
 @frozen
 class Seen:
-    """What one update came to."""
+    """The result of one update."""
 
     case: Case
     by: str
@@ -149,11 +152,11 @@ class Seen:
     """There was a good answer after it."""
     serving: str
     is_right: bool
-    """What should serve does, all of it, and the decision says so."""
+    """The release that should serve does so on all routes, and the decision matches."""
 
 
 def look(host: Host) -> Serving:
-    """Ask each route who answers."""
+    """Request each route and compare the token and version of the answer."""
     token = token_of(host)
     label = str(host.spec()["Labels"].get(RELEASE_LABEL, token))
     version = label.rpartition("+v")[2]
@@ -168,14 +171,14 @@ def look(host: Host) -> Serving:
         if who is None:
             faults.append(f"no answer by {name}")
         elif who.token != token:
-            faults.append(f"a stranger by {name}")
+            faults.append(f"another deployment by {name}")
         elif who.version != version:
             faults.append(f"which is {who.version} by {name}")
     return Serving(label, tuple(faults), answers)
 
 
 class Way(ABC):
-    """A way to update, on an engine of its own."""
+    """A way to update, on its own dockerd."""
 
     name: str
 
@@ -186,7 +189,7 @@ class Way(ABC):
         self._labels = 0
 
     def take(self, case: Case) -> Seen:
-        """Update from last-good, under load; look at what serves when the time is over."""
+        """Update from last-good, under load, and determine what serves after ``SPAN``."""
         host = self.ready()
         self._labels += 1
         label = f"1.{self._labels}.0+v{NEW}"
@@ -207,7 +210,7 @@ class Way(ABC):
             load.failed(200),
             outage,
             is_over,
-            serving.tell(),
+            serving.format(),
             serving.is_whole(label if case.is_good else LAST_GOOD)
             and decision.word in (_KEPT if case.is_good else _BACK),
         )
@@ -218,7 +221,7 @@ class Way(ABC):
 
     @abstractmethod
     def update(self, host: Host, label: str, began: float) -> Decision:
-        """Do it."""
+        """Deploy the release and wait for the decision."""
 
     def fresh(self) -> Host:
         """Make a new app, with last-good to be deployed."""
@@ -239,7 +242,7 @@ class Way(ABC):
 
 
 class ThisTool(Way):
-    """Runs of this tool."""
+    """Updates by runs of this tool."""
 
     def __init__(self, engine: Engine, place: Path, name: str, preflight: float) -> None:
         super().__init__(engine, place)
@@ -347,12 +350,12 @@ class SwarmsOwn(Way):
 
 
 def can_wait(engine: Engine) -> bool:
-    """Tell whether the client can await the end of an update."""
+    """Return whether this Docker client can wait for the end of an update."""
     return "--detach" in engine.docker("stack", "deploy", "--help")
 
 
 def _tasks(host: Host) -> str:
-    """Show the tasks, for whoever wonders about a decision."""
+    """List the tasks, to explain a decision."""
     shown = "--format={{.ID}} {{.DesiredState}}, {{.CurrentState}} {{.Error}}"
     return "; ".join(host.engine.listed("service", "ps", shown, host.service))
 
@@ -362,7 +365,7 @@ def _versions(script: Path) -> Mapping[str, str]:
 
 
 def _longest_outage(load: Load) -> tuple[float, bool]:
-    """Measure it, the one at the end included, and tell whether it is over."""
+    """Return the longest outage in seconds, one at the end included, and whether it is over."""
     good = [when for when, status in load.asked if status == 200]
     if not good:
         raise BenchError("no request had a good answer, not even before the update")

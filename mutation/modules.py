@@ -1,4 +1,4 @@
-"""Which modules are mutated, and which tests must notice: the one table of their names."""
+"""The table of mutated modules, each with the tests that must kill its mutants."""
 
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ class Module:
 
     path: str
     tests: tuple[str, ...]
-    """Run first, in this order; the first test that fails ends it."""
+    """Run first, in this order, until a test fails."""
     slow: tuple[str, ...] = ()
     """Run only for a mutant that passes ``tests``."""
 
@@ -41,7 +41,7 @@ def _unit(*names: str) -> tuple[str, ...]:
 
 
 def _core(first: str) -> tuple[str, ...]:
-    """Return the tests of the core, beginning with those of the module itself: they end sooner."""
+    """Return the tests of the core, the module's own first: they kill most mutants soonest."""
     return (first, *(tests for tests in _CORE if tests != first))
 
 

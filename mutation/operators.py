@@ -1,7 +1,7 @@
-"""Mutants of a Python source: small changes of its syntax tree, each like a real fault.
+"""Generates the mutants of a Python source: small changes of its syntax tree, like real faults.
 
-A mutant is known by its function and its change, not by its line: moving code keeps its name.
-Annotations, docstrings, imports, prose in messages and ``hint=`` are left as they are.
+A mutant is identified by its function and its change, not by its line, so that moved code keeps
+its mutants. Annotations, docstrings, imports, prose in messages and ``hint=`` are not mutated.
 """
 
 import ast
@@ -13,7 +13,7 @@ from attrs import frozen
 
 Node: TypeAlias = ast.AST
 Replacement: TypeAlias = Node | Sequence[Node]
-"""What stands instead of a node; in a list of nodes, none or several may."""
+"""The replacement of a node; in a list of nodes it may be any number of nodes."""
 
 _T = TypeVar("_T")
 
@@ -79,7 +79,7 @@ _EMPTY: Final[dict[str, tuple[str, ...]]] = {
     "frozenset": ("frozenset()",),
     "set": ("set()",),
 }
-"""What a function may return instead of its result, by the beginning of its annotation."""
+"""Values to return instead of a function's result, by the beginning of its annotation."""
 _PROSE: Final = 40
 
 
@@ -94,19 +94,19 @@ class Mutant:
 
 @frozen
 class _Site:
-    """A place in the tree, and what is put there instead."""
+    """A place in the tree, and its replacement."""
 
     function: str
     parent: Node
     field: str
     index: int | None
-    """In a list of nodes."""
+    """Its index, if the field is a list of nodes."""
     new: Replacement
     change: str
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """Yield all mutants of a source, in its order."""
+    """Yield all mutants of a source, in source order."""
     tree = ast.parse(source)
     seen = {ast.unparse(tree)}
     names: Counter[tuple[str, str]] = Counter()
@@ -134,7 +134,7 @@ def _render(tree: ast.Module, site: _Site) -> str:
 
 
 def _show(what: Replacement) -> str:
-    """Write a node on one line; of a long one, its beginning and its end."""
+    """Format a node on one line; a long one by its beginning and end."""
     nodes = [what] if isinstance(what, Node) else what
     text = " ".join("; ".join(map(ast.unparse, nodes)).split()) or "nothing"
     return text if len(text) <= 2 * _PROSE else f"{text[:_PROSE]} … {text[-_PROSE:]}"
@@ -200,7 +200,7 @@ def _is_left_alone(parent: Node, child: Node) -> bool:
 
 
 def _is_type(value: ast.expr) -> bool:
-    """Tell a type alias of old: ``Callable[...]``, ``A | B``, ``NewType(...)``."""
+    """Return whether a value is a type: ``Callable[...]``, ``A | B``, ``NewType(...)``."""
     match value:
         case ast.Call(func=ast.Name(id="TypeVar" | "NewType")):
             return True
@@ -211,7 +211,7 @@ def _is_type(value: ast.expr) -> bool:
 
 
 def _emptied(node: ast.FunctionDef | ast.AsyncFunctionDef, function: str) -> Iterator[_Site]:
-    """Return at once. A body of one statement has mutants enough."""
+    """Replace a body by ``return``, unless it has one statement: that has its own mutants."""
     first = 0 if ast.get_docstring(node) is None else 1
     is_generator = any(isinstance(inner, ast.Yield | ast.YieldFrom) for inner in ast.walk(node))
     if len(node.body) <= first + 1 or is_generator or node.name == "__init__":
@@ -223,7 +223,7 @@ def _emptied(node: ast.FunctionDef | ast.AsyncFunctionDef, function: str) -> Ite
 
 
 def _empty_results(returns: ast.expr | None) -> Iterator[ast.expr]:
-    """Yield what could be returned instead of a result, by the annotation."""
+    """Yield values to return instead of a result, by the annotation."""
     kind = "None" if returns is None else ast.unparse(returns)
     if kind != "NoReturn":
         for text in _EMPTY.get(kind.partition("[")[0], ("None",)):
@@ -296,14 +296,17 @@ def _of_statement(node: ast.stmt, returns: ast.expr | None) -> Iterator[Replacem
 
 
 def _can_be_dropped(node: ast.stmt) -> bool:
-    """Tell what has an effect; what binds a name is missed by all that follow."""
+    """Return whether a statement has an effect other than binding a name.
+
+    Without a binding the following code fails at once, so that mutant would prove nothing.
+    """
     match node:
         case ast.Assign(targets=[ast.Attribute() | ast.Subscript(), *_]):
             return True
         case ast.AnnAssign(target=ast.Attribute(), value=ast.expr()):
             return True
         case ast.Expr(value=ast.Call(func=ast.Name(id="assert_never"))):
-            return False  # a check of mypy's; no value of the right type reaches it
+            return False  # a check by mypy; no value of the right type reaches it
         case _:
             kinds = ast.Expr | ast.Raise | ast.AugAssign | ast.Delete | ast.Return
             return isinstance(node, kinds | ast.While | ast.For | ast.AsyncFor)
@@ -321,7 +324,7 @@ def _of_call(node: ast.Call) -> Iterator[ast.expr]:
             pass
     match node:
         case ast.Call(func=ast.Name(), args=[ast.Set()]):
-            pass  # a frozenset that is a set differs only where it is written to
+            pass  # a set behaves as a frozenset unless it is written to
         case ast.Call(func=ast.Name(), args=[only], keywords=[]) if name in _WRAPPERS:
             yield only
         case ast.Call(func=ast.Attribute(value=value)) if name in _TRIMMERS:
@@ -383,7 +386,7 @@ def _of_case(node: ast.match_case) -> Iterator[Replacement]:
 
 
 def _is_list(node: ast.Tuple | ast.List | ast.Set) -> bool:
-    """Tell a list of things from what is unpacked, and from a pair of two different things."""
+    """Return whether a display is a list of like things: no target of unpacking, no pair."""
     is_pair = isinstance(node, ast.Tuple) and len(node.elts) == 2  # noqa: PLR2004
     return not isinstance(getattr(node, "ctx", None), ast.Store) and (
         not is_pair or all(isinstance(element, ast.Tuple) for element in node.elts)

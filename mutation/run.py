@@ -1,7 +1,7 @@
-"""Change the code in small ways, and see whether a test notices: ``make mutants``.
+"""Change the code in small ways, and check that a test fails: ``make mutants``.
 
-The sample of a module is drawn by a hash of the seed and the mutant's name, so that adding code
-does not change which others are in it. Mutants that no test can kill stand in ``equivalent.toml``.
+The sample of a module is drawn by a hash of the seed and the mutant's name, so that new code does
+not change the rest of the sample. Mutants that no test can kill are listed in ``equivalent.toml``.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from mutation.trial import GRACE, PATIENCE, Copy, Fate
 EQUIVALENT: Final = Path(__file__).with_name("equivalent.toml")
 TABLE: Final = ROOT / "docs/evidence/mutants.md"
 STORE: Final = TABLE.with_suffix(".json")
-"""What the table is made from."""
+"""The results that the table is made from."""
 _HEAD: Final = """\
 # Mutants of the code
 
@@ -50,7 +50,7 @@ Key: TypeAlias = tuple[str, str, str]
 
 @frozen
 class Result:
-    """A module, and what became of its sample."""
+    """The results of a module's sample."""
 
     module: str
     seed: str
@@ -60,18 +60,18 @@ class Result:
     refused: int
     survivors: tuple[str, ...]
     equivalent: tuple[str, ...]
-    """With their reason."""
+    """Each with its reason."""
     seconds: int
 
 
 def read_equivalent() -> dict[Key, str]:
-    """Read which mutants mean the same as the code, and why."""
+    """Read the mutants that are equivalent to the code, each with its reason."""
     found = tomllib.loads(EQUIVALENT.read_text())["equivalent"]
     return {(e["module"], e["function"], e["change"]): e["reason"] for e in found}
 
 
 def sample(module: str, found: Iterable[Mutant], size: int, seed: str) -> list[Mutant]:
-    """Draw a sample; all of them if there are no more."""
+    """Draw a sample of at most ``size`` mutants."""
 
     def rank(mutant: Mutant) -> bytes:
         name = f"{seed}\n{module}\n{mutant.function}\n{mutant.change}"
@@ -101,7 +101,7 @@ def run(module: Module, size: int, seed: str, copies: Sequence[Copy]) -> Result:
         finally:
             free.put(copy)
         if fate is not Fate.KILLED:
-            _say(f"  {fate.value}: {module.name}: {_name(mutant)}")
+            _print_line(f"  {fate.value}: {module.name}: {_name(mutant)}")
         return mutant, fate
 
     with ThreadPoolExecutor(len(copies)) as pool:
@@ -123,17 +123,17 @@ def run(module: Module, size: int, seed: str, copies: Sequence[Copy]) -> Result:
 
 
 def _check_the_trial(module: Module, source: str, copy: Copy, limits: Sequence[float]) -> None:
-    """Make sure that tests see the mutant, and that types are wrong only by a mutant."""
+    """Check that the tests import the copy, and that mypy accepts the unchanged module."""
     broken = Mutant("", "it can't be imported", "raise RuntimeError\n")
     if copy.try_out(module, broken, limits) is not Fate.KILLED:
-        raise SystemExit(f"the tests of {module.name} do not import {module.path} of the copy")
+        raise SystemExit(f"the tests of {module.name} do not import the copy of {module.path}")
     same = Mutant("", "none", ast.unparse(ast.parse(source)))
     if copy.try_out(evolve(module, tests=(), slow=()), same, limits) is not Fate.SURVIVED:
-        raise SystemExit(f"without its comments mypy refuses {module.path}")
+        raise SystemExit(f"mypy refuses {module.path} without its comments")
 
 
 def render(results: Iterable[Result]) -> str:
-    """Write the table, the survivors, and the equivalents with their reason."""
+    """Return the table, the survivors, and the equivalent mutants with their reasons."""
     known = {result.module: result for result in results}
     order = [known[module.name] for module in MODULES if module.name in known]
     table = [
@@ -157,7 +157,7 @@ def _row(result: Result) -> str:
 
 
 def keep(results: Iterable[Result], store: Path = STORE) -> list[Result]:
-    """Keep results beside those of other modules; return all."""
+    """Store results beside those of other modules; return all."""
     kept: dict[str, Result] = {}
     if store.exists():
         kept = cattrs.structure(json.loads(store.read_text()), dict[str, Result])
@@ -171,18 +171,20 @@ def _name(mutant: Mutant) -> str:
     return f"`{mutant.function or 'module'}`: `{mutant.change}`"
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     print(text, flush=True)
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Try the modules of the command line, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--module", action="append", default=[], help="only this one; repeatable")
+    parser.add_argument(
+        "--module", action="append", default=[], help="only this module; repeatable"
+    )
     parser.add_argument("--sample", type=int, default=60, help="mutants of a module, at most")
     parser.add_argument("--seed", default="1")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--fast", action="store_true", help="leave the slow tests out")
+    parser.add_argument("--fast", action="store_true", help="skip the slow tests")
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.relative_to(ROOT)}")
     options = parser.parse_args()
     chosen = [m for m in MODULES if not options.module or m.name in options.module]
@@ -195,7 +197,7 @@ def main() -> None:
             results.append(run(module, options.sample, options.seed, copies))
             if options.write:
                 TABLE.write_text(render(keep(results)))
-    _say(render(results))
+    _print_line(render(results))
     if any(result.survivors for result in results):
         raise SystemExit(1)
 

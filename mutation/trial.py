@@ -1,7 +1,7 @@
 """Tries mutants in a copy of the checkout.
 
-Tests run in a process of their own each time, forked from one that has imported pytest and other
-packages already. A mutant that all tests pass is given to mypy, which is a test of this project.
+Tests run in a new process for each mutant, forked from one that has imported pytest and other
+packages already. A mutant that all tests pass is checked by mypy, which is a test of this project.
 """
 
 import multiprocessing
@@ -26,18 +26,18 @@ PATIENCE: Final = 5
 """A mutant may take this many times as long as the unchanged code, and ``GRACE`` seconds more."""
 GRACE: Final = 60.0
 PRELOADED: Final = ("pytest", "hypothesis", "attrs", "cattrs", "httpx", "psutil", "yaml")
-"""What tests import besides the code: imported once, by the process that all others come from."""
+"""Packages that tests import: imported once, by the process that all others are forked from."""
 _OPTIONS: Final = "-x -q -o timeout=0 --tb=no --assert=plain -p no:cacheprovider -p no:xdist"
 _COPIED: Final = shutil.ignore_patterns(".git", ".venv", ".bootstrap", ".hypothesis", ".*_cache")
 
 
 class TooLateError(Exception):
-    """The tests take far longer than those of the unchanged code."""
+    """The tests take far longer than with the unchanged code."""
 
 
 @unique
 class Fate(Enum):
-    """What became of a mutant."""
+    """The result of a mutant's trial."""
 
     KILLED = "killed"
     TIMEOUT = "killed by the time limit"
@@ -46,7 +46,7 @@ class Fate(Enum):
 
 
 class Copy:
-    """A copy of the checkout in which one mutant at a time is tried."""
+    """A copy of the checkout, in which one mutant at a time is tried."""
 
     def __init__(self, path: Path, root: Path = ROOT) -> None:
         self._root = path
@@ -55,7 +55,7 @@ class Copy:
         self._context.set_forkserver_preload(list(PRELOADED))
 
     def try_out(self, module: Module, mutant: Mutant, limits: Iterable[float]) -> Fate:
-        """Let the tests of a module judge a mutant of it."""
+        """Run the tests of a module, then mypy, with a mutant of it."""
         file = self._root / module.path
         original = file.read_text()
         self._write(file, mutant.source)
@@ -102,14 +102,14 @@ class Copy:
 
     @staticmethod
     def _write(file: Path, text: str) -> None:
-        """Write a module; what was compiled of another text of the same second goes."""
+        """Write a module, and delete its bytecode: two texts of one second have one timestamp."""
         for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*.pyc"):
             compiled.unlink()
         file.write_text(text)
 
 
 def _run(root: Path, tests: Sequence[str]) -> None:
-    """Be the process that runs tests: the leader of all that they start."""
+    """Run tests in this process, as the leader of a session of all that they start."""
     os.setsid()
     os.chdir(root)
     sys.dont_write_bytecode = False  # else each mutant compiles all other modules anew
@@ -123,7 +123,7 @@ def _run(root: Path, tests: Sequence[str]) -> None:
         deadline=None,
         derandomize=True,
         database=None,
-        phases=(Phase.explicit, Phase.generate),  # whether it fails, not the smallest reason
+        phases=(Phase.explicit, Phase.generate),  # no shrinking: only the failure counts
         suppress_health_check=[HealthCheck.too_slow],
     )
     sys.exit(pytest.main([*_OPTIONS.split(), *tests]))

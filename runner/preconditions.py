@@ -24,7 +24,7 @@ from runner.reconcile import budget
 from runner.reconcile.errors import ConfigError, OrderingError, UnprovenError
 from runner.reconcile.ordering import SafeUnit, Target
 from runner.reconcile.probes import Probe, SafeProbe
-from runner.systemd.graph import ask_start_timeout, prove_live
+from runner.systemd.graph import prove_live, query_start_timeout
 
 Prove = Callable[[str, Target], SafeUnit]
 """From the caller and a target to the proof."""
@@ -164,7 +164,7 @@ def check_budget(config: AppConfig) -> None:
     """
     worst = budget.worst_case(config.budget, config.gate, config.fallback_depth)
     explained = budget.explain(config.budget, config.gate, config.fallback_depth)
-    fit(config.caller, worst, explained, ask_start_timeout(config.caller))
+    fit(config.caller, worst, explained, query_start_timeout(config.caller))
 
 
 def fit(caller: str, worst: float, explained: str, limit: float | None) -> None:

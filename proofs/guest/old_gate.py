@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""The job as it once was, for the proofs alone: deploy Traefik, then wait for the dashboard's page.
+"""The old job, for the proofs only: deploy Traefik, then wait for the dashboard's page.
 
-It takes the place of ``warm_reconcile.py``. Other apps than Traefik it hands on: their gates were
-never at fault. The deployment is the same recipe, overlay included; the one difference is what is
-asked, and it is asked until it answers 200: only systemd ends the wait.
+It replaces ``warm_reconcile.py``. For apps other than Traefik it executes the real tool, because
+their gates had no fault. The deployment is the same recipe with the same overlay; the one
+difference is the page that it requests until it answers 200: only systemd ends the wait.
 """
 
 import json

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Does what is not done yet: nothing, after a reboot.
+# Each step is done once; after a reboot nothing is left to do.
 set -eu
 for archive in /opt/proofs/images/*.tar; do
     kept="/var/lib/docker/$(basename "$archive").loaded"

@@ -1,1 +1,1 @@
-"""Keeps the journal and other state on the disk."""
+"""Reads and writes an app's state directory: the journal, records, the lock, the paths."""

@@ -1,4 +1,4 @@
-"""Directories whose entries appear whole, stay after a power cut, and go when nobody needs them."""
+"""Atomic, fsynced directory entries: ``put``, ``prune``, ``remove``."""
 
 import contextlib
 import os
@@ -7,12 +7,13 @@ from pathlib import Path
 
 
 def put(draft: Path, dest: Path) -> None:
-    """Make ``dest`` what ``draft`` is, durably; both are on one file system.
+    """Move ``draft`` to ``dest`` durably: fsync it, rename it, fsync the directory.
 
-    What stands at ``dest`` already is damaged, or nobody would put it again: it goes first.
+    Both are on one file system. An existing ``dest`` is deleted first: callers only replace an
+    entry that is damaged.
 
     Raises:
-        OSError: it can't be written.
+        OSError: a file can't be synced, or ``dest`` can't be written.
     """
     for path in [draft, *draft.rglob("*")]:
         _sync(path)
@@ -22,7 +23,7 @@ def put(draft: Path, dest: Path) -> None:
 
 
 def prune(directory: Path, keep: frozenset[str]) -> None:
-    """Remove every entry but these: what nobody needs any more, and what a killed run left."""
+    """Remove every entry whose name is not in ``keep``, drafts of killed runs included."""
     if directory.exists():
         for entry in directory.iterdir():
             if entry.name not in keep:
@@ -30,7 +31,7 @@ def prune(directory: Path, keep: frozenset[str]) -> None:
 
 
 def remove(entry: Path) -> None:
-    """Remove whatever stands there, as far as that can be done."""
+    """Remove a file, a link or a directory tree, as far as possible; errors are ignored."""
     if entry.is_dir() and not entry.is_symlink():
         shutil.rmtree(entry, ignore_errors=True)
     else:

@@ -1,6 +1,6 @@
-"""Journal entries and records as text, by the names of ``diskformat.py``.
+"""Converts journal entries and records to JSON text and back, with the names of ``disk_names.py``.
 
-Total in both directions, and strict: an unknown word is refused.
+Every entry can be written, and reading is strict: an unknown key or word raises an error.
 """
 
 import json
@@ -30,7 +30,7 @@ _ANSWERS = {word: answer for answer, word in ANSWERS.items()}
 
 
 def _only_from(*kinds: type, then: _Hook = lambda value, _: value) -> _Hook:
-    """Take what was written as one of ``kinds``; cattrs by itself would convert the rest."""
+    """Make a hook that accepts only values of these types; cattrs by itself converts others."""
 
     def hook(value: Any, into: Any) -> Any:  # noqa: ANN401 - hooks get anything
         if type(value) not in kinds:
@@ -81,12 +81,12 @@ def _make_converter() -> cattrs.Converter:
 _converter = _make_converter()
 
 LOOKS = (Assess, Verify, ChooseFallback)
-"""The effects that touch nothing: they need no write-ahead record of their own."""
+"""The effects that only read: their journal entry need not be durable before they run."""
 
 
 @frozen
 class Record:
-    """One line of a journal: the entry, and when and in which state it was written."""
+    """One row of the journal: an entry, with the time and the state in which it was written."""
 
     at: float
     """Unix time, seconds."""
@@ -95,31 +95,34 @@ class Record:
 
 
 _UNREADABLE = (
-    *(BaseValidationError, AttributeError, KeyError, TypeError),  # JSON, and no entry
-    *(ValueError, RecursionError),  # no JSON, or a number or a nesting of thousands
+    *(BaseValidationError, AttributeError, KeyError, TypeError),  # JSON, but not an entry
+    *(ValueError, RecursionError),  # not JSON, or numbers or nesting beyond Python's limits
 )
 
 
 def to_text(entry: Entry) -> str:
-    """Write the entry as one line of JSON, in ASCII: a reason may quote what UTF-8 has not."""
+    """Return the entry as one line of JSON.
+
+    It is ASCII, because a reason may quote text that UTF-8 can't encode.
+    """
     return json.dumps(to_data(entry), separators=(",", ":"))
 
 
 def to_data(entry: Entry) -> dict[str, Any]:
-    """Write the entry as what JSON can hold."""
+    """Return the entry as JSON types: dicts, lists, strings and numbers."""
     return cast("dict[str, Any]", _converter.unstructure(entry, unstructure_as=Entry))
 
 
 def name_of(entry: Entry) -> str:
-    """Name the kind of an entry as the journal does."""
+    """Return the tag of the entry's class in the journal."""
     return CLASSES[type(entry)].tag
 
 
 def from_text(text: str) -> Entry:
-    """Read an entry.
+    """Read an entry from its JSON.
 
     Raises:
-        JournalError: the text is none, or uses a word that this version does not know.
+        JournalError: the text is not an entry, or has a word that this version does not know.
     """
     try:
         data: Any = json.loads(text)
@@ -132,12 +135,12 @@ def from_text(text: str) -> Entry:
 
 
 def record_to_text(record: Deployment | SwarmRecord) -> str:
-    """Write what is kept of a deployment as JSON."""
+    """Return a deployment's record as JSON."""
     return json.dumps(_converter.unstructure(record))
 
 
 def record_from_text(text: str, kind: type[_T]) -> _T | None:
-    """Read what was kept of a deployment; None if the text is damaged, or of a newer version."""
+    """Read a deployment's record; None if it is damaged or written by a newer version."""
     try:
         return _converter.structure(json.loads(text), kind)
     except _UNREADABLE:
@@ -152,19 +155,19 @@ def state_from_text(word: str) -> State:
     """Read a state.
 
     Raises:
-        JournalError: this version does not know the word; it is never read as IDLE.
+        JournalError: this version does not know the word. It never falls back to IDLE.
     """
     try:
         return _STATES[word]
     except KeyError as error:
         raise JournalError(
-            f"the journal names a state that this version does not know: {word!r}",
+            f"the journal has a state that this version does not know: {word!r}",
             hint="a newer version may have written it; nothing was changed",
         ) from error
 
 
 def replay(attempt_id: str, entries: Iterable[Entry]) -> Attempt:
-    """Fold the entries of an attempt into what it remembers."""
+    """Rebuild the memory of an attempt from its entries."""
     attempt = Attempt(attempt_id)
     for entry in entries:
         attempt = remember(attempt, entry)

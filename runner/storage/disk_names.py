@@ -1,4 +1,4 @@
-"""Names on the disk: what the journal and the records call classes, fields and enum members.
+"""Names on the disk of classes, fields and enum members, in the journal and in records.
 
 Each entry leads from a Python name to its name on the disk. A Python name may change: change it
 here too, and every state directory stays readable. A name on the disk never changes, because
@@ -56,7 +56,7 @@ class DiskNames:
     """The names of one class."""
 
     tag: str
-    """Of the class, where it is one of several that may stand there; else empty."""
+    """The class's own name, for classes of a union (events, effects, verdicts); else empty."""
     keys: Mapping[str, str]
     """From each field to its key."""
 

@@ -1,4 +1,4 @@
-"""The journal as a reader sees it: attempts, their entries, what is proven and what is not."""
+"""Reads the journal for the CLI: attempts, their entries, proven releases, the quarantine."""
 
 import contextlib
 from collections.abc import Generator
@@ -30,7 +30,7 @@ class PastAttempt:
 
 @frozen
 class History:
-    """Reads one app's journal, beside a run that may be writing it."""
+    """Reads one app's journal, even while a run writes it."""
 
     db: Database
 
@@ -64,7 +64,7 @@ class History:
         return [(record.at, record.entry) for record in read_records(self.db, number)]
 
     def open_attempt(self) -> Attempt | None:
-        """Read what an unfinished attempt remembers."""
+        """Return the memory of the unfinished attempt, if there is one."""
         left_open = read_open(self.db)
         return left_open.memory if left_open else None
 
@@ -72,7 +72,7 @@ class History:
         return read_proven(self.db, limit, now)
 
     def quarantine(self, now: float) -> list[Quarantine]:
-        """List the releases that are not to be tried now, the newest first."""
+        """List the releases that are in quarantine at ``now``, most recent first."""
         rows = self.db.execute(
             "SELECT label, version, digest, reason, since, until FROM quarantine"
             " JOIN release USING (digest) WHERE until > ? ORDER BY since DESC",
@@ -94,7 +94,7 @@ def open_history(state: StateDir) -> Generator[History | None]:
     """Open the journal for reading and close it with the context; None if the app never ran.
 
     Raises:
-        JournalError: there is one, and it can't be read.
+        JournalError: the journal exists but can't be read.
     """
     if not state.journal.exists():
         yield None

@@ -1,4 +1,4 @@
-"""The journal as a run writes it: intent before effect, event after it, and what is proven."""
+"""Writes the journal of a run: each effect before it happens, each event after, proven releases."""
 
 import secrets
 from collections.abc import Callable, Iterable
@@ -38,7 +38,7 @@ class SqliteJournal:
     # What a run writes ---------------------------------------------------------------------------
 
     def begin(self) -> Attempt:
-        """Take up the attempt that an earlier run left open, or start a new one."""
+        """Resume the attempt that an earlier run left open, or start a new one."""
         self._db.begin()
         left_open = read_open(self._db)
         if left_open is None:
@@ -56,14 +56,17 @@ class SqliteJournal:
         return remember(left_open.memory, interrupted)
 
     def intend(self, state: State, effect: Effect) -> Journaled:
-        """Record what is about to happen; durable before it returns, if it touches anything."""
+        """Record an effect before it happens; durable on return, unless the effect only reads."""
         self._write(state, effect)
         if not isinstance(effect, LOOKS):
             self._db.commit()
         return Journaled((state, effect))
 
     def observe(self, event: Event, state: State, attempt: Attempt) -> None:
-        """Record what happened and where that led; a final state closes the attempt."""
+        """Record an event and the state after it; a final state ends the attempt.
+
+        UNDECIDED alone leaves the attempt open: the next run resumes it.
+        """
         self._write(state, event)
         self._set_state(state)
         self._describe(attempt)
@@ -79,7 +82,7 @@ class SqliteJournal:
         self._db.commit()
 
     def commit(self, verdict: Healthy) -> None:
-        """Make the release last-good, and end its quarantine; durable with the next record."""
+        """Make the release last-good, end its quarantine; durable with the next durable entry."""
         release = verdict.deployment.release
         self._db.begin()
         self._know(release)
@@ -91,7 +94,7 @@ class SqliteJournal:
         )
 
     def forget_quarantine(self, label: str | None = None) -> int:
-        """Let releases be tried again; return how many were in quarantine."""
+        """End the quarantine of the releases with this label, or of all; return how many."""
         self._db.begin()
         gone = self._db.execute(
             "DELETE FROM quarantine WHERE ? IS NULL OR digest IN"
@@ -104,7 +107,7 @@ class SqliteJournal:
     # What a run reads ----------------------------------------------------------------------------
 
     def proven(self) -> tuple[Release, ...]:
-        """List the proven releases that are kept, newest first, without those in quarantine."""
+        """List the proven releases within the retention, newest first, less those in quarantine."""
         return read_proven(self._db, self._retention.proven, self._now())
 
     def quarantined(self) -> frozenset[str]:
@@ -112,7 +115,7 @@ class SqliteJournal:
         return self._digests("SELECT digest FROM quarantine WHERE until > ?", self._now())
 
     def needed(self) -> frozenset[str]:
-        """List the digests that the journal may still want deployed."""
+        """List the digests of proven releases that a rollback may still deploy."""
         return self._digests(
             "SELECT digest FROM proven ORDER BY rank DESC LIMIT ?", self._retention.proven
         )
@@ -163,7 +166,7 @@ class SqliteJournal:
         )
 
     def _forget_old(self) -> None:
-        """Keep the newest attempts; what is proven or in quarantine stands in tables of its own."""
+        """Delete all but the newest attempts; proven releases and quarantine have own tables."""
         self._db.execute(
             "DELETE FROM attempt WHERE ended IS NOT NULL AND number <= ?",
             (self._attempt - self._retention.history,),
@@ -171,16 +174,16 @@ class SqliteJournal:
 
 
 def open_journal(state: StateDir, retention: Retention, now: Callable[[], float]) -> SqliteJournal:
-    """Open the app's journal for writing; make it if the app is new.
+    """Open the app's journal for writing; create it if the app is new.
 
     Raises:
-        JournalError: it can't be read; or it is gone, while releases of the app are still here.
+        JournalError: the journal can't be read, or is missing although releases of the app exist.
     """
     if not state.journal.exists():
         if state.releases.exists() or state.instances.exists():
             raise JournalError(
-                f"the journal {state.journal} is gone, but releases of {state.app} are here",
-                hint="restore it; or, if the app may start from nothing, move the rest of"
+                f"the journal {state.journal} is missing, but releases of {state.app} exist",
+                hint="restore it from a backup; or, if the app may start from nothing, move"
                 f" {state.home} away",
             )
         sqlite.create(state.journal)
@@ -189,7 +192,7 @@ def open_journal(state: StateDir, retention: Retention, now: Callable[[], float]
 
 @frozen
 class OpenAttempt:
-    """An attempt that no run has brought to an end yet."""
+    """An attempt that no run has finished yet."""
 
     number: int
     state: State
@@ -197,7 +200,7 @@ class OpenAttempt:
 
 
 def read_open(db: Database) -> OpenAttempt | None:
-    """Read what the attempt remembers that was left open, if one was."""
+    """Read the open attempt with its memory; None if there is none."""
     match db.execute("SELECT number, id, state FROM attempt WHERE ended IS NULL"):
         case []:
             return None
@@ -210,7 +213,7 @@ def read_open(db: Database) -> OpenAttempt | None:
 
 
 def read_records(db: Database, number: int) -> list[Record]:
-    """Read what an attempt's journal holds, in order."""
+    """Read the journal rows of an attempt, in order."""
     rows = db.execute(
         "SELECT at, state, entry FROM entry WHERE attempt = ? ORDER BY rowid", (number,)
     )
@@ -236,5 +239,5 @@ def read_proven(db: Database, limit: int, now: float) -> tuple[Release, ...]:
 
 
 def read_release(db: Database, row: Iterable[Value]) -> Release:
-    """Make a release of the columns label, version and digest."""
+    """Build a release from the columns label, version and digest."""
     return Release(*(db.typed(str, value) for value in row))

@@ -1,4 +1,4 @@
-"""One run an app at a time: a kernel lock, which dies with its holder however that ends."""
+"""The lock of an app (flock): one run at a time; the kernel frees it when its holder dies."""
 
 import contextlib
 import fcntl
@@ -16,7 +16,7 @@ _POLL = 0.1
 _SHOWN = 200
 """Characters of the holder's command line that a message shows."""
 _SIGNED = 4096
-"""Bytes that hold a signature, however its characters are escaped."""
+"""Bytes read of the holder's description; enough even if JSON escapes each character."""
 
 
 @contextlib.contextmanager
@@ -24,11 +24,11 @@ def hold(path: Path, *, wait: float = 0.0) -> Generator[None]:
     """Hold the lock, waiting up to ``wait`` seconds for another run to end.
 
     Raises:
-        LockedError: another run holds it; the message says which.
+        LockedError: another run holds it; the message names its process.
         StateError: the file can't be opened.
     """
     try:
-        # O_CLOEXEC (Python's default): the app that a run leaves behind must not keep the lock.
+        # O_CLOEXEC (Python's default): an app that the run starts must not inherit the lock.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise StateError(f"the lock {path} can't be opened: {error.strerror}") from error
@@ -57,7 +57,7 @@ def _acquire(descriptor: int, path: Path, deadline: float) -> None:
 
 
 def _sign(descriptor: int) -> None:
-    """Say who holds it, for the next one's message only: the lock itself is the kernel's."""
+    """Write pid, time and command line into the file, for another run's message only."""
     holder = {"pid": os.getpid(), "since": time.time(), "command": " ".join(sys.argv)[:_SHOWN]}
     with contextlib.suppress(OSError):  # a full disk must not stop a run before it has begun
         os.ftruncate(descriptor, 0)
@@ -70,11 +70,11 @@ def _holder(descriptor: int) -> str:
         since = time.strftime("%H:%M:%S", time.localtime(holder["since"]))
         return f"process {holder['pid']}, since {since} ({holder['command']})"
     except (ValueError, KeyError, TypeError, OSError, OverflowError, RecursionError):
-        return "it did not say who it is"
+        return "process unknown (the lock file is empty or damaged)"
 
 
 def holder_of(path: Path) -> int | None:
-    """Tell the pid of the run that holds the lock, without touching it (proc(5), /proc/locks)."""
+    """Return the pid of the run that holds the lock, from /proc/locks (proc(5)); takes no lock."""
     try:
         info = path.stat()
         locks = Path("/proc/locks").read_text()

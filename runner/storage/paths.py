@@ -1,4 +1,4 @@
-"""The state directory of an app: where it is, and whether it can be trusted.
+"""The paths of an app's state directory, and checks of their owner and mode.
 
 ::
 
@@ -9,7 +9,7 @@
         releases/DIGEST/               content-addressed
         binaries/HASH/                 content-addressed
         images/HASH/                   content-addressed
-        source.git/                    a mirror, where releases come from git
+        source.git/                    a mirror, if releases come from git
         instances/TOKEN/               one deployment each
 """
 
@@ -66,17 +66,18 @@ class StateDir:
 
     @property
     def directories(self) -> tuple[Path, ...]:
-        """Every directory that can be there, the outer ones first."""
+        """Every directory that may exist, the outer ones first."""
         kept = (self.releases, self.binaries, self.images, self.mirror, self.instances)
         return self.root, self.home, *kept
 
 
 def find_state(root: Path, app: str) -> StateDir:
-    """Name the state directory of ``app``, and check what is there of it.
+    """Return the state directory of ``app``, after checks of those of its paths that exist.
 
     Raises:
         UsageError: the name is unsafe as a path.
-        StateError: a directory on the way is a link, somebody else's, or writable by others.
+        StateError: a directory is a link, belongs to another user, or is writable by others; or
+            the lock or the journal is a link.
     """
     if not is_safe_name(app):
         raise UsageError(f"not an app name: {app!r}", hint=f"allowed: {NAME_RULE}")
@@ -94,7 +95,7 @@ def find_state(root: Path, app: str) -> StateDir:
 
 
 def open_state(root: Path, app: str) -> StateDir:
-    """Like ``find_state``, and make the directories that are missing.
+    """Like ``find_state``, but create the directories that are missing.
 
     Raises:
         UsageError, StateError: as ``find_state``.

@@ -1,4 +1,4 @@
-"""What is kept of a deployment on Docker Swarm, in a file beside the journal."""
+"""The record of a deployment on Docker Swarm, kept in a file beside the journal."""
 
 from attrs import frozen
 
@@ -7,19 +7,19 @@ from runner.reconcile.model import Deployment
 
 @frozen
 class Written:
-    """What a deployment wrote: the engine must still hold exactly this."""
+    """The services that a deployment wrote. Docker must still have exactly these specs."""
 
     at: float
     """Unix time of writing, seconds."""
     gated: str
-    """The full name of the service that the gate is about."""
+    """The full name of the service that the gate probes."""
     specs: dict[str, str]
     """Hash of the spec of each service, by its full name."""
 
 
 @frozen
 class Record:
-    """What one deployment of ours wrote."""
+    """One deployment by this program, and the services that it wrote."""
 
     deployment: Deployment
     written: Written

@@ -1,8 +1,8 @@
-"""The file that a journal is kept in. The only importer of sqlite3.
+"""The SQLite file of a journal: its schema, opening, transactions. The only importer of sqlite3.
 
 Durable means: with ``synchronous=EXTRA`` a transaction is on the disk, directory entry included,
-when COMMIT returns (https://sqlite.org/pragma.html#pragma_synchronous). The rollback journal is
-kept instead of WAL: one file, and a reader beside it needs no shared memory.
+when COMMIT returns (https://sqlite.org/pragma.html#pragma_synchronous). SQLite's rollback journal
+is used instead of WAL: one file, and a concurrent reader needs no shared memory.
 """
 
 import contextlib
@@ -15,10 +15,10 @@ from typing import Final, TypeAlias, TypeVar
 from runner.reconcile.errors import JournalError
 
 APPLICATION_ID: Final = 0x77726563
-"""``wrec``: tells our file from any other SQLite database."""
+"""``wrec``: marks a journal, so that no other SQLite database is taken for one."""
 SCHEMA: Final = 1
 BUSY: Final = 5.0
-"""Seconds to wait for a reader in the middle of a read; a run holds the app's own lock besides."""
+"""Seconds to wait for a reader in the middle of a read. Runs exclude each other by ``lock.py``."""
 
 _DDL: Final = f"""
 PRAGMA application_id = {APPLICATION_ID};
@@ -65,25 +65,29 @@ _T = TypeVar("_T", str, float, int)
 
 
 class Database:
-    """One open journal file; every failure of it is a ``JournalError``."""
+    """One open journal file; every failure is raised as a ``JournalError``."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
 
     def execute(self, sql: str, values: Sequence[Value] = ()) -> list[DiskRow]:
-        """Run one statement and fetch all it yields."""
+        """Run one statement and return all its rows."""
         with _translated(self._path):
             return self._connection.execute(sql, list(map(_storable, values))).fetchall()
 
     def typed(self, kind: type[_T], value: Value) -> _T:
-        """Take a value for what its column holds; anything else is refused, never converted."""
+        """Return a column's value if it has this type.
+
+        Raises:
+            JournalError: it has another type; it is never converted.
+        """
         if not isinstance(value, kind):
-            raise self.damaged(f"{value!r} stands where a {kind.__name__} belongs")
+            raise self.damaged(f"{value!r} is no {kind.__name__}")
         return value
 
     def damaged(self, why: str) -> JournalError:
-        """Say that the file holds what this program never wrote."""
+        """Make the error for content that this program never writes."""
         return _unreadable(self._path, why)
 
     def begin(self) -> None:
@@ -92,25 +96,25 @@ class Database:
             self.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        """Make all since ``begin`` durable."""
+        """Make every change since ``begin`` durable."""
         if self._connection.in_transaction:
             self.execute("COMMIT")
 
     def close(self) -> None:
-        """Close; what was not committed never happened."""
+        """Close the file and discard uncommitted changes."""
         self._connection.close()
 
 
 def _storable(value: Value) -> Value:
-    """Escape what a name can carry and UTF-8 can't: bytes of another encoding."""
+    """Escape characters that UTF-8 can't encode: surrogates, from file names in other encodings."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def create(path: Path) -> None:
-    """Make an empty journal, whole or not at all.
+    """Create an empty journal atomically.
 
     Raises:
-        JournalError: it can't be written.
+        JournalError: the file can't be written.
     """
     draft = path.with_suffix(".new")
     with _translated(path):
@@ -129,14 +133,14 @@ def create(path: Path) -> None:
 
 
 def connect(path: Path, *, read_only: bool = False) -> Database:
-    """Open a journal that exists.
+    """Open an existing journal.
 
     Raises:
-        JournalError: it is no journal, damaged, or of a newer schema. It is left as it is.
+        JournalError: the file is not a journal, damaged, or of another schema. It stays unchanged.
     """
     with _translated(path):
         if path.stat().st_size == 0:
-            raise _unreadable(path, "it is empty")
+            raise _unreadable(path, "the file is empty")
         uri = f"{path.absolute().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY)
     database = Database(path, connection)
@@ -156,33 +160,33 @@ def _check(path: Path, database: Database) -> None:
     ((application,),) = database.execute("PRAGMA application_id")
     ((schema,),) = database.execute("PRAGMA user_version")
     if application != APPLICATION_ID:
-        raise _unreadable(path, "it is some other SQLite database")
+        raise _unreadable(path, "it is an SQLite database of another program")
     if schema != SCHEMA:
         raise JournalError(
             f"the journal {path} has schema {schema}, this version knows {SCHEMA}",
-            hint="run the newer version again; nothing was changed",
+            hint="run the version that wrote it; nothing was changed",
         )
 
 
 def _unreadable(path: Path, why: str) -> JournalError:
     return JournalError(
         f"the journal {path} can't be read: {why}",
-        hint="it is never taken for a fresh start: restore it from a backup, or, if the app may"
-        " start from nothing, move the whole directory of the app away",
+        hint="restore it from a backup; or, if the app may start from nothing, move"
+        f" {path.parent} away",
     )
 
 
 @contextlib.contextmanager
 def _translated(path: Path) -> Generator[None]:
-    """One boundary from what SQLite and the kernel raise to what an operator reads."""
+    """Turn errors of SQLite and the kernel into ``JournalError``, in one place."""
     try:
         yield
     except sqlite3.OperationalError as error:
         raise JournalError(
             f"the journal {path} can't be used: {error}",
-            hint="is the disk full or read-only? Nothing is deployed that can't be written down",
+            hint="is the disk full or read-only? Without a journal nothing is deployed",
         ) from error
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # it quotes what it can't read
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # damaged bytes, also in messages
         raise _unreadable(path, str(error)) from error
     except OSError as error:
         raise JournalError(f"the journal {path} can't be used: {error.strerror}") from error

@@ -1,1 +1,1 @@
-"""Reads unit files and the order of units from systemd."""
+"""Reads the order and start limits of units from systemd, and restarts Docker's unit."""

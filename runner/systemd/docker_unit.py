@@ -1,4 +1,4 @@
-"""The engine as a service of systemd: which process it is, and its restart. Through systemctl."""
+"""The systemd unit of dockerd: reads its main PID and restarts it, with systemctl."""
 
 import subprocess
 from typing import Final
@@ -11,35 +11,35 @@ from runner.subprocesses import run, systemctl_environment
 
 DEFAULT_UNIT: Final = "docker.service"
 PATIENCE: Final = 30.0
-"""Seconds for a probe to systemd."""
+"""Seconds for a query of systemd."""
 RESTART_TIMEOUT: Final = 150.0
 """Seconds: dockerd gives its containers 15 to end, and systemd gives dockerd 90 to start."""
 
 
 @frozen
-class EngineUnit:
-    """The service that the engine is."""
+class DockerUnit:
+    """The systemd unit that runs dockerd."""
 
     name: str = DEFAULT_UNIT
 
     def main_pid(self) -> int:
-        """Ask for the engine's process.
+        """Return the pid of dockerd.
 
         Raises:
-            EngineUnreachableError: it doesn't run, or systemd can't be asked.
+            EngineUnreachableError: the unit has no process, or systemctl fails.
         """
         said = self._systemctl("show", "--property=MainPID", "--value", timeout=PATIENCE)
         if not said.isdecimal() or int(said) == 0:
             raise EngineUnreachableError(
-                f"{self.name} has no process", hint=f"does it run? systemctl status {self.name}"
+                f"{self.name} has no process", hint=f"systemctl status {self.name}"
             )
         return int(said)
 
     def restart(self) -> None:
-        """Start it again, and wait until it is up; its containers end meanwhile.
+        """Restart the unit and wait until it is up; all containers are stopped meanwhile.
 
         Raises:
-            EngineUnreachableError: it did not come up, or systemd can't be asked.
+            EngineUnreachableError: the unit did not come up, or systemctl fails.
         """
         self._systemctl("restart", timeout=RESTART_TIMEOUT)
 

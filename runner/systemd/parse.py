@@ -1,8 +1,9 @@
-"""What systemd and systemctl print about units, read into graphs. Pure.
+"""Parses the output of ``systemctl`` and ``systemd-analyze`` into graphs of units. No I/O.
 
-Two of these texts are made for people and not for programs: the dump of ``systemd-analyze verify``
-and the tree of ``list-jobs``. Their arrows and colours differ by version and locale: all are read.
-Lines that are not understood are skipped, so the caller must check that what it needs is there.
+Two of these outputs are made for people and not for programs: the dump of ``systemd-analyze
+verify`` and the tree of ``list-jobs``. Their arrows and colours differ by version and locale; all
+forms are accepted. Unknown lines are skipped, so the caller must check that the units it needs are
+there.
 """
 
 import re
@@ -14,7 +15,7 @@ from runner.reconcile.ordering import Edge, Says, UnitGraph
 from runner.reconcile.replies import without_colours
 
 PROPERTIES: Final = "Id,Names,LoadState,After,Before"
-"""What ``read_show`` wants to be told."""
+"""The properties that ``read_show`` needs."""
 
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|min|h|d|w|month|y)")
 _SECONDS: Final = {
@@ -28,7 +29,7 @@ _SECONDS: Final = {
     "month": 2_629_800.0,
     "y": 31_557_600.0,
 }
-"""As systemd.time(7) has them, a month of 30.44 days and a year of 365.25 included."""
+"""As in systemd.time(7): a month is 30.44 days, a year 365.25."""
 
 _SECTION: Final = re.compile(r"\t\S+ Unit (\S+):")
 """The arrow is ``->``, or ``→`` from systemd 256 on."""
@@ -41,8 +42,8 @@ _WAITS: Final = re.compile(r"\W+waiting for job \d+ \((\S+)/[\w-]+\)")
 def read_dump(text: str) -> UnitGraph:
     """Read the dump of units that ``systemd-analyze verify`` prints at log level debug.
 
-    It tells where each edge comes from: ``origin-file`` is said by this unit's files, and
-    ``destination-default`` is implied by the nature of the other unit.
+    It has the origin of each edge: ``origin-file`` is set in this unit's files, and
+    ``destination-default`` is implied by the type of the other unit.
     """
     units: set[str] = set()
     edges: set[Edge] = set()
@@ -65,14 +66,14 @@ def read_dump(text: str) -> UnitGraph:
 
 
 def dumped_names(text: str) -> frozenset[str]:
-    """List the units that a dump has a section of, and those that they are ordered with."""
+    """List the units that have a section in a dump, and the units that these are ordered with."""
     sections = {found[1] for line in text.splitlines() if (found := _SECTION.fullmatch(line))}
     edges = read_dump(text).edges
     return frozenset(sections.union(*({edge.later, edge.earlier} for edge in edges)))
 
 
 def read_start_limits(text: str) -> dict[str, float | None]:
-    """Read from the same dump how long each unit may take to start, in seconds; None: for ever."""
+    """Read ``TimeoutStartSec=`` of each unit in the same dump, in seconds; None: no limit."""
     limits: dict[str, float | None] = {}
     unit = ""
     for line in text.splitlines():
@@ -93,15 +94,15 @@ def _dumped(unit: str, says: Says, other: str, reasons: str) -> Iterator[Edge]:
 
 
 def read_dependencies(text: str) -> tuple[str, ...]:
-    """Read ``systemctl list-dependencies --plain``: the unit that was asked for, and the others."""
+    """Read ``systemctl list-dependencies --plain``: the unit itself and its dependencies."""
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def read_show(text: str) -> UnitGraph:
     """Read ``systemctl show`` of several units.
 
-    systemd lists each order with both units, whichever of them says it: so every edge that it
-    tells of both reads as ``After=`` here.
+    systemd lists each edge at both units, without the side that sets it: an edge between two of
+    these units is always returned as ``After=``, too.
 
     Raises:
         ValueError: a quotation is not closed.
@@ -110,23 +111,23 @@ def read_show(text: str) -> UnitGraph:
     edges: set[Edge] = set()
     aliases: dict[str, str] = {}
     for block in text.split("\n\n"):
-        told: dict[str, str] = {}
+        shown: dict[str, str] = {}
         for line in block.splitlines():
             name, _, value = line.partition("=")
-            told[name] = value
-        if not (unit := told.get("Id")):
+            shown[name] = value
+        if not (unit := shown.get("Id")):
             continue
-        if told.get("LoadState") == "loaded":
+        if shown.get("LoadState") == "loaded":
             units.add(unit)
-        # Quoted as in C where a name has a backslash; Id alone never is.
-        aliases |= {name: unit for name in shlex.split(told.get("Names", "")) if name != unit}
-        edges |= {Edge(unit, other) for other in shlex.split(told.get("After", ""))}
-        edges |= {Edge(other, unit, Says.BEFORE) for other in shlex.split(told.get("Before", ""))}
+        # A name with a backslash is quoted as in C, except in Id.
+        aliases |= {name: unit for name in shlex.split(shown.get("Names", "")) if name != unit}
+        edges |= {Edge(unit, other) for other in shlex.split(shown.get("After", ""))}
+        edges |= {Edge(other, unit, Says.BEFORE) for other in shlex.split(shown.get("Before", ""))}
     return UnitGraph(frozenset(units), tuple(edges), aliases)
 
 
 def read_jobs(text: str) -> UnitGraph:
-    """Read ``systemctl list-jobs --before``: whose job waits for whose, at this moment."""
+    """Read ``systemctl list-jobs --before``: an edge for each job that waits for another now."""
     units: set[str] = set()
     edges: list[Edge] = []
     unit = ""
@@ -142,7 +143,7 @@ def read_jobs(text: str) -> UnitGraph:
 def read_span(text: str) -> float | None:
     """Read a time span as systemd prints it (``1min 30s``), in seconds; None for infinity.
 
-    Whatever else it is that can't be read is no bound that anybody could keep to: 0.
+    A word that can't be parsed counts as 0 s, so the limit is never taken for a longer one.
     """
     if text == "infinity":
         return None

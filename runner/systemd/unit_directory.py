@@ -1,4 +1,4 @@
-"""Copies a directory of unit files to where systemd can read all of it, and lists its units."""
+"""Copies a directory of unit files so that systemd can load all of it, and lists its units."""
 
 import os
 import re
@@ -13,22 +13,22 @@ _UNIT: Final = re.compile(
 _DROP_INS: Final = ".d"
 _LINKS: Final = (".wants", ".requires", ".upholds")
 _INSTANCE: Final = "any"
-"""Of a template that nobody makes an instance of: its own order is loaded all the same."""
+"""The instance name given to a template, so that its order is loaded even without instances."""
 
 
 def is_unit_name(name: str) -> bool:
-    """Say whether a file of this name is a unit: not a device or a scope, which have no files."""
+    """Return whether a unit file may have this name; devices and scopes have no files."""
     return _UNIT.fullmatch(name) is not None
 
 
 def copy_units(source: Path, into: Path) -> None:
     """Copy unit files, drop-ins and links.
 
-    Links that lead back into ``source`` are made to stay in the copy: a link that leads out of what
-    systemd searches is no alias to it, but a unit of its own.
+    Links into ``source`` are changed to point into the copy: systemd takes a link out of its search
+    path not as an alias, but as another unit.
 
     Raises:
-        OSError: something can't be read or written.
+        OSError: a file can't be read or written.
     """
     _copy_files(source, into)
     for entry in source.iterdir():
@@ -48,13 +48,13 @@ def _copy_files(source: Path, into: Path) -> None:
 
 def _redirect(link: Path) -> str:
     here = link.parent
-    # Not resolved: where a link leads from there is the next link's affair.
+    # One step only: if the target is a link, too, it is redirected by itself.
     leads = Path(os.path.normpath(here / link.readlink()))
     return leads.name if leads.parent in {here, here.resolve()} else str(leads)
 
 
 def list_units(copied: Path, also: Iterable[str] = ()) -> frozenset[str]:
-    """List the units of a copy, and ``also`` those named; of a template, an instance of it.
+    """List the units of a copy and those in ``also``; a template as an instance ``any``.
 
     Raises:
         OSError: the directory can't be read.

@@ -11,8 +11,8 @@ from typing import Final
 
 import psutil
 from attrs import define, evolve, field
+from safe_probes import CALLER, proven
 
-from proofs import CALLER, proven
 from runner.config.app import AppConfig, DirectorySource, ProcessPlatformConfig
 from runner.platforms.build import Wired, make_platform
 from runner.platforms.process.instances import Instances

@@ -11,10 +11,10 @@ import yaml
 from attrs import define, evolve, field
 from fake_docker import FakeDocker
 from fake_swarm import FakeSwarm, Json, variables_of
+from safe_probes import CALLER, proven
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
-from proofs import CALLER, proven
 from runner.config.app import AppConfig, DirectorySource, SwarmPlatformConfig
 from runner.platforms.build import Wired, make_platform
 from runner.platforms.swarm.engine_api import Engine

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import tools
-from lab import supplies
+
+from proofs.fixtures import supplies
 
 ROOT = Path(__file__).parents[2]
 NEEDS_DOCKER = (

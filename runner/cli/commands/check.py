@@ -19,7 +19,7 @@ from runner.cli.gates import (
 )
 from runner.exit_codes import ExitCode
 from runner.reconcile.errors import ConfigError
-from runner.systemd.graph import Loaded, ask_start_timeout
+from runner.systemd.graph import Loaded, query_start_timeout
 from runner.terminal.options import add_app_arguments, answer
 
 
@@ -67,7 +67,7 @@ class Checked:
 
 def _check(subject: Subject, loaded: Loaded | None) -> Checked:
     caller, units = subject.caller, loaded.units if loaded else None
-    limit = loaded.start_limit(caller) if loaded else ask_start_timeout(caller)
+    limit = loaded.start_limit(caller) if loaded else query_start_timeout(caller)
     too_long = ""
     try:
         preconditions.fit(caller, subject.longest, subject.explained, limit)

@@ -24,7 +24,7 @@ from runner.reconcile.model import (
 )
 from runner.reconcile.probes import Prober
 from runner.reconcile.replies import Expected
-from runner.systemd.graph import ask_start_timeout
+from runner.systemd.graph import query_start_timeout
 from runner.terminal.options import add_config_arguments, answer
 from runner.terminal.text import tell_result
 
@@ -81,7 +81,7 @@ def assert_now(assertion: Assertion, clock: Clock) -> Converged:
         StateError: this host can't ask anything.
     """
     config = assertion.config
-    limit = ask_start_timeout(config.caller)
+    limit = query_start_timeout(config.caller)
     preconditions.fit(config.caller, assertion.longest, assertion.explain(), limit)
     doubts: list[str] = []
     probes = preconditions.clear(

@@ -7,7 +7,7 @@ from runner.config.app import DEFAULT_SOCKET
 from runner.exit_codes import ExitCode
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.leaked_ports import find_leaks, tell_ports
-from runner.systemd.docker_unit import DEFAULT_UNIT, EngineUnit
+from runner.systemd.docker_unit import DEFAULT_UNIT, DockerUnit
 from runner.terminal.options import answer
 
 
@@ -29,7 +29,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    unit, engine = EngineUnit(arguments.unit), Engine(arguments.socket)
+    unit, engine = DockerUnit(arguments.unit), Engine(arguments.socket)
     leaked = find_leaks(engine, unit.main_pid())
     left, is_restarted = leaked, False
     if leaked and not arguments.dry_run:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
-from lab import supplies
-from lab.supplies import Supplies
 
+from proofs.fixtures import supplies
+from proofs.fixtures.supplies import Supplies
 from runner.reconcile.errors import SourceUnreachableError
 
 

@@ -8,12 +8,14 @@ from typing import Final
 
 import pytest
 from attrs import evolve
-from lab import boots, claims
-from lab.furnishing import DASHBOARD, PROXY
-from lab.judging import judge
-from lab.machine import UnitState
-from lab.stage import Capture, Record
-from lab.supplies import Supplies
+
+from proofs.claim import judge
+from proofs.claims import boot as claims
+from proofs.fixtures.disk import DASHBOARD, PROXY
+from proofs.fixtures.supplies import Supplies
+from proofs.machines.machine import UnitState
+from proofs.recorder import Capture, Record
+from proofs.scenarios import boot as boots
 
 BY_KEY = {claim.key: claim for claim in claims.M1}
 

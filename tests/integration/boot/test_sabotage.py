@@ -3,10 +3,11 @@
 from typing import Final
 
 import pytest
-from lab.__main__ import SUITES, Suite
-from lab.judging import Check, Claim, judge
-from lab.sabotage import PRODUCT, UNITS, Sabotage
-from lab.supplies import PROJECT
+
+from proofs.__main__ import SUITES, Suite
+from proofs.claim import Check, Claim, judge
+from proofs.fixtures.supplies import PROJECT
+from proofs.sabotage import PRODUCT, UNITS, Sabotage
 
 SHIPPED: Final = {
     f"{UNITS}/": PROJECT / "tests/golden/units",

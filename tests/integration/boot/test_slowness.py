@@ -6,8 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab.supplies import PROJECT
-from vm.slowness import DEFAULT_TIMEOUT, LEAST, PREFLIGHT, USUAL, lengthen, slowness_from
+
+from proofs.fixtures.supplies import PROJECT
+from proofs.machines.slowness import (
+    DEFAULT_TIMEOUT,
+    LEAST,
+    PREFLIGHT,
+    USUAL,
+    lengthen,
+    slowness_from,
+)
 
 CONFIGS = sorted((PROJECT / "tests/golden/etc/warm-reconcile").rglob("*.json"))
 

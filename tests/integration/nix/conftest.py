@@ -1,4 +1,4 @@
-"""Hosts, evaluated once for all tests: it takes a second, and every test asks of the same."""
+"""Fixtures of evaluated hosts, shared by all tests: an evaluation takes a second."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def nixpkgs() -> Nixpkgs:
 
 @pytest.fixture(scope="session")
 def nix(need: Callable[[str], str]) -> None:
-    """End a test where there is no Nix."""
+    """Skip or fail a test if Nix is not installed."""
     need("nix-instantiate")
 
 
@@ -38,13 +38,13 @@ def host(nix: None) -> Host:
 
 @pytest.fixture(scope="session")
 def systemd_loader(need: Callable[[str], str]) -> None:
-    """End a test where there is no systemd to read units."""
+    """Skip or fail a test if systemd-analyze is not installed."""
     need("systemd-analyze")
 
 
 @pytest.fixture(scope="session")
 def faulty(nix: None) -> dict[str, Host]:
-    """Every host with a fault, and as "" the one without."""
+    """Every host with a fault by its name, and the host without one as ""."""
     del nix
     return evaluate_faults()
 
@@ -53,7 +53,7 @@ def faulty(nix: None) -> dict[str, Host]:
 def found(
     faulty: dict[str, Host], systemd_loader: None, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Found]:
-    """What each level says of each of them."""
+    """The refusals of each level, by the name of the fault."""
     del systemd_loader
     return {
         name: judge(host, tmp_path_factory.mktemp("host") / "root") for name, host in faulty.items()
@@ -62,6 +62,6 @@ def found(
 
 @pytest.fixture(scope="session")
 def units(host: Host, systemd_loader: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The units of the host as a directory that systemd reads, links included."""
+    """A directory with the host's units and links, as systemd loads it."""
     del systemd_loader
     return lay_out(host, tmp_path_factory.mktemp("golden"))[0]

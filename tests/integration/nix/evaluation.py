@@ -1,4 +1,4 @@
-"""Evaluates nix/modules/ for a host: with NixOS where there is a checkout of it, else without."""
+"""Evaluates nix/modules/ for a host, with the stand-in or with a checkout of nixpkgs."""
 
 import json
 import os
@@ -17,7 +17,7 @@ STAND_IN: Final = ROOT / "tests" / "nix" / "stand-in"
 
 @frozen
 class Nixpkgs:
-    """A checkout: the directory that has ``lib/``, and the one that has ``nixos/``, if any."""
+    """A checkout of nixpkgs: the directory with ``lib/``, and the one with ``nixos/``, if any."""
 
     lib: str
     tree: str | None
@@ -38,11 +38,11 @@ def find_nixpkgs() -> Nixpkgs | None:
 
 @frozen
 class Host:
-    """What a configuration comes to."""
+    """The result of evaluating a configuration."""
 
     units: dict[str, str]
     etc: dict[str, Any]
-    """A text, or the data of a JSON file."""
+    """By path below /etc: a text, or the data of a JSON file."""
     wants: dict[str, list[str]]
     requires: dict[str, list[str]]
     aliases: dict[str, str]
@@ -50,26 +50,26 @@ class Host:
     warnings: list[str]
 
     def files(self) -> dict[str, str]:
-        """Write it out as it is kept in tests/golden: from paths to texts."""
+        """Return the texts of the files of tests/golden, by path."""
         found = {f"units/{name}": text for name, text in self.units.items()}
         for name, content in self.etc.items():
-            found[f"etc/{name}"] = content if isinstance(content, str) else as_jq_has_it(content)
-        # NixOS makes these links; a unit's [Install] is for those who enable units by hand.
-        found["wanted-by.json"] = as_jq_has_it(self.wants)
+            found[f"etc/{name}"] = content if isinstance(content, str) else format_json(content)
+        # NixOS makes these links; a unit's [Install] is only used by `systemctl enable`.
+        found["wanted-by.json"] = format_json(self.wants)
         return found
 
 
-def as_jq_has_it(content: object) -> str:
-    """Write JSON as ``pkgs.formats.json`` does, which hands it to jq."""
+def format_json(content: object) -> str:
+    """Format JSON as ``pkgs.formats.json`` does, which uses jq."""
     return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def evaluate(expression: str) -> Any:  # noqa: ANN401 - whatever it comes to
-    """Evaluate a Nix expression, without a store, a daemon or a network.
+def evaluate(expression: str) -> Any:  # noqa: ANN401 - any value of JSON
+    """Evaluate a Nix expression without a store, a daemon or a network.
 
     Raises:
-        ValueError: it has none; the message is Nix's.
-        OSError: there is no Nix.
+        ValueError: the evaluation failed; the message is Nix's.
+        OSError: Nix is not installed.
     """
     tool = shutil.which("nix-instantiate") or "nix-instantiate"
     done = subprocess.run(
@@ -86,7 +86,7 @@ def evaluate(expression: str) -> Any:  # noqa: ANN401 - whatever it comes to
 
 
 def evaluate_hosts(hosts: Iterable[str], nixpkgs: Nixpkgs | None = None) -> list[Host]:
-    """Evaluate hosts, each given as what stands between the brackets of its list of modules."""
+    """Evaluate hosts; each is given as the elements of its list of modules, in Nix."""
     given = nixpkgs.expression() if nixpkgs else ""
     calls = " ".join(
         f"(import {STAND_IN} {{ modules = [ {modules} ]; {given} }})" for modules in hosts

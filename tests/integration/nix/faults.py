@@ -1,6 +1,6 @@
-"""Configurations that must be refused, and what each level says of them.
+"""Configurations that Nix or ``check`` must refuse, with the expected messages.
 
-Each is the control plane with one mistake, written as an operator would make it: a module.
+Each is the control plane with one mistake in a module, as an operator would write it.
 """
 
 import contextlib
@@ -20,8 +20,8 @@ URL: Final = "https://ci.commoninternet.net/"
 CONFIGS: Final = "warm-reconcile"
 
 
-def asks(unit: str, url: str = URL) -> str:
-    """Write the old gate: Traefik is asked for what another unit serves."""
+def old_gate(unit: str, url: str = URL) -> str:
+    """Write the old gate: a probe of Traefik for a page that another unit serves."""
     return f"""
         services.warm-reconcile.apps.traefik.probes = [
           {{
@@ -34,8 +34,8 @@ def asks(unit: str, url: str = URL) -> str:
         ];"""
 
 
-PAGES: Final = asks("pages.service", "https://pages.ci.commoninternet.net/")
-"""What another unit of the host serves."""
+PAGES: Final = old_gate("pages.service", "https://pages.ci.commoninternet.net/")
+"""The old gate, for a page of another unit of the host."""
 WORK: Final = 'serviceConfig.ExecStart = "/bin/true";'
 
 
@@ -45,25 +45,28 @@ class Fault:
 
     name: str
     module: str
-    """What stands in the module that makes it."""
+    """The body of the module with the mistake."""
     chain: tuple[str, ...] = ()
-    """From the target to the caller, as every level has to find it; of none if it is about none."""
+    """The chain of units from target to caller that every level must find, if there is one."""
     words: str = ""
-    """What Nix says of it, where there is no chain to tell."""
+    """The message of Nix, for a fault without a chain."""
     check: ExitCode = ExitCode.ORDERING_REFUSED
-    """How ``warm-reconcile check --units`` ends; OK is what it can't see, and ``why`` says why."""
+    """The exit code of ``warm-reconcile check --units``; OK if it can't see the fault."""
     why: str = ""
+    """The reason that ``check --units`` can't see it."""
 
 
 FAULTS: Final = (
     Fault(
         "the old gate: the dashboard's URL in the proxy's gate",
-        asks(DASHBOARD),
+        old_gate(DASHBOARD),
         (DASHBOARD, PROXY),
     ),
     Fault(
         "through an alias of the dashboard",
-        f'systemd.services.deploy-dashboard.aliases = [ "dash.service" ];{asks("dash.service")}',
+        f"""
+        systemd.services.deploy-dashboard.aliases = [ "dash.service" ];
+        {old_gate("dash.service")}""",
         (DASHBOARD, PROXY),
     ),
     Fault(
@@ -101,32 +104,32 @@ FAULTS: Final = (
         ("pages.service", PROXY),
     ),
     Fault(
-        "a targetUnit that is nowhere",
-        asks("dashboard.service"),
+        "a targetUnit that does not exist",
+        old_gate("dashboard.service"),
         words="the target dashboard.service is not known, or can't be started",
     ),
     Fault(
-        "a targetUnit that lies: the proxy itself",
-        asks(PROXY),
+        "a wrong targetUnit: the proxy itself",
+        old_gate(PROXY),
         words=f"Traefik routes {URL} to the app that serves ci.commoninternet.net, "
         f"but {PROXY} deploys Traefik itself",
     ),
     Fault(
-        "a targetUnit that lies: another unit",
-        f"systemd.services.pages = {{ {WORK} }};{asks('pages.service')}",
+        "a wrong targetUnit: another unit",
+        f"systemd.services.pages = {{ {WORK} }};{old_gate('pages.service')}",
         words=f"ci.commoninternet.net is served by {DASHBOARD}, says apps.dashboard, probe routed; "
         "by pages.service, says apps.traefik, probe old-gate: one of them is wrong",
         check=ExitCode.OK,
-        why="unit files don't say who serves a name; a run asks Traefik's own table",
+        why="unit files don't have the names that a unit serves; a run reads Traefik's routers",
     ),
     Fault(
-        "the old gate as a command of its own in the proxy's unit",
+        "the old gate as an additional command in the proxy's unit",
         f"""
         systemd.services.deploy-proxy.serviceConfig.ExecStartPost =
           "/bin/sh -c 'until curl --fail {URL}; do sleep 1; done'";""",
         words=f"{PROXY} has further commands (ExecStartPost=)",
         check=ExitCode.OK,
-        why="what a command waits for is in no unit file",
+        why="no unit file has the units that a command waits for",
     ),
     Fault(
         "a budget over 900 s",
@@ -146,16 +149,16 @@ FAULTS: Final = (
 
 @frozen
 class Found:
-    """What the levels say of one configuration. Empty: nothing."""
+    """The refusals of one configuration; empty if it is accepted."""
 
     nix: tuple[str, ...]
     check: str
-    """What ``warm-reconcile check --units`` prints if it refuses."""
+    """The output of ``warm-reconcile check --units`` if it refuses."""
     code: ExitCode
 
 
 def evaluate_faults() -> dict[str, Host]:
-    """Evaluate all of them at once, and under the name "" the host without any."""
+    """Evaluate all faulty hosts at once, and the host without a fault under the name ""."""
     modules = {"": "", **{fault.name: fault.module for fault in FAULTS}}
     texts = [f"{HOST} ({{ lib, ... }}: {{ {text} }})" for text in modules.values()]
     return dict(zip(modules, evaluate_hosts(texts), strict=True))
@@ -179,7 +182,7 @@ def lay_out(host: Host, into: Path) -> tuple[Path, Path]:
 
 
 def check(host: Host, place: Path) -> tuple[ExitCode, str]:
-    """Have ``warm-reconcile check`` judge it offline; return its end, and all that it printed."""
+    """Run ``warm-reconcile check`` offline; return its exit code and output."""
     units, configs = lay_out(host, place)
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
@@ -188,13 +191,13 @@ def check(host: Host, place: Path) -> tuple[ExitCode, str]:
 
 
 def judge(host: Host, place: Path) -> Found:
-    """Ask every level that needs no running host."""
+    """Collect the refusals of each level that needs no running host."""
     code, printed = check(host, place)
     return Found(tuple(host.refused), printed if code else "", code)
 
 
 def tabulate(found: dict[str, Found]) -> str:
-    """Draw the table of levels and faults, in Markdown."""
+    """Format the table of faults and levels as Markdown."""
     rows = [
         f"| {fault.name} | {'refused' if found[fault.name].nix else 'not seen'} "
         f"| {_end(found[fault.name].code, fault.why)} |"

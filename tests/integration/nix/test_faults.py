@@ -1,4 +1,4 @@
-"""Each seeded fault is refused wherever it can be seen, and the host without one nowhere."""
+"""Nix and ``check --units`` refuse each seeded fault, and accept the host without one."""
 
 from collections.abc import Callable
 
@@ -12,13 +12,13 @@ EACH = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 
 
 def test_the_control_plane_itself_is_accepted(found: dict[str, Found]) -> None:
-    """Otherwise the refusals below would prove nothing."""
+    """Else the refusals below would prove nothing."""
     assert found[""] == Found((), "", ExitCode.OK)
 
 
 @EACH
 def test_nix_refuses_to_build_it(faulty: dict[str, Host], fault: Fault) -> None:
-    """The message tells the probe and the whole chain, or what is wrong."""
+    """The message has the probe and the whole chain, or the expected words."""
     (first, *_) = faulty[fault.name].refused
     assert first.startswith("services.warm-reconcile: ")
     if fault.chain:
@@ -30,7 +30,7 @@ def test_nix_refuses_to_build_it(faulty: dict[str, Host], fault: Fault) -> None:
 
 @EACH
 def test_check_refuses_its_units(found: dict[str, Found], fault: Fault) -> None:
-    """Offline, as systemd's own loader reads them; what it can't see is said in the table."""
+    """Offline, with systemd's own loader; ``why`` explains the faults that it can't see."""
     assert found[fault.name].code == fault.check
     assert bool(fault.why) == (fault.check is ExitCode.OK)
     if fault.chain:
@@ -46,7 +46,7 @@ def names_in(drawn: str) -> tuple[str, ...]:
 
 
 def test_nothing_else_is_refused(faulty: dict[str, Host]) -> None:
-    """A fault in one gate is told of that gate, not of others: chains name the proxy's."""
+    """A fault in one gate is reported once, for that gate: the chain begins at its target."""
     for fault in FAULTS:
         if fault.chain:
             (message,) = faulty[fault.name].refused
@@ -54,10 +54,10 @@ def test_nothing_else_is_refused(faulty: dict[str, Host]) -> None:
 
 
 def test_nixos_refuses_the_same(nixpkgs: Nixpkgs, faulty: dict[str, Host]) -> None:
-    """Word by word."""
+    """NixOS gives the same messages as the stand-in, word by word."""
     texts = [f"{HOST} ({{ lib, ... }}: {{ {fault.module} }})" for fault in FAULTS]
-    told = [host.refused for host in evaluate_hosts(texts, nixpkgs)]
-    assert told == [faulty[fault.name].refused for fault in FAULTS]
+    refused = [host.refused for host in evaluate_hosts(texts, nixpkgs)]
+    assert refused == [faulty[fault.name].refused for fault in FAULTS]
 
 
 def test_the_table(found: dict[str, Found], record_property: Callable[[str, object], None]) -> None:

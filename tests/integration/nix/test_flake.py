@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("nix")
 
 
 def test_every_module_is_in_the_flake() -> None:
-    """By its file's name; whoever says no name gets all of them."""
+    """Each by its file's name; ``default`` imports all of them."""
     names = evaluate(
         f"""
         builtins.attrNames
@@ -49,7 +49,7 @@ def test_the_shell_has_what_the_readme_asks_for() -> None:
 
 
 def test_the_package_needs_what_the_project_says() -> None:
-    """Neither more nor less, by the names that both have."""
+    """The package has exactly the dependencies of pyproject.toml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = [
         re.split(r"[<>=!~;\[ ]", requirement)[0]
@@ -79,7 +79,7 @@ def test_the_package_needs_what_the_project_says() -> None:
 
 
 def test_the_script_of_the_cold_boot_is_python() -> None:
-    """It has been run by nobody here: there is no KVM, and no nixpkgs to build a machine of."""
+    """The script parses; it is never run here: there is no KVM, and no nixpkgs."""
     script = evaluate(
         f"""
         (import {ROOT}/nix/checks/cold-boot.nix {{ modules = {{ }}; }} {{

@@ -19,7 +19,7 @@ def test_the_golden_files_are_fresh(host: Host) -> None:
 
 
 def test_nixos_renders_the_same_bytes(nixpkgs: Nixpkgs) -> None:
-    """NixOS' own module system, types and unit texts instead of the stand-in."""
+    """With NixOS' own module system, types and unit texts instead of the stand-in."""
     (host,) = evaluate_hosts([str(HOST)], nixpkgs)
     assert host.files() == read_golden()
 
@@ -31,9 +31,9 @@ def test_the_options_are_documented_fresh() -> None:
 
 
 def test_the_program_takes_every_config(host: Host) -> None:
-    """Also what only shows between keys: times that don't fit, kinds without a binding probe."""
+    """Each config loads, checks across keys included: times that don't fit, no binding probe."""
     apps = [ROOT / "tests/golden/etc" / name for name in host.etc if "assertions" not in name]
-    # But for converge, the two of the sweep, and the one that frees ports.
+    # All units but converge, the two of the sweep, and the one that frees ports.
     assert len(apps) == len(host.units) - 4
     for path in apps:
         assert configs.load(path).caller in host.units
@@ -43,7 +43,7 @@ def test_the_program_takes_every_config(host: Host) -> None:
 
 
 def test_the_proxy_is_gated_as_in_the_example() -> None:
-    """examples/swarm.toml is what the docs tell, and the module is what the host runs."""
+    """The probes and the gate of examples/swarm.toml, as in the docs, are those of the module."""
     module = configs.load(ROOT / "tests/golden/etc/warm-reconcile/traefik.json")
     example = configs.load(ROOT / "examples/swarm.toml")
     assert {probe.name: probe for probe in module.probes} == {
@@ -62,7 +62,7 @@ def test_the_proxy_is_gated_as_in_the_example() -> None:
     ids=lambda file: str(file.relative_to(ROOT)),
 )
 def test_it_parses(nix: None, file: object) -> None:
-    """Also those that need nixpkgs to be evaluated: the flake, the package, the test of a boot."""
+    """Each Nix file parses, also those that need nixpkgs: the flake, the package, the boot test."""
     del nix
     done = subprocess.run(
         ["nix-instantiate", "--parse", str(file)], capture_output=True, text=True, check=False

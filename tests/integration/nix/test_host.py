@@ -1,4 +1,4 @@
-"""What Nix takes for a host's order is what systemd reads out of the units rendered from it."""
+"""The order of units that nix/lib computes equals the order that systemd loads from them."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ STARTS: Final = {
     "sockets": {"socketConfig": {"Service": "a.service", "ListenStream": "/run/s"}},
     "paths": {"pathConfig": {"Unit": "b.service", "PathExists": "/run/p"}},
 }
-"""Neither starts the service of its own name."""
+"""Triggers of services with another name."""
 
 Unit = dict[str, Any]
 Systemd = dict[str, dict[str, Unit]]
@@ -36,13 +36,13 @@ Systemd = dict[str, dict[str, Unit]]
 
 @st.composite
 def units(draw: st.DrawFn) -> Unit:
-    """Place a unit among the others."""
+    """Order a unit before and after others."""
     placed: Unit = {"before": draw(st.lists(st.sampled_from(NAMED), max_size=1))}
     after = draw(FEW)
     if draw(st.booleans()):
         placed["after"] = after
         placed["unitConfig"] = {"DefaultDependencies": draw(DEFAULTS)}
-    else:  # of the two places NixOS takes one: both are a conflict
+    else:  # NixOS refuses both at once
         placed["unitConfig"] = {"After": " ".join(after)}
     if draw(st.booleans()):
         placed["wantedBy"] = ["h.target"]
@@ -51,12 +51,12 @@ def units(draw: st.DrawFn) -> Unit:
 
 @st.composite
 def hosts(draw: st.DrawFn) -> Systemd:
-    """Place all of them."""
+    """Order all units."""
     return host(**{name.partition(".")[0]: draw(units()) for name in NAMES})
 
 
 def host(**placed: Unit) -> Systemd:
-    """Make a host of units that are placed so, by their names without types."""
+    """Make a host with these units; the keywords are names without types."""
 
     def service(name: str) -> Unit:
         aliases = [f"{name}-too.service"] if name in ALIASES else []
@@ -74,32 +74,33 @@ def host(**placed: Unit) -> Systemd:
 
 
 def pairs_of_nix(systemd: Systemd, place: Path) -> set[tuple[str, str]]:
-    """List who starts after whom, as the refusals have it."""
+    """List the pairs (later, earlier) that nix/lib/ordering.nix finds."""
     place.write_text(json.dumps({"systemd": systemd, "names": NAMES}))
     verdicts = evaluate(
         f"""
         let
-          told = builtins.fromJSON (builtins.readFile {place});
-          host = import {LIB}/configured-units.nix told.systemd;
+          data = builtins.fromJSON (builtins.readFile {place});
+          host = import {LIB}/configured-units.nix data.systemd;
           judge = caller: import {LIB}/ordering.nix {{
             units = import {LIB}/implied-ordering.nix host.units;
             inherit (host) aliases;
             inherit caller;
-            targets = map (unit: {{ inherit unit; }}) (builtins.filter (n: n != caller) told.names);
+            targets = map (unit: {{ inherit unit; }}) (builtins.filter (n: n != caller) data.names);
           }};
         in
-        builtins.concatMap judge told.names
+        builtins.concatMap judge data.names
         """
     )
     return {(verdict["chain"][0], verdict["chain"][-1]) for verdict in verdicts}
 
 
 def pairs_of_systemd(systemd: Systemd, place: Path) -> set[tuple[str, str]]:
-    """List the same, as systemd's own loader has it."""
+    """List the pairs (later, earlier) that systemd's own loader finds."""
     place.mkdir()
-    told = place / "systemd.json"
-    told.write_text(json.dumps(systemd))
-    (rendered,) = evaluate_hosts([f"{{ systemd = builtins.fromJSON (builtins.readFile {told}); }}"])
+    given = place / "systemd.json"
+    given.write_text(json.dumps(systemd))
+    text = f"{{ systemd = builtins.fromJSON (builtins.readFile {given}); }}"
+    (rendered,) = evaluate_hosts([text])
     graph = load_units(lay_out(rendered, place / "root")[0])
     return {
         (later, earlier)
@@ -121,7 +122,7 @@ def pairs_of_systemd(systemd: Systemd, place: Path) -> set[tuple[str, str]]:
 def test_nix_reads_a_configuration_as_systemd_does_its_units(
     tmp_path: Path, systemd: Systemd
 ) -> None:
-    """Options, unitConfig, aliases, triggers, targets: no edge more, and none less."""
+    """Options, unitConfig, aliases, triggers, targets: both find the same pairs."""
     shutil.rmtree(tmp_path / "host", ignore_errors=True)
     found = pairs_of_systemd(systemd, tmp_path / "host")
     event(f"{len(found) // 5 * 5} pairs or more")

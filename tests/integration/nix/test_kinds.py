@@ -74,7 +74,7 @@ def complaints(host: Host) -> set[str]:
 
 @pytest.mark.parametrize("what", SCHEMA)
 def test_each_key_of_a_kind_is_an_option_and_reaches_the_config(what: str) -> None:
-    """In the config's spelling, with the value that was given; no key of its own is refused."""
+    """The config has each key in its own spelling with the given value; none is refused."""
     given = {
         kind: {"kind": kind, **values(what, set(known["keys"]))}
         for kind, known in SCHEMA[what]["kinds"].items()
@@ -86,7 +86,7 @@ def test_each_key_of_a_kind_is_an_option_and_reaches_the_config(what: str) -> No
 
 @pytest.mark.parametrize("what", SCHEMA)
 def test_the_key_of_another_kind_is_refused(what: str) -> None:
-    """All kinds share the options."""
+    """A key of another kind is refused, although all kinds share the options."""
     kinds = SCHEMA[what]["kinds"]
     options = set(SCHEMA[what]["options"]) - {"kind"}
     host = evaluate(what, {kind: {"kind": kind, **values(what, options)} for kind in kinds})
@@ -99,7 +99,7 @@ def test_the_key_of_another_kind_is_refused(what: str) -> None:
 
 @pytest.mark.parametrize("what", SCHEMA)
 def test_a_missing_key_is_refused(what: str) -> None:
-    """Keys that only some kinds require are options with a default."""
+    """A key that this kind requires is refused if missing, although its option has a default."""
     kinds, options = SCHEMA[what]["kinds"], SCHEMA[what]["options"]
     always = {key for key, option in options.items() if option["required"]} - {"kind"}
     host = evaluate(what, {kind: {"kind": kind, **values(what, always)} for kind in kinds})
@@ -111,7 +111,7 @@ def test_a_missing_key_is_refused(what: str) -> None:
 
 
 def test_an_assertion_takes_no_kind_of_a_deployment() -> None:
-    """It deploys nothing: Python refuses these kinds, too."""
+    """An assertion deploys nothing: Nix refuses these kinds, as Python does."""
     (kind, *_) = SCHEMA["probes"]["kinds"].keys() - SCHEMA["assertion_probes"]["kinds"].keys()
     with pytest.raises(ValueError, match=r"probes.*' is not of type `one of"):
         evaluate("assertion_probes", {"x": {"kind": kind, "name": "x", "target_unit": "x.service"}})

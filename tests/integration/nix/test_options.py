@@ -1,4 +1,4 @@
-"""What an operator writes, and what becomes of it."""
+"""Options that an operator sets, and the configs and units rendered from them."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nix.evaluation import ROOT, Host, as_jq_has_it, evaluate, evaluate_hosts
+from nix.evaluation import ROOT, Host, evaluate, evaluate_hosts, format_json
 from runner.config import app as configs
 from runner.config.app import AppConfig, SwarmPlatformConfig
 from runner.config.assertion import Assertion, AssertionConfig
@@ -39,9 +39,9 @@ pytestmark = pytest.mark.usefixtures("nix")
 
 
 def test_the_defaults_are_the_programs(tmp_path: Path) -> None:
-    """What the options say by default is what a config without the key means."""
+    """The default of each option equals the program's default for a missing key."""
     file = tmp_path / "x.json"
-    file.write_text(as_jq_has_it(app().etc["warm-reconcile/x.json"]))
+    file.write_text(format_json(app().etc["warm-reconcile/x.json"]))
     loaded = configs.load(file)
     assert loaded == AppConfig(
         state_dir="/var/lib/warm-reconcile",
@@ -52,8 +52,8 @@ def test_the_defaults_are_the_programs(tmp_path: Path) -> None:
     )
 
 
-def test_ports_are_freed_before_anything_is_deployed_unless_told_otherwise() -> None:
-    """Both the unit and its place before the app's go together, and nothing waits for nobody."""
+def test_ports_are_freed_before_anything_is_deployed_unless_disabled() -> None:
+    """With ``freePorts = false`` both the unit and the app's order after it are gone."""
     freed = app()
     assert "free-ports.service" in freed.units
     assert "free-ports.service" in freed.units["deploy-x.service"]
@@ -63,7 +63,7 @@ def test_ports_are_freed_before_anything_is_deployed_unless_told_otherwise() -> 
 
 
 QUARTERS = st.integers(4, 4000).map(lambda number: number / 4)
-"""Seconds, as people write them: Nix prints six digits, as Python does in a message."""
+"""Seconds with at most six digits, which Nix and Python print alike."""
 BUDGETS = st.builds(Budget, fetch=QUARTERS, deploy=QUARTERS, margin=QUARTERS)
 GATES = st.builds(GatePolicy, deadline=QUARTERS, verify_deadline=QUARTERS)
 
@@ -71,12 +71,12 @@ GATES = st.builds(GatePolicy, deadline=QUARTERS, verify_deadline=QUARTERS)
 @settings(max_examples=20)
 @given(st.lists(st.tuples(BUDGETS, GATES, st.integers(0, 5)), min_size=1, max_size=30))
 def test_the_longest_run_is_the_programs(cases: list[tuple[Budget, GatePolicy, int]]) -> None:
-    """The same sum, in the same words."""
+    """Nix computes the same sum, in the same words."""
     data = [
         {"budget": attrs.asdict(b), "gate": attrs.asdict(g), "fallback_depth": depth}
         for b, g, depth in cases
     ]
-    text = as_jq_has_it(data).replace("''", "'''").replace("${", "''${")
+    text = format_json(data).replace("''", "'''").replace("${", "''${")
     found = evaluate(
         f"map (import {ROOT}/nix/lib/budget.nix) (builtins.fromJSON ''{text}'')",
     )
@@ -84,18 +84,18 @@ def test_the_longest_run_is_the_programs(cases: list[tuple[Budget, GatePolicy, i
 
 
 def test_secrets_come_as_a_credential() -> None:
-    """The unit is handed the file; nothing but its place in /run is in the config."""
+    """The unit gets the file by LoadCredential=; the config only has its path below /run."""
     host = app('platform.envFileCredential = "/run/secrets/x.env";')
     unit = host.units["deploy-x.service"]
     assert "\nLoadCredential=x.env:/run/secrets/x.env\n" in unit
     platform = host.etc["warm-reconcile/x.json"]["platform"]
     assert platform["env_file"] == "/run/credentials/deploy-x.service/x.env"
-    assert "/run/secrets" not in as_jq_has_it(host.etc)
+    assert "/run/secrets" not in format_json(host.etc)
     assert host.refused == []
 
 
 def test_variables_are_read_as_they_were_written(tmp_path: Path) -> None:
-    """Whatever a value has in it: nothing is expanded."""
+    """No value is expanded, whatever characters it has."""
     host = app('platform.variables = { B = "a $HOME \\"b\\" # c"; A = ""; };')
     file = tmp_path / "x.env"
     file.write_text(host.etc["warm-reconcile/env/x.env"])
@@ -105,7 +105,7 @@ def test_variables_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_a_changed_config_restarts_its_unit() -> None:
-    """The file in /etc is no part of the unit: NixOS has to be told."""
+    """The unit has a trigger with the config's hash: the file in /etc is not part of the unit."""
     before, after, other = evaluate_hosts(
         [app_module(), app_module("gate.rise = 4;"), app_module('description = "d";')]
     )
@@ -120,7 +120,7 @@ def test_a_changed_config_restarts_its_unit() -> None:
 
 
 def test_a_failure_has_a_hook() -> None:
-    """Of all units, and of one."""
+    """``onFailure`` of all apps and of one app are both in the unit."""
     (host,) = evaluate_hosts(
         [
             app_module('onFailure = [ "own.service" ];')
@@ -131,7 +131,7 @@ def test_a_failure_has_a_hook() -> None:
 
 
 def test_traefik_without_abra() -> None:
-    """Domain and e-mail are options then, and the recipe's variables."""
+    """Without abra, domain and e-mail are options, and variables of the recipe."""
     (host,) = evaluate_hosts(
         [
             f"""{ROOT}/nix/modules/control-plane.nix {{
@@ -152,7 +152,7 @@ def test_traefik_without_abra() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         (
             'platform.variables.A = "it\'s";',
@@ -179,12 +179,12 @@ def test_traefik_without_abra() -> None:
         ),
     ],
 )
-def test_a_mistake_is_refused(settings: str, told: str) -> None:
-    """With the option's place."""
-    assert any(f"services.warm-reconcile: {told}" in it for it in app(settings).refused)
+def test_a_mistake_is_refused(settings: str, message: str) -> None:
+    """The message has the path of the option."""
+    assert any(f"services.warm-reconcile: {message}" in it for it in app(settings).refused)
 
 
-def test_a_gate_that_nobody_is_bound_to() -> None:
+def test_a_gate_without_a_probe_of_identity_is_refused() -> None:
     """An old instance could answer for a new one."""
     given = """
       source = { kind = "directory"; path = "/srv/releases"; };
@@ -197,8 +197,8 @@ def test_a_gate_that_nobody_is_bound_to() -> None:
     assert "apps.x: no probe of kind identity or task: an old instance could answer" in message
 
 
-def test_an_assertion_that_asks_before_others_answer() -> None:
-    """An assertion deploys nothing: also what it asks of its own unit would never answer."""
+def test_an_assertion_that_probes_its_own_unit_is_refused() -> None:
+    """An assertion deploys nothing, so a probe of its own unit can't pass."""
     (host,) = evaluate_hosts(
         [
             f"""{MODULE} {{

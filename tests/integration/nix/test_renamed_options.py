@@ -42,7 +42,7 @@ def app(name: str) -> str:
 
 @pytest.fixture(params=["stand-in", "nixpkgs"])
 def lib(request: pytest.FixtureRequest) -> Nixpkgs | None:
-    """Evaluate with the stand-in for nixpkgs' lib, and with the real one where there is one."""
+    """Evaluate with the stand-in for nixpkgs' lib, and with the real one if there is one."""
     if request.param == "stand-in":
         return None
     found: Nixpkgs = request.getfixturevalue("nixpkgs")

@@ -1,4 +1,4 @@
-"""The rendered units: their order, their limits, and what systemd thinks of them."""
+"""The rendered units: their order, their limits, ``systemd-analyze verify`` and ``security``."""
 
 import re
 import subprocess
@@ -30,24 +30,24 @@ EDGES = {
     "nightly-sweep.service": {PROXY, *CONSUMERS},
     "nightly-sweep.timer": set[str](),
 }
-"""After=, as the host has it; and after the engine's ports are free."""
+"""The expected After= of each unit; the deployments also wait for free-ports.service."""
 
 ENGINE, ONLOOKER, RESTARTER = 23, 17, 12
 """Tenths of systemd's exposure level, out of 100. The bare oneshot has 96.
 
-What is left of it, for units that ask the engine (2.2), and why:
+The rest of the exposure of units that use Docker (2.2), and the reasons:
 
-- root (User=), 0.4: the state, the engine's socket and systemd's private one are root's;
-- the host's network (PrivateNetwork=, IPAddressDeny=), 0.7: what is asked are the host's own
-  listeners, and releases and images come from the network;
-- sockets of IP and of UNIX (RestrictAddressFamilies=), 0.4: likewise, and the engine's socket;
-- CAP_SYS_ADMIN, CAP_SYS_PTRACE, RestrictNamespaces=~net, 0.7: to ask a task from inside its own
-  network namespace, whoever its processes are;
+- root (User=), 0.4: the state, Docker's socket and systemd's private one are root's;
+- the host's network (PrivateNetwork=, IPAddressDeny=), 0.7: probes go to the host's own listeners,
+  and releases and images come from the network;
+- sockets of IP and of UNIX (RestrictAddressFamilies=), 0.4: likewise, and Docker's socket;
+- CAP_SYS_ADMIN, CAP_SYS_PTRACE, RestrictNamespaces=~net, 0.7: a probe of a task is sent from inside
+  the task's network namespace, whichever user its processes have;
 - other users (PrivateUsers=), 0.2: capabilities in a user namespace enter no namespace of the host;
 - RootDirectory=, ProtectHome=tmpfs, 0.2: the program and abra's files are the host's.
 
 The onlooker has neither capabilities nor namespaces, and no home. The restarter has no network
-either; it sees the processes of others.
+either; it sees the processes of other users.
 """
 EXPOSURE = {
     **dict.fromkeys((PROXY, *CONSUMERS, "nightly-sweep.service"), ENGINE),
@@ -58,7 +58,7 @@ EXPOSURE = {
 
 @pytest.fixture(scope="session")
 def graph(units: Path) -> UnitGraph:
-    """As systemd's own loader reads them."""
+    """The order of units from systemd's own loader."""
     return load_units(units)
 
 
@@ -68,7 +68,7 @@ def directive(host: Host, unit: str, name: str) -> list[str]:
 
 
 def test_no_unit_lost_an_edge(host: Host) -> None:
-    """Of all units, none left out."""
+    """After= of every unit is exactly the expected one."""
     said = {
         unit: {word for line in directive(host, unit, "After") for word in line.split()}
         for unit in host.units
@@ -78,20 +78,20 @@ def test_no_unit_lost_an_edge(host: Host) -> None:
 
 @pytest.mark.parametrize("unit", [*CONSUMERS, "converge.service", "nightly-sweep.service"])
 def test_who_starts_after_the_proxy(graph: UnitGraph, unit: str) -> None:
-    """Each does, and it waits for none of them."""
+    """Each consumer starts after the proxy, and the proxy after none of them."""
     assert find_chain(graph, unit, PROXY)
     assert not find_chain(graph, PROXY, unit)
 
 
 def test_the_assertion_comes_last(graph: UnitGraph) -> None:
-    """After the dashboard; and nobody but the end of the boot waits for it."""
+    """converge.service starts after the dashboard, and no unit of these starts after it."""
     assert find_chain(graph, "converge.service", "deploy-dashboard.service")
     waiting = [unit for unit in EDGES if find_chain(graph, unit, "converge.service")]
     assert waiting == []
 
 
 def test_a_failed_proxy_keeps_no_consumer_down(host: Host) -> None:
-    """Wants=, never what loses the start job when the proxy fails once, or is restarted."""
+    """Consumers have Wants= only: Requires= and the like cancel their start if the proxy fails."""
     for unit in CONSUMERS:
         assert PROXY in " ".join(directive(host, unit, "Wants")).split()
     for text in host.units.values():
@@ -99,7 +99,7 @@ def test_a_failed_proxy_keeps_no_consumer_down(host: Host) -> None:
 
 
 def test_all_of_them_are_started(host: Host) -> None:
-    """By the boot, by the engine, or by the timer."""
+    """Each unit is wanted by a boot target, by docker.service, or by the timer."""
     started = {unit for units in host.wants.values() for unit in units}
     assert started == host.units.keys() - {"nightly-sweep.service"}
     assert host.wants["timers.target"] == ["nightly-sweep.timer"]
@@ -108,24 +108,24 @@ def test_all_of_them_are_started(host: Host) -> None:
 
 
 def test_the_proxys_oneshot(host: Host) -> None:
-    """As the host has it; a rollback counts as up, stranded doesn't."""
+    """The proxy's unit is a oneshot; exit status 12 (rolled back) counts as success."""
     assert directive(host, PROXY, "Type") == ["oneshot"]
     assert directive(host, PROXY, "RemainAfterExit") == ["true"]
     assert directive(host, PROXY, "TimeoutStartSec") == ["900"]
     assert directive(host, PROXY, "SuccessExitStatus") == ["12"]
 
 
-# What systemd thinks ------------------------------------------------------------------------------
+# systemd-analyze ----------------------------------------------------------------------------------
 
 Verify = Callable[[Path], list[str]]
 
 
 @pytest.fixture
 def verify(need: Callable[[str], str]) -> Verify:
-    """List what systemd finds wrong with a directory of units, and with the boot that they make.
+    """List the complaints of ``systemd-analyze verify`` about units, and about the whole boot.
 
-    Its exit code says nothing: a cycle that it breaks is no failure to it. That a program is not
-    here is right: it is on the host that the units are for.
+    Its exit code is not used: a cycle that systemd breaks is no failure. Missing programs are
+    ignored: they are only on the host that the units are for.
     """
     analyze = need("systemd-analyze")
 
@@ -149,20 +149,20 @@ def verify(need: Callable[[str], str]) -> Verify:
 
 
 def test_systemd_finds_nothing_wrong(verify: Verify, units: Path) -> None:
-    """No cycle, no directive that it doesn't know, no unit that is missing."""
+    """No cycle, no unknown directive, no missing unit."""
     assert verify(units) == []
 
 
 @pytest.mark.parametrize(
-    ("section", "line", "told"),
+    ("section", "line", "complaint"),
     [
         ("[Unit]", "After=converge.service", "ordering cycle"),
         ("[Unit]", "Requires=gone.service", "gone.service"),
         ("[Service]", "NoSuchDirective=yes", "NoSuchDirective"),
     ],
 )
-def test_what_is_wrong_would_be_found(
-    verify: Verify, host: Host, tmp_path: Path, section: str, line: str, told: str
+def test_a_fault_would_be_found(
+    verify: Verify, host: Host, tmp_path: Path, section: str, line: str, complaint: str
 ) -> None:
     """The test above can fail."""
     units = tmp_path / "units"
@@ -172,11 +172,11 @@ def test_what_is_wrong_would_be_found(
         (units / name).write_text(broken)
     for name in host.wants["multi-user.target"]:
         (units / "multi-user.target.wants" / name).symlink_to(f"../{name}")
-    assert any(told in complaint for complaint in verify(units))
+    assert any(complaint in line for line in verify(units))
 
 
 def test_every_service_has_a_limit(host: Host) -> None:
-    """A new one can't be forgotten below."""
+    """Every service has an entry in EXPOSURE."""
     assert {name for name in host.units if name.endswith(".service")} == EXPOSURE.keys()
 
 
@@ -184,7 +184,7 @@ def test_every_service_has_a_limit(host: Host) -> None:
 def test_as_locked_down_as_its_job_allows(
     need: Callable[[str], str], units: Path, unit: str
 ) -> None:
-    """See ENGINE for what is left."""
+    """ENGINE's docstring explains the rest of the exposure."""
     limit = EXPOSURE[unit]
     done = subprocess.run(
         [

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from safe_probes import proven
 from servers import Certificate, ThreadedServer, read_request
 from typing_extensions import override
 
-from proofs import proven
 from runner.reconcile.http_client import _chain, explain
 from runner.reconcile.model import Deployment, Outcome, ProbeResult, Release
 from runner.reconcile.probes import (

@@ -18,10 +18,10 @@ import pytest
 from attrs import evolve
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from safe_probes import proven
 from servers import Certificate, ThreadedServer, read_request
 from typing_extensions import override
 
-from proofs import proven
 from runner.reconcile.model import Deployment, Outcome, ProbeResult, Release
 from runner.reconcile.probes import Http, Identity, Probe, Prober, Tcp, TraefikPing, UnitActive
 from runner.reconcile.replies import BODY_CAP, TOKEN_HEADER, Expected
@@ -803,7 +803,7 @@ ASK_AGAIN = """
 import os, sys
 from runner.reconcile.replies import Expected
 from runner.reconcile.probes import Prober
-from proofs import proven
+from safe_probes import proven
 from runner.reconcile.probes import Http, Tcp, UnitActive
 from runner.reconcile.model import Deployment, Release
 
@@ -891,7 +891,7 @@ OUT_OF_FILES = """
 import resource, socket, sys
 from runner.reconcile.replies import Expected
 from runner.reconcile.probes import Prober
-from proofs import proven
+from safe_probes import proven
 from runner.reconcile.probes import Http, Identity, Tcp, UnitActive
 from runner.reconcile.model import Deployment, Release
 

@@ -1,4 +1,4 @@
-"""What a power cut may leave of a directory: recorded at the system calls, in their order."""
+"""Atomic directory entries: the order of fsync and rename, recorded at the system calls."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from runner.storage import atomic
 
 @pytest.fixture
 def draft(tmp_path: Path) -> Path:
-    """Make a tree of two files, one of them in a directory of its own."""
+    """Make a tree of two files, one of them in a subdirectory."""
     place = tmp_path / "draft"
     (place / "inner").mkdir(parents=True)
     (place / "inner" / "deep").write_text("deep")
@@ -37,7 +37,7 @@ def synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, 
 def test_all_of_a_draft_is_on_the_disk_before_its_name_and_then_the_name(
     tmp_path: Path, draft: Path, synced: list[tuple[Path, bool]]
 ) -> None:
-    """Else a power cut leaves a name for files that are empty, or no name at all."""
+    """Contents are synced before the rename, the directory after it: all or nothing is left."""
     dest = tmp_path / "place" / "dest"
     dest.parent.mkdir()
     whole = {draft, *draft.rglob("*")}
@@ -50,7 +50,7 @@ def test_all_of_a_draft_is_on_the_disk_before_its_name_and_then_the_name(
 def test_a_file_is_put_like_a_directory(
     tmp_path: Path, synced: list[tuple[Path, bool]], files: str
 ) -> None:
-    """A draft may be a single file, or a directory without any."""
+    """A draft may be a single file, or an empty directory."""
     single = tmp_path / "draft"
     single.write_text("x") if files == "a file" else single.mkdir()
     atomic.put(single, tmp_path / "dest")
@@ -61,7 +61,7 @@ def test_a_file_is_put_like_a_directory(
 def test_no_file_stays_open(
     tmp_path: Path, draft: Path, monkeypatch: pytest.MonkeyPatch, *, works: bool
 ) -> None:
-    """Not even where the disk fails; then the name is not taken."""
+    """If fsync fails, ``dest`` is not created."""
 
     def fail(_: int) -> None:
         raise OSError(5, "Input/output error")
@@ -78,8 +78,8 @@ def test_no_file_stays_open(
 
 
 @pytest.mark.parametrize("before", ["nothing", "file", "directory", "link", "dangling link"])
-def test_what_stands_there_is_replaced_whole(tmp_path: Path, draft: Path, before: str) -> None:
-    """Whatever was there before: nothing of it is left, and nothing that it led to is touched."""
+def test_an_existing_entry_is_replaced_whole(tmp_path: Path, draft: Path, before: str) -> None:
+    """An old file, link or directory is gone; the target of an old link is untouched."""
     dest, led_to = tmp_path / "dest", tmp_path / "led to"
     led_to.mkdir()
     (led_to / "kept").touch()
@@ -94,7 +94,7 @@ def test_what_stands_there_is_replaced_whole(tmp_path: Path, draft: Path, before
 
 
 def stand(dest: Path, kind: str, led_to: Path) -> None:
-    """Put something where something else is to be."""
+    """Create an old entry at a path."""
     match kind:
         case "file":
             dest.write_text("old")
@@ -110,8 +110,8 @@ def stand(dest: Path, kind: str, led_to: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nothing", "file", "directory", "link", "dangling link"])
-def test_what_is_removed_is_gone_and_nothing_else(tmp_path: Path, kind: str) -> None:
-    """A link goes, and not the directory that it leads to; what isn't there is no error."""
+def test_remove_deletes_the_entry_and_nothing_else(tmp_path: Path, kind: str) -> None:
+    """A link is removed, not its target; a missing entry is no error."""
     entry, led_to = tmp_path / "entry", tmp_path / "led to"
     led_to.mkdir()
     (led_to / "kept").touch()
@@ -122,7 +122,7 @@ def test_what_is_removed_is_gone_and_nothing_else(tmp_path: Path, kind: str) -> 
 
 
 def test_every_entry_goes_but_those_to_keep(tmp_path: Path) -> None:
-    """By name; also a link, and what a run that was killed left. Nowhere is nothing to do."""
+    """All other entries are removed, drafts and links included; a missing directory is no error."""
     place = tmp_path / "place"
     atomic.prune(place, frozenset({"a"}))
     assert not place.exists()
@@ -133,10 +133,10 @@ def test_every_entry_goes_but_those_to_keep(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in place.iterdir()) == ["a", "b"]
 
 
-def test_what_cannot_be_removed_stops_nothing(
+def test_an_entry_that_cannot_be_removed_does_not_stop_prune(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Housekeeping goes as far as it can: the kernel refuses one entry, the others go."""
+    """If the kernel refuses one entry, the others are removed all the same."""
     for name in ("a", "b", "c"):
         (tmp_path / name).touch()
     (tmp_path / "d" / "inner").mkdir(parents=True)

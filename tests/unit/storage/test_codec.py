@@ -1,4 +1,4 @@
-"""Entries of the journal survive being written, and nothing else is taken for one."""
+"""Journal entries are read back as they were written; any other text is refused."""
 
 # ruff: noqa: SIM300 (asserts read: expected == actual)
 
@@ -38,7 +38,7 @@ PLAIN: dict[object, st.SearchStrategy[Any]] = {
 
 
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:  # noqa: ANN401 - any type form
-    """Build values of whatever type a field has, from the attrs classes themselves."""
+    """Build values of any field's type, from the attrs classes themselves."""
     if annotation in PLAIN:
         return PLAIN[annotation]
     if get_origin(annotation) is UnionType:
@@ -54,7 +54,7 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:  # noqa: ANN401 - any 
 @pytest.mark.parametrize("kind", get_args(Entry), ids=lambda kind: kind.__name__)
 @given(data=st.data())
 def test_every_entry_comes_back_as_it_was_written(kind: type, data: st.DataObject) -> None:
-    """Each kind of entry with arbitrary content makes one line of text, and the text makes it."""
+    """An entry of any kind and content becomes one line of text, and is read back from it."""
     entry = data.draw(values_of(kind))
     text = to_text(entry)
     assert "\n" not in text
@@ -77,8 +77,8 @@ def test_every_entry_comes_back_as_it_was_written(kind: type, data: st.DataObjec
 @example(text='{"is": "Judged", "verdict": {"is": "Healthy", "held": 1' + "0" * 400 + "}}")
 @example(text="[" * 2000)
 @example(text='{"is":' * 2000)
-def test_arbitrary_text_is_no_entry(text: str) -> None:
-    """Whatever stands in the file, the only refusal is a JournalError."""
+def test_arbitrary_text_is_refused(text: str) -> None:
+    """Any text raises a JournalError, never another exception."""
     with pytest.raises(JournalError, match="can't be read"):
         from_text(text)
 
@@ -108,7 +108,7 @@ def test_arbitrary_text_is_no_entry(text: str) -> None:
     ],
 )
 def test_an_entry_of_another_version_is_refused(text: str) -> None:
-    """A word that this version does not know is never skipped, guessed or dropped."""
+    """An entry with an unknown word is refused; the word is never skipped or guessed."""
     with pytest.raises(JournalError) as caught:
         from_text(text)
     assert text[:120] in caught.value.message
@@ -136,14 +136,14 @@ def test_an_entry_of_another_version_is_refused(text: str) -> None:
     ],
 )
 def test_a_value_of_another_type_is_refused_and_not_converted(text: str) -> None:
-    """A text is no number and no answer: what is read is exactly what was written."""
+    """Values are never converted: a text is refused where a number belongs."""
     with pytest.raises(JournalError, match="can't be read"):
         from_text(text)
 
 
 @pytest.mark.parametrize("state", State)
 def test_every_state_is_read_back(state: State) -> None:
-    """The words of the table are the words of the file."""
+    """Each state is written and read with the word of the table."""
     assert state is state_from_text(state.value)
 
 
@@ -152,7 +152,7 @@ def test_every_state_is_read_back(state: State) -> None:
 @example(word="Idle")
 @example(word="IDLE")
 def test_an_unknown_state_is_never_idle(word: str) -> None:
-    """A word that no state has is refused, by its name."""
+    """An unknown state is refused; the message names it."""
     if word in {state.value for state in State}:
         return
     with pytest.raises(JournalError) as caught:
@@ -161,7 +161,7 @@ def test_an_unknown_state_is_never_idle(word: str) -> None:
 
 
 def test_replaying_is_folding() -> None:
-    """What an attempt remembers is what its entries say, in order."""
+    """Replaying the entries in order gives the memory of the attempt."""
     entries: list[Entry] = [
         CandidateFound(RELEASE),
         Deploy(DEPLOYMENT),
@@ -189,7 +189,7 @@ def test_replaying_is_folding() -> None:
 
 
 def test_text_that_no_file_holds_by_itself_is_kept() -> None:
-    """Lone surrogates, as a file name can carry them, are written in a form that UTF-8 has."""
+    """Lone surrogates, possible in file names, are escaped so that UTF-8 can encode them."""
     entry = NoFallback("caf\udce9")
     to_text(entry).encode("utf-8")
     assert entry == from_text(to_text(entry))

@@ -1,4 +1,4 @@
-"""Names on the disk and in Docker never change, whatever becomes of the names in Python.
+"""Names on the disk and in Docker never change, even if the names in Python do.
 
 ``tests/frozen/entries.json`` has the text of each value below as commit dbd8bb8 wrote it. A name
 that fails here is one that state directories and stacks of older versions have: change the code
@@ -85,7 +85,7 @@ EVIDENCE: Final = (
 HEALTHY: Final = Healthy(DEPLOYMENT, EVIDENCE, 3, 10.5)
 WRITTEN: Final = Written(1795814227.5, "traefik_app", {"traefik_app": "e" * 64})
 
-# Values are built by position: a field may have another name, but not another place.
+# Values are built by position: a field may be renamed, but not moved.
 ENTRIES: Final[Mapping[str, Entry]] = {
     "candidate found": CandidateFound(RELEASE),
     "candidate live": CandidateLive(DEPLOYMENT),
@@ -121,7 +121,7 @@ RECORDS: Final[Mapping[str, Deployment | Record]] = {
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_an_entry_is_written_and_read_as_ever(name: str) -> None:
-    """The same bytes for the same value, in both directions."""
+    """A value is written as exactly these bytes, and read back from them."""
     assert to_text(ENTRIES[name]) == TEXTS[name]
     assert from_text(TEXTS[name]) == ENTRIES[name]
 
@@ -135,7 +135,7 @@ def test_a_record_is_written_and_read_as_ever(name: str) -> None:
 
 
 def test_every_kind_is_frozen() -> None:
-    """A new entry, verdict or answer needs a line of its own in this file."""
+    """Each entry, verdict and outcome has a line in this file."""
     assert {type(entry) for entry in ENTRIES.values()} == set(get_args(Entry))
     verdicts = {type(e.verdict) for e in ENTRIES.values() if isinstance(e, Judged)}
     assert verdicts == set(get_args(Verdict))
@@ -144,7 +144,7 @@ def test_every_kind_is_frozen() -> None:
 
 
 def test_the_table_has_each_class_and_field_once() -> None:
-    """A field without a name, a name without a field, or one name for two."""
+    """Each field has exactly one name, and each name one field."""
     found = {kind: {field.name for field in attrs.fields(kind)} for kind in CLASSES}
     assert {kind: set(names.keys) for kind, names in CLASSES.items()} == found
     for names in CLASSES.values():
@@ -156,7 +156,7 @@ def test_the_table_has_each_class_and_field_once() -> None:
 
 
 def test_states_have_the_words_that_they_had() -> None:
-    """In the order of the enumeration; the words are in the journal and in reports."""
+    """The words of the states, in order of the enumeration, are those in journals and reports."""
     words = (
         *("idle", "verifying", "deploying", "gating", "committing", "restoring", "confirming"),
         *("choosing", "rolling back", "regating"),
@@ -168,7 +168,7 @@ def test_states_have_the_words_that_they_had() -> None:
 
 
 def test_a_manifest_has_the_digest_that_it_had() -> None:
-    """With another text each kept release would be an unknown one."""
+    """The manifest's text is fixed: another text would change the digest of each kept release."""
     a_manifest = manifest.Manifest(
         label="3.4.0+v3.5.1",
         version="3.5.1",
@@ -197,7 +197,7 @@ def test_the_journal_has_the_tables_that_it_had(
 
 
 def test_paths_in_the_state_directory() -> None:
-    """Each file and directory where an older version left it."""
+    """Each file and directory is at the path where an older version put it."""
     state = StateDir(Path("/s"), "app")
     assert [str(path) for path in (*state.directories, state.lock, state.journal)] == [
         *("/s", "/s/app", "/s/app/releases", "/s/app/binaries", "/s/app/images"),
@@ -219,7 +219,7 @@ def test_paths_in_the_state_directory() -> None:
 
 
 def test_names_that_docker_and_traefik_have() -> None:
-    """Labels, variables, headers and routes: a stack that an older version wrote has them."""
+    """Labels, variables, headers and routes are those in a stack that an older version wrote."""
     assert instances.TOKEN_VARIABLE == objects.TOKEN_VARIABLE == "WARM_RECONCILE_TOKEN"  # noqa: S105
     assert stack_document.TASK_VARIABLE == "WARM_RECONCILE_TASK"
     assert stack_document.ASKERS_VARIABLE == "WARM_RECONCILE_ASKERS"
@@ -257,7 +257,7 @@ def test_a_service_has_the_hash_that_it_had() -> None:
 
 
 def test_names_that_a_deployment_gets_in_docker() -> None:
-    """What ``docker stack deploy`` is given: found again by these names, and pruned by them."""
+    """The names of configs and stacks: a later run finds and prunes them by these names."""
     document: compose.Document = {
         "services": {"app": {"image": "i", "deploy": {}}},
         "configs": {"page": {"file": "page.html"}},

@@ -1,4 +1,4 @@
-"""What is in the journal, when it is durable, and what the next run makes of it."""
+"""The journal: its entries, when they are durable, and how the next run resumes an attempt."""
 
 # ruff: noqa: SIM300 (asserts read: expected == actual)
 
@@ -78,7 +78,7 @@ Open = Callable[..., SqliteJournal]
 
 @pytest.fixture
 def open_it(state: StateDir, clock: Clock) -> Generator[Open]:
-    """Open the journal as the next run would: the one before is closed first, as it stands."""
+    """Open the journal as the next run would; the previous connection is closed first."""
     with contextlib.ExitStack() as opened:
 
         def open_next(retention: Retention | None = None) -> SqliteJournal:
@@ -91,13 +91,13 @@ def open_it(state: StateDir, clock: Clock) -> Generator[Open]:
 
 
 def on_disk(state: StateDir, sql: str) -> list[tuple[object, ...]]:
-    """Read what is durable, through a connection of our own."""
+    """Read durable rows through a separate connection."""
     with contextlib.closing(sqlite3.connect(state.journal)) as other:
         return other.execute(sql).fetchall()
 
 
 def commit(journal: SqliteJournal, of: Release) -> None:
-    """Let a whole attempt end in COMMITTED."""
+    """Write a whole attempt that ends in COMMITTED."""
     attempt = evolve(journal.begin(), candidate=of)
     journal.intend(State.COMMITTING, Commit(healthy(of)))
     journal.commit(healthy(of))
@@ -105,7 +105,7 @@ def commit(journal: SqliteJournal, of: Release) -> None:
 
 
 def roll_back(journal: SqliteJournal, guilty: Release, to: Release) -> None:
-    """Let a whole attempt end in ROLLED_BACK, with evidence against its candidate."""
+    """Write a whole attempt that ends in ROLLED_BACK, with evidence against its candidate."""
     attempt = evolve(
         journal.begin(), candidate=guilty, against="status 500", guilty=True, fallbacks=(to,)
     )
@@ -118,7 +118,7 @@ def roll_back(journal: SqliteJournal, guilty: Release, to: Release) -> None:
 @pytest.mark.parametrize(
     "effect", [Deploy(deployment(A)), RunGate(deployment(A)), Commit(healthy(A))]
 )
-def test_what_touches_anything_is_durable_before_it_is_allowed(
+def test_a_writing_effect_is_durable_before_it_is_allowed(
     state: StateDir, open_it: Open, effect: Effect
 ) -> None:
     """The intent and everything before it are on the disk when ``intend`` returns."""
@@ -135,7 +135,7 @@ def test_what_touches_anything_is_durable_before_it_is_allowed(
 
 @pytest.mark.parametrize("effect", [Assess(), Verify(deployment(A)), ChooseFallback()])
 def test_a_look_costs_no_write(state: StateDir, open_it: Open, effect: Effect) -> None:
-    """What touches nothing is written down with whatever comes next."""
+    """A reading effect becomes durable with the next durable entry."""
     journal = open_it()
     journal.begin()
     assert (State.IDLE, effect) == journal.intend(State.IDLE, effect)
@@ -149,7 +149,7 @@ def test_an_intent_survives_the_death_of_the_process(
     open_it: Open,
     start_python: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    """SIGKILL right after ``intend``: the next run knows what may have happened, and counts it."""
+    """After SIGKILL right after ``intend`` the next run finds the intent, and counts the crash."""
     code = (
         "import sys, time; from pathlib import Path\n"
         "from runner.config.app import Retention\n"
@@ -181,8 +181,10 @@ def test_an_intent_survives_the_death_of_the_process(
     assert f"{attempt.id}-3" == attempt.next_token
 
 
-def test_what_was_not_durable_never_happened(state: StateDir, open_it: Open) -> None:
-    """A run that dies before its first touching intent leaves no attempt behind."""
+def test_a_run_that_dies_before_a_durable_intent_leaves_no_attempt(
+    state: StateDir, open_it: Open
+) -> None:
+    """A run that dies before its first writing effect leaves no attempt behind."""
     journal = open_it()
     first = journal.begin()
     journal.intend(State.IDLE, Assess())
@@ -199,7 +201,7 @@ def test_what_was_not_durable_never_happened(state: StateDir, open_it: Open) -> 
 def test_a_closed_attempt_is_not_taken_up_again(
     state: StateDir, open_it: Open, clock: Clock, final: State
 ) -> None:
-    """After an outcome the next run starts anew, with another id."""
+    """After an outcome the next run starts a new attempt, with another id."""
     journal = open_it()
     first = journal.begin()
     clock.time += 5
@@ -213,7 +215,7 @@ def test_a_closed_attempt_is_not_taken_up_again(
 
 
 def test_an_attempt_id_is_unguessable(open_it: Open) -> None:
-    """The tokens of deployments are made from it: 128 bits, new each time."""
+    """The attempt id, from which tokens are made, has 128 random bits."""
     ids = set[str]()
     for _ in range(3):
         journal = open_it()
@@ -225,7 +227,7 @@ def test_an_attempt_id_is_unguessable(open_it: Open) -> None:
 
 
 def test_an_open_attempt_is_taken_up_with_all_it_remembers(open_it: Open) -> None:
-    """The fold of the journal is what the run before remembered, and the interruption."""
+    """The replayed memory is that of the run before, plus the interruption."""
     journal = open_it()
     first = journal.begin()
     journal.observe(CandidateFound(A), State.DEPLOYING, first)
@@ -251,7 +253,7 @@ def test_an_open_attempt_is_taken_up_with_all_it_remembers(open_it: Open) -> Non
 
 
 def test_a_run_that_dies_on_a_candidate_is_counted(open_it: Open) -> None:
-    """Until the candidate is given up; a run that ended undecided did not die."""
+    """Crashes are counted until the candidate is given up; an undecided end is no crash."""
     journal = open_it()
     first = journal.begin()
     journal.observe(CandidateFound(A), State.DEPLOYING, first)
@@ -277,7 +279,7 @@ def test_every_crash_is_counted_and_recorded(state: StateDir, open_it: Open) -> 
 
 
 def test_undecided_leaves_the_attempt_open_and_is_no_crash(state: StateDir, open_it: Open) -> None:
-    """A run that ended without a decision is taken up, and nobody is blamed for it."""
+    """An undecided attempt is resumed, and does not count as a crash."""
     journal = open_it()
     first = journal.begin()
     journal.observe(CandidateFound(A), State.DEPLOYING, first)
@@ -290,7 +292,7 @@ def test_undecided_leaves_the_attempt_open_and_is_no_crash(state: StateDir, open
 
 
 def test_a_crash_after_an_undecided_run_is_a_crash(open_it: Open) -> None:
-    """Once the attempt has been taken up, how an earlier run ended counts no more."""
+    """After the attempt was resumed, the end of an earlier run is not counted again."""
     journal = open_it()
     first = journal.begin()
     journal.observe(CandidateFound(A), State.DEPLOYING, first)
@@ -302,7 +304,7 @@ def test_a_crash_after_an_undecided_run_is_a_crash(open_it: Open) -> None:
 
 
 def test_two_open_attempts_are_impossible(state: StateDir, open_it: Open) -> None:
-    """The file itself refuses a second one, whoever writes it."""
+    """The database itself refuses a second open attempt."""
     journal = open_it()
     journal.begin()
     journal.intend(State.DEPLOYING, Deploy(deployment(A)))
@@ -315,7 +317,7 @@ def test_two_open_attempts_are_impossible(state: StateDir, open_it: Open) -> Non
 def test_a_run_changes_nothing_of_earlier_attempts(
     state: StateDir, open_it: Open, clock: Clock
 ) -> None:
-    """Whatever it is and however it ends; and it remembers nothing of them."""
+    """A later attempt, resumed or ended, leaves the rows of earlier ones unchanged."""
     commit(open_it(), A)
     roll_back(open_it(), B, A)
     sql = "SELECT * FROM attempt, entry ON attempt = number WHERE number <= 2 ORDER BY entry.rowid"
@@ -347,7 +349,7 @@ def test_an_attempt_is_listed_by_its_candidate_or_else_by_what_it_deployed(
     target: Release | None,
     label: str,
 ) -> None:
-    """A run that only put last-good back has no candidate; one that only looked, neither."""
+    """A run that only restored last-good, or only read, has no candidate."""
     journal = open_it()
     attempt = evolve(journal.begin(), candidate=candidate, target=target)
     journal.observe(NothingDeployable("none"), State.STRANDED, attempt)
@@ -358,7 +360,7 @@ def test_an_attempt_is_listed_by_its_candidate_or_else_by_what_it_deployed(
 
 
 def test_a_committed_release_is_last_good(state: StateDir, open_it: Open, clock: Clock) -> None:
-    """It is first among the proven, with the evidence and the time of its commit."""
+    """A committed release is first among the proven, with evidence and time of the commit."""
     commit(open_it(), A)
     commit(journal := open_it(), B)
     assert (B, A) == journal.proven()
@@ -369,7 +371,7 @@ def test_a_committed_release_is_last_good(state: StateDir, open_it: Open, clock:
 
 
 def test_a_release_that_is_committed_again_moves_to_the_front(open_it: Open) -> None:
-    """Last-good is what passed last, and nothing is listed twice."""
+    """The release that was committed last is last-good, and no release is listed twice."""
     for each in (A, B, C, A):
         commit(open_it(), each)
     assert (A, C, B) == open_it().proven()
@@ -378,7 +380,7 @@ def test_a_release_that_is_committed_again_moves_to_the_front(open_it: Open) -> 
 def test_a_commit_is_durable_with_the_record_of_it_and_not_before(
     state: StateDir, open_it: Open
 ) -> None:
-    """Between ``commit`` and ``observe`` the disk still holds the old last-good, whole."""
+    """Between ``commit`` and ``observe`` the old last-good is still on the disk."""
     commit(open_it(), A)
     commit(open_it(), B)
     journal = open_it()
@@ -409,7 +411,7 @@ def test_a_commit_that_fails_half_way_loses_nothing(state: StateDir, open_it: Op
 
 
 def test_only_so_many_proven_releases_are_kept(open_it: Open) -> None:
-    """The newest ``retention.proven`` are offered for a rollback and kept in the store."""
+    """The newest ``retention.proven`` releases are fallbacks, and are needed in the store."""
     retention = Retention(proven=3)
     for each in (A, B, C, D, E):
         commit(open_it(retention), each)
@@ -419,7 +421,7 @@ def test_only_so_many_proven_releases_are_kept(open_it: Open) -> None:
 
 
 def test_nothing_is_proven_at_first(open_it: Open) -> None:
-    """A new journal offers nothing to fall back on."""
+    """A new journal has no fallback."""
     journal = open_it()
     assert ((), frozenset(), frozenset()) == (
         journal.proven(),
@@ -432,7 +434,7 @@ def test_nothing_is_proven_at_first(open_it: Open) -> None:
 
 
 def test_a_guilty_candidate_is_in_quarantine_until_it_expires(open_it: Open, clock: Clock) -> None:
-    """It is not tried again before, and it may be from that very second on."""
+    """The release is in quarantine until, but not at, the second of its end."""
     commit(open_it(), A)
     roll_back(journal := open_it(), B, A)
     assert {B.digest} == journal.quarantined()
@@ -446,7 +448,7 @@ def test_a_guilty_candidate_is_in_quarantine_until_it_expires(open_it: Open, clo
 def test_a_candidate_is_blamed_where_last_good_passed(
     open_it: Open, fallbacks: tuple[Release, ...]
 ) -> None:
-    """Whether last-good had to be deployed again or was still live makes no difference."""
+    """The quarantine is the same whether last-good was deployed again or still live."""
     journal = open_it()
     attempt = evolve(journal.begin(), candidate=B, against="500", guilty=True, fallbacks=fallbacks)
     journal.observe(Judged(healthy(A)), State.ROLLED_BACK, attempt)
@@ -456,7 +458,7 @@ def test_a_candidate_is_blamed_where_last_good_passed(
 def test_the_length_of_a_quarantine_is_configured(
     state: StateDir, open_it: Open, clock: Clock
 ) -> None:
-    """``retention.quarantine`` seconds, with the reason that an operator reads."""
+    """The quarantine lasts ``retention.quarantine`` seconds and has the reason for operators."""
     roll_back(open_it(Retention(quarantine=60)), B, A)
     assert [(B.digest, "status 500", clock.time, clock.time + 60)] == on_disk(
         state, "SELECT digest, reason, since, until FROM quarantine"
@@ -464,7 +466,7 @@ def test_the_length_of_a_quarantine_is_configured(
 
 
 def test_a_second_quarantine_starts_anew(open_it: Open, clock: Clock) -> None:
-    """A forced trial that fails again counts from then."""
+    """After another failure of a forced trial the quarantine begins anew."""
     roll_back(open_it(), B, A)
     clock.time += WEEK / 2
     roll_back(journal := open_it(), B, A)
@@ -473,7 +475,7 @@ def test_a_second_quarantine_starts_anew(open_it: Open, clock: Clock) -> None:
 
 
 def test_a_proven_release_in_quarantine_is_left_out_but_kept(open_it: Open, clock: Clock) -> None:
-    """It is no fallback while it is in quarantine, takes no other's place, and comes back."""
+    """In quarantine a proven release is no fallback; no older one takes its place; it returns."""
     for each in (A, B, C):
         commit(open_it(), each)
     roll_back(journal := open_it(Retention(proven=2)), C, B)
@@ -493,10 +495,10 @@ def test_a_proven_release_in_quarantine_is_left_out_but_kept(open_it: Open, cloc
     ],
     ids=["not guilty", "last-good failed too", "stranded", "undecided"],
 )
-def test_nobody_is_put_into_quarantine_without_proof(
+def test_no_release_is_put_into_quarantine_without_proof(
     open_it: Open, changes: dict[str, Any], final: State
 ) -> None:
-    """A candidate is blamed only where last-good passed the same gate in the same run."""
+    """A candidate is blamed only if last-good passed the same gate in the same run."""
     journal = open_it()
     attempt = evolve(journal.begin(), candidate=B, against="500", guilty=True, fallbacks=(A,))
     journal.observe(Judged(healthy(A)), final, evolve(attempt, **changes))
@@ -504,7 +506,7 @@ def test_nobody_is_put_into_quarantine_without_proof(
 
 
 def test_a_commit_ends_no_other_quarantine(open_it: Open) -> None:
-    """Only that of the release that has proven itself."""
+    """A commit ends only the quarantine of its own release."""
     for each in (B, C):
         roll_back(open_it(), each, A)
     commit(journal := open_it(), B)
@@ -522,7 +524,7 @@ def test_a_release_is_known_by_the_label_that_it_had_first(open_it: Open) -> Non
 
 
 def test_a_commit_ends_the_quarantine(open_it: Open) -> None:
-    """A release that has proven itself is not kept from being tried."""
+    """A committed release is proven, and not in quarantine any more."""
     roll_back(open_it(), B, A)
     commit(journal := open_it(), B)
     assert frozenset() == journal.quarantined()
@@ -530,7 +532,7 @@ def test_a_commit_ends_the_quarantine(open_it: Open) -> None:
 
 
 def test_a_quarantine_is_forgotten_by_label_or_altogether(open_it: Open) -> None:
-    """An operator may let one release be tried again, or all; the answer is how many there were."""
+    """An operator can end the quarantine of one release or of all; the count is returned."""
     for each in (B, C, D):
         roll_back(open_it(), each, A)
     assert 0 == open_it().forget_quarantine("unknown")
@@ -547,7 +549,7 @@ def test_a_quarantine_is_forgotten_by_label_or_altogether(open_it: Open) -> None
 def test_the_history_is_bounded_and_takes_nothing_else_with_it(
     state: StateDir, open_it: Open
 ) -> None:
-    """Old attempts and their entries go; what they proved and condemned stays."""
+    """Old attempts and entries are deleted; proven releases and quarantine stay."""
     retention = Retention(proven=10, history=3)
     for each in (A, B):
         commit(open_it(retention), each)
@@ -562,7 +564,7 @@ def test_the_history_is_bounded_and_takes_nothing_else_with_it(
 
 
 def test_the_open_attempt_is_never_history(state: StateDir, open_it: Open) -> None:
-    """An attempt that is to be taken up stays, however little is kept."""
+    """An open attempt is never deleted, even with the smallest retention."""
     retention = Retention(history=1)
     commit(open_it(retention), A)
     journal = open_it(retention)
@@ -573,7 +575,7 @@ def test_the_open_attempt_is_never_history(state: StateDir, open_it: Open) -> No
 
 
 def test_any_text_that_a_reason_can_carry_is_written(open_it: Open) -> None:
-    """Names of files that are no UTF-8, and NUL, reach a reason; they must not stop a run."""
+    """A reason with surrogates (file names that are no UTF-8) or NUL can be written."""
     reason = "caf\udce9 \0 \ud83d is no plain file"
     journal = open_it()
     attempt = evolve(journal.begin(), note=reason)
@@ -583,7 +585,7 @@ def test_any_text_that_a_reason_can_carry_is_written(open_it: Open) -> None:
 
 
 def test_an_interruption_is_an_entry_like_any_other() -> None:
-    """The fold forgets the fallbacks of the run that died: they are tried again."""
+    """The replayed memory forgets fallbacks of the run that died: they are tried again."""
     on_trial = Attempt("a", candidate=A, target=A, crashes=1)
     attempt = evolve(on_trial, fallbacks=(B,), has_looked=True)
     assert evolve(on_trial, crashes=2) == remember(attempt, Interrupted(crashed=True))

@@ -1,4 +1,4 @@
-"""One run an app at a time, and never a lock that outlives its holder."""
+"""The app's lock: one run at a time, freed by the death of its holder."""
 
 # ruff: noqa: SIM300 (asserts read: expected == actual)
 
@@ -45,7 +45,7 @@ def holder(start_python: Start, lock: Path) -> subprocess.Popen[str]:
 def test_a_second_run_fails_at_once_and_names_the_first(
     lock: Path, holder: subprocess.Popen[str]
 ) -> None:
-    """Who waits for nothing learns which process to look at."""
+    """Without waiting, the error names the process that holds the lock."""
     with pytest.raises(LockedError) as caught, hold(lock):
         pytest.fail("two runs at a time")
     assert f"another run holds traefik: process {holder.pid}, since " in caught.value.message
@@ -54,7 +54,7 @@ def test_a_second_run_fails_at_once_and_names_the_first(
 
 
 def test_a_run_in_the_same_process_is_locked_out_too(lock: Path) -> None:
-    """The lock belongs to the one that opened it, not to the process."""
+    """The lock belongs to the open file, not to the process: a second ``hold`` is refused, too."""
     with hold(lock), pytest.raises(LockedError), hold(lock):
         pytest.fail("two runs at a time")
 
@@ -76,9 +76,9 @@ def test_a_run_in_the_same_process_is_locked_out_too(lock: Path) -> None:
 def test_a_lock_that_is_signed_with_garbage_still_locks(
     lock: Path, holder: subprocess.Popen[str], content: bytes
 ) -> None:
-    """The signature is for the message only; without one, the message says so."""
+    """The holder's description is for the message only; the message says if it is missing."""
     lock.write_bytes(content)
-    with pytest.raises(LockedError, match="it did not say who it is"), hold(lock):
+    with pytest.raises(LockedError, match="process unknown"), hold(lock):
         pytest.fail("two runs at a time")
     assert holder.poll() is None
 
@@ -86,7 +86,7 @@ def test_a_lock_that_is_signed_with_garbage_still_locks(
 def test_a_wait_that_is_too_short_ends_in_the_same_message(
     lock: Path, holder: subprocess.Popen[str]
 ) -> None:
-    """Waiting ends with the name of who was waited for."""
+    """After the waiting time the error names the holder."""
     with pytest.raises(LockedError, match=f"process {holder.pid}"), hold(lock, wait=0.15):
         pytest.fail("two runs at a time")
 
@@ -94,7 +94,7 @@ def test_a_wait_that_is_too_short_ends_in_the_same_message(
 def test_a_waiting_run_gets_the_lock_when_the_first_one_ends(
     lock: Path, holder: subprocess.Popen[str]
 ) -> None:
-    """A release within the time is noticed, by a waiter that has been refused before."""
+    """A waiter gets the lock if it is freed within the waiting time."""
     got = threading.Event()
 
     def wait() -> None:
@@ -112,7 +112,7 @@ def test_a_waiting_run_gets_the_lock_when_the_first_one_ends(
 
 
 def test_a_killed_run_holds_nothing(lock: Path, holder: subprocess.Popen[str]) -> None:
-    """SIGKILL frees the lock: there is nothing to clean up after a crash."""
+    """SIGKILL of the holder frees the lock: no clean-up is needed after a crash."""
     holder.kill()
     holder.wait()
     with hold(lock):
@@ -120,7 +120,7 @@ def test_a_killed_run_holds_nothing(lock: Path, holder: subprocess.Popen[str]) -
 
 
 def test_a_process_that_the_run_left_behind_holds_nothing(start_python: Start, lock: Path) -> None:
-    """The app outlives the run that started it, and must not keep the next run out."""
+    """An app that outlives its run does not keep the lock."""
     process = start_python(HOLD, lock, "with a child")
     assert process.stdout is not None
     child = psutil.Process(int(process.stdout.readline()))
@@ -134,8 +134,8 @@ def test_a_process_that_the_run_left_behind_holds_nothing(start_python: Start, l
         child.kill()
 
 
-def test_leaving_frees_the_lock_whatever_happened(lock: Path) -> None:
-    """An exception inside is no reason to keep it."""
+def test_an_exception_frees_the_lock(lock: Path) -> None:
+    """The lock is free again after an exception inside the context."""
     with pytest.raises(ZeroDivisionError), hold(lock):
         raise ZeroDivisionError
     with hold(lock):
@@ -143,7 +143,7 @@ def test_leaving_frees_the_lock_whatever_happened(lock: Path) -> None:
 
 
 def test_a_symbolic_link_or_a_missing_directory_is_no_lock(tmp_path: Path, lock: Path) -> None:
-    """A lock that can't be opened is trouble of the state directory, and makes nothing."""
+    """A lock that can't be opened raises StateError, and creates no file."""
     lock.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(StateError, match="can't be opened: Too many levels"), hold(lock):
         pytest.fail("held through a link")
@@ -156,15 +156,15 @@ def test_a_symbolic_link_or_a_missing_directory_is_no_lock(tmp_path: Path, lock:
 
 
 def test_the_lock_file_is_closed_to_others(lock: Path) -> None:
-    """Who can open the file could lock every run out."""
+    """Only the owner can open the file: any other user could block every run."""
     with hold(lock):
         assert 0o100600 == lock.stat().st_mode
 
 
-def test_the_holder_is_told_without_touching_the_lock(
+def test_the_holder_is_found_without_touching_the_lock(
     lock: Path, holder: subprocess.Popen[str]
 ) -> None:
-    """The pid comes from the kernel, so it is right even where the signature is not."""
+    """The pid comes from the kernel, so it is right even if the file's description is wrong."""
     lock.write_bytes(b"")
     assert holder.pid == holder_of(lock)
     holder.kill()
@@ -172,8 +172,8 @@ def test_the_holder_is_told_without_touching_the_lock(
     assert holder_of(lock) is None
 
 
-def test_nobody_holds_a_lock_that_does_not_exist(tmp_path: Path) -> None:
-    """An app that never ran is held by nobody."""
+def test_a_lock_that_does_not_exist_has_no_holder(tmp_path: Path) -> None:
+    """An app that never ran has no holder."""
     assert holder_of(tmp_path / "lock") is None
 
 
@@ -189,7 +189,7 @@ def test_another_lock_is_not_mistaken_for_this_one(
 
 
 def test_a_long_command_line_does_not_hide_the_pid(lock: Path, start_python: Start) -> None:
-    """However the holder was called, its pid is named."""
+    """The pid is in the message even if the holder has a long command line."""
     process = start_python(
         "import sys; sys.argv[2:] = ['x' * 8000]\n" + HOLD.replace("[2:]", "[3:]"), lock
     )

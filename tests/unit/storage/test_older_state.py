@@ -1,4 +1,4 @@
-"""State directories of older versions are read, gone on from, and never silently misread.
+"""State directories of older versions are read and resumed, and never silently misread.
 
 ``tests/frozen/make.py`` says how the archives were made, and which story each of them tells.
 """
@@ -33,14 +33,14 @@ RUNNER: Final = Path(__file__).parents[3] / "runner" / "warm_reconcile.py"
 CALLER: Final = "deploy-proxy.service"
 WINDOW: Final = 0.1
 DEADLINE: Final = 60.0
-"""Seconds until a gate gives up; no test waits for that."""
+"""The deadline of a gate in seconds; no test reaches it."""
 Unpack: TypeAlias = Callable[[str], Path]
 Until: TypeAlias = Callable[[Callable[[], bool]], None]
 
 
 @frozen
 class Older:
-    """An unpacked state directory, and what this version needs to work on it."""
+    """An unpacked state directory, with a config of this version."""
 
     state: StateDir
     config: Path
@@ -90,7 +90,7 @@ def configure(home: Path, source: Path, more: str) -> Path:
 
 @pytest.fixture
 def reserved() -> Iterator[int]:
-    """Reserve a port: bound with SO_REUSEADDR, so a program that sets that, too, can listen."""
+    """Reserve a port: bound with SO_REUSEADDR, so that the app, which sets it, too, can listen."""
     with socket.socket() as place:
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.bind(("127.0.0.1", 0))
@@ -105,7 +105,7 @@ def processes(
     monkeypatch: pytest.MonkeyPatch,
     reserved: int,
 ) -> Iterator[Older]:
-    """Make the app of ``dbd8bb8-process`` this version's; its programs end with the test."""
+    """Unpack ``dbd8bb8-process`` with a config of this version; its programs end with the test."""
     probe = f'\n[[probes]]\ntarget_unit = "{CALLER}"\nurl = "http://127.0.0.1:{reserved}'
     probes = f'{probe}/ping"\nkind = "traefik-ping"{probe}/.warm-reconcile/identity"\n'
     source = tmp_path / "source"
@@ -119,7 +119,7 @@ def processes(
 
 
 def release(older: Older, label: str, fault: str = "healthy", program: bytes = b"") -> None:
-    """Offer a release as ``make.py`` wrote it; with a program of its own, or the older one."""
+    """Offer a release as ``make.py`` wrote it; with its own program, or the older one."""
     if program:
         key = f"wheel-{hashlib.sha256(program).hexdigest()}"
         kept = older.state.binaries / key
@@ -143,14 +143,14 @@ OUTCOMES: Final = (
     *("rolled back", "unchanged", "rolled back", "rolled back", "rolled back", "rolled back"),
     *("committed", "restored", "stranded", "restored", "gating"),
 )
-"""Of the attempts in the archive; the last one was left open."""
+"""Outcomes of the attempts in the archive; the last one was left open."""
 PROVEN: Final = ("1.6.0", "1.1.0", "1.0.0")
 QUARANTINE: Final = ("1.3.0", "1.2.0")
-"""Newest first; that of 1.1.1 has expired."""
+"""Releases in quarantine, newest first; the one of 1.1.1 has expired."""
 
 
-def test_status_knows_what_the_older_version_knew(processes: Older) -> None:
-    """Last-good, what else is proven, quarantine with its reasons, and the open attempt."""
+def test_status_shows_the_state_of_the_older_version(processes: Older) -> None:
+    """Last-good, other proven releases, quarantine with reasons, and the open attempt."""
     data = processes.read("status")
     assert (data["last_good"], tuple(data["proven"])) == (PROVEN[0], PROVEN)
     reasons = {each["release"]: each["reason"] for each in data["quarantine"]}
@@ -162,7 +162,7 @@ def test_status_knows_what_the_older_version_knew(processes: Older) -> None:
 
 
 def test_history_and_explain_tell_every_attempt(processes: Older) -> None:
-    """Each outcome, and each kind of entry that its run could write."""
+    """``history`` and ``explain`` show each outcome, and each kind of entry of the archive."""
     data = processes.read("history")
     assert tuple(each["state"] for each in reversed(data)) == OUTCOMES
     told = [processes.read("explain", "--number", str(each["number"])) for each in data]
@@ -179,8 +179,8 @@ def test_history_and_explain_tell_every_attempt(processes: Older) -> None:
     assert "ping: status 500, expected 200" in text
 
 
-def test_plan_and_releases_name_what_was_kept(processes: Older) -> None:
-    """The same files have the digest that they had: the candidate is known again."""
+def test_plan_and_releases_name_kept_releases(processes: Older) -> None:
+    """The same files have the same digest: the candidate is recognised."""
     release(processes, "2.0.0")
     data = processes.read("plan")
     assert data["does"] == "deploy 2.0.0, gate it, commit it if it is healthy"
@@ -196,7 +196,7 @@ def test_plan_and_releases_name_what_was_kept(processes: Older) -> None:
 
 
 def test_quarantine_holds(processes: Older) -> None:
-    """By the digest that the older version wrote down: the release is not tried again."""
+    """The digest of the older version is in quarantine: the release is not tried again."""
     release(processes, "1.2.0", "sick")
     data = processes.read("plan")
     assert data["does"] == "deploy 1.6.0 again and gate it"
@@ -206,7 +206,7 @@ def test_quarantine_holds(processes: Older) -> None:
 
 
 def test_a_run_takes_up_the_open_attempt(processes: Older) -> None:
-    """Same number, same id: its tokens go on where they ended, and its crashes count."""
+    """The resumed attempt keeps number and id: its tokens continue, and its crashes count."""
     before = processes.read("explain")
     release(processes, "2.0.0")
     code, report, log = processes.run()
@@ -224,7 +224,7 @@ def test_a_run_takes_up_the_open_attempt(processes: Older) -> None:
 
 
 def start_candidate(older: Older, until: Until) -> Path:
-    """Start the candidate as the older version had left it; return its record."""
+    """Start the candidate as the older version did; return its record."""
     token: str = older.read("explain")["story"][-1]["deployment"]["token"]
     (program,) = older.state.binaries.glob("*/traefik")
     deployment = older.instances.read(token)
@@ -235,7 +235,7 @@ def start_candidate(older: Older, until: Until) -> Path:
 
 
 def test_a_candidate_that_is_still_live_is_gated_again(processes: Older, until: Until) -> None:
-    """Its instance, and the record beside it, are of the older version."""
+    """The live instance is recognised by the record of the older version."""
     release(processes, "2.0.0")
     assert processes.read("plan")["event"] == "CandidateFound"
     start_candidate(processes, until)
@@ -246,8 +246,8 @@ def test_a_candidate_that_is_still_live_is_gated_again(processes: Older, until: 
     assert len(list(processes.state.instances.iterdir())) == 1
 
 
-def test_what_was_proven_is_fallen_back_on(processes: Older) -> None:
-    """Last-good is deployed again, and what is not needed goes: releases and their programs."""
+def test_a_broken_release_is_rolled_back_to_the_older_last_good(processes: Older) -> None:
+    """Last-good is deployed again; releases and programs that are not needed are deleted."""
     release(processes, "3.0.0", program=b"\x7fELF, or what is left of it")
     code, report, log = processes.run()
     assert (code, report["outcome"], report["serving"]) == (
@@ -265,7 +265,7 @@ def test_what_was_proven_is_fallen_back_on(processes: Older) -> None:
 
 
 def test_an_older_proven_release_is_there_where_last_good_is_lost(processes: Older) -> None:
-    """The second of the list that the older version kept."""
+    """The fallback is the second proven release of the older version."""
     for manifest in processes.state.releases.glob("*/manifest.json"):
         if json.loads(manifest.read_text())["label"] == "1.6.0":
             shutil.rmtree(manifest.parent)
@@ -281,7 +281,7 @@ def test_an_older_proven_release_is_there_where_last_good_is_lost(processes: Old
 
 
 class Recorded(ThreadedServer):
-    """Answers as the Docker of the archive did; knows no image, and of the rest nothing."""
+    """Answers as the Docker of the archive did: 404 for unknown images, else an empty list."""
 
     def __init__(self, path: Path, answers: Path) -> None:
         self._known = {
@@ -311,7 +311,7 @@ class Recorded(ThreadedServer):
 def stack(
     tmp_path: Path, unpack: Unpack, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Older]]:
-    """Make the app of ``dbd8bb8-swarm`` this version's, with Docker as it was or without it."""
+    """Unpack ``dbd8bb8-swarm`` with a config of this version, with the recorded Docker or none."""
     with contextlib.ExitStack() as servers:
 
         def make(*, is_up: bool = True) -> Older:
@@ -328,7 +328,7 @@ def stack(
         yield make
 
 
-def test_a_stack_is_recognised_by_what_was_written_down(stack: Callable[..., Older]) -> None:
+def test_a_stack_is_recognised_by_its_record(stack: Callable[..., Older]) -> None:
     """The hash of each service in the record is the one that this version makes of the service."""
     older = stack()
     data = older.read("status")
@@ -342,8 +342,8 @@ def test_a_stack_is_recognised_by_what_was_written_down(stack: Callable[..., Old
     assert "2.0.0+v2.0.0 is live" in plan["because"]
 
 
-def test_the_story_of_a_stack_is_told(stack: Callable[..., Older]) -> None:
-    """The event that only a lost engine makes is among its entries."""
+def test_the_history_of_a_stack_is_shown(stack: Callable[..., Older]) -> None:
+    """Its entries include Unreachable, which only an unreachable Docker causes."""
     older = stack()
     past = older.read("history")
     assert [each["state"] for each in reversed(past)] == [
@@ -380,7 +380,7 @@ def records(platform: SwarmPlatform, state: StateDir) -> list[Any]:
 
 
 def test_a_run_without_docker_leaves_the_attempt_open(stack: Callable[..., Older]) -> None:
-    """It is taken up, nothing is decided, and the next run takes it up again."""
+    """Without Docker the attempt is resumed, stays undecided, and is resumed again."""
     older = stack(is_up=False)
     before = older.read("explain")
     code, out, err = older.ask("run", "--json")
@@ -404,14 +404,14 @@ every_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command:
 def test_a_journal_of_a_newer_schema_is_left_alone(
     processes: Older, command: tuple[str, ...]
 ) -> None:
-    """Every command says so, and what to do; not a byte is changed."""
+    """Every command reports the newer schema with a hint, and changes no byte."""
     processes.execute("PRAGMA user_version = 2")
     before = processes.state.journal.read_bytes()
     code, out, err = processes.ask(*command)
     assert code == ExitCode.STATE
     assert "has schema 2, this version knows 1" in out + err
     if command != ("sweep",):  # which goes on with the next app: one line each
-        assert "hint: run the newer version again; nothing was changed" in err
+        assert "hint: run the version that wrote it; nothing was changed" in err
     assert processes.state.journal.read_bytes() == before
 
 
@@ -425,10 +425,10 @@ def test_a_journal_of_a_newer_schema_is_left_alone(
     ],
     ids=["another entry", "one more key", "another key"],
 )
-def test_an_unknown_entry_in_the_open_attempt_is_told(
+def test_an_unknown_entry_in_the_open_attempt_is_reported(
     processes: Older, command: str, entry: str
 ) -> None:
-    """Skipping it could mean forgetting what a newer version has done."""
+    """An unknown entry is refused: skipping it could lose an effect of a newer version."""
     processes.execute(
         "INSERT INTO entry SELECT number, begun, state, ? FROM attempt WHERE ended IS NULL", entry
     )
@@ -440,8 +440,8 @@ def test_an_unknown_entry_in_the_open_attempt_is_told(
 
 
 @pytest.mark.parametrize("command", ["status", "plan", "releases", "history", "explain", "run"])
-def test_an_unknown_state_is_told(processes: Older, command: str) -> None:
-    """No state that this version knows is taken for it."""
+def test_an_unknown_state_is_reported(processes: Older, command: str) -> None:
+    """An unknown state is refused, never read as another one."""
     processes.execute("UPDATE attempt SET state = 'adopting' WHERE ended IS NULL")
     code, _, err = processes.ask(command)
     assert code == ExitCode.STATE
@@ -449,8 +449,8 @@ def test_an_unknown_state_is_told(processes: Older, command: str) -> None:
     assert "hint: a newer version may have written it; nothing was changed" in err
 
 
-def test_a_manifest_of_a_newer_version_is_told(processes: Older) -> None:
-    """The release is not deployed; the one before it serves, and the reason is in words."""
+def test_a_manifest_of_a_newer_version_is_reported(processes: Older) -> None:
+    """The release is not deployed; the one before it serves, and the report has the reason."""
     for path in processes.state.releases.glob("*/manifest.json"):
         data = json.loads(path.read_text())
         if data["label"] == "1.6.0":
@@ -460,8 +460,8 @@ def test_a_manifest_of_a_newer_version_is_told(processes: Older) -> None:
     assert "is damaged, or a newer version wrote it: mounts" in log
 
 
-def test_a_record_of_a_newer_version_is_told(processes: Older, until: Until) -> None:
-    """What runs is not taken for something that it may not be."""
+def test_a_record_of_a_newer_version_is_refused(processes: Older, until: Until) -> None:
+    """A live deployment with an unreadable record is not taken for a known one."""
     path = start_candidate(processes, until)
     path.write_text(json.dumps({**json.loads(path.read_text()), "boot": "b"}))
     live = "its deployment.json is missing, damaged or of a newer version"

@@ -1,4 +1,4 @@
-"""The state directory is trusted only if nobody else could have put something into it."""
+"""The state directory is refused if another user could have written into it."""
 
 # ruff: noqa: SIM300 (asserts read: expected == actual)
 
@@ -19,7 +19,7 @@ NAMES = ["root", "home", "releases", "binaries", "instances", "mirror"]
 
 
 def lay_out(root: Path) -> StateDir:
-    """Make every directory that an app can come to have."""
+    """Make every directory that an app can have."""
     state = open_state(root, "traefik")
     for directory in (state.releases, state.binaries, state.instances, state.mirror):
         directory.mkdir(mode=0o700)
@@ -37,7 +37,7 @@ def refusal(root: Path) -> StateError:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_symbolic_link_for_a_directory_is_refused(tmp_path: Path, name: str) -> None:
-    """A directory that is really elsewhere can be swapped under a run."""
+    """A linked directory is refused: its target can be swapped during a run."""
     directory: Path = getattr(lay_out(tmp_path / "state"), name)
     directory.rename(tmp_path / "elsewhere")
     directory.symlink_to(tmp_path / "elsewhere")
@@ -52,7 +52,7 @@ def test_a_symbolic_link_for_a_file_is_refused(
     name: str,
     dangling: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """A journal or a lock that is really elsewhere is no journal and no lock."""
+    """A linked journal or lock is refused, dangling or not."""
     file: Path = getattr(lay_out(tmp_path / "state"), name)
     if not dangling:
         (tmp_path / "elsewhere").touch()
@@ -65,7 +65,7 @@ def test_a_symbolic_link_for_a_file_is_refused(
 def test_a_directory_that_others_may_write_is_refused_with_the_remedy(
     tmp_path: Path, name: str, mode: int
 ) -> None:
-    """One writable directory on the way is enough for others to choose what is deployed."""
+    """A directory that others can write is refused: they could choose what is deployed."""
     directory: Path = getattr(lay_out(tmp_path / "state"), name)
     directory.chmod(mode)
     error = refusal(tmp_path / "state")
@@ -76,7 +76,7 @@ def test_a_directory_that_others_may_write_is_refused_with_the_remedy(
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_directory_of_another_user_is_refused(tmp_path: Path, name: str) -> None:
-    """Whoever owns a directory can swap what is in it, whatever its mode says."""
+    """A directory of another user is refused: its owner can replace its contents."""
     directory: Path = getattr(lay_out(tmp_path / "state"), name)
     os.chown(directory, 12345, -1)
     error = refusal(tmp_path / "state")
@@ -86,7 +86,7 @@ def test_a_directory_of_another_user_is_refused(tmp_path: Path, name: str) -> No
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_for_a_directory_is_refused(tmp_path: Path, name: str) -> None:
-    """What stands in the way is named, not overwritten."""
+    """A file in place of a directory is named in the error, not overwritten."""
     directory: Path = getattr(lay_out(tmp_path / "state"), name)
     for entry in sorted(directory.rglob("*"), reverse=True):
         entry.rmdir()
@@ -97,17 +97,17 @@ def test_a_file_for_a_directory_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_root_below_a_file_is_refused(tmp_path: Path) -> None:
-    """A state_dir that can't exist is told with the kernel's reason."""
+    """A state_dir that can't be created is reported with the kernel's reason."""
     (tmp_path / "file").touch()
     with pytest.raises(StateError, match="can't be made: Not a directory") as caught:
         open_state(tmp_path / "file" / "state", "traefik")
     assert "StateDirectory=" in caught.value.hint
 
 
-def test_what_this_user_may_not_use_is_refused(
+def test_a_directory_that_this_user_may_not_use_is_refused(
     run_python: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    """A directory of one's own that can't be read or written, and a root that can't be made."""
+    """An own directory without access, and a root that can't be created, are refused."""
     code = (
         "import os, sys; from pathlib import Path\n"
         "from runner.storage.paths import open_state\n"
@@ -137,7 +137,7 @@ def test_what_this_user_may_not_use_is_refused(
     "app", ["", ".", "..", "../x", "a/b", ".x", "-x", "a..b", "a\0", "a" * 129]
 )
 def test_an_unsafe_app_name_is_refused_before_anything_is_made(tmp_path: Path, app: str) -> None:
-    """A name that could lead elsewhere makes no directory."""
+    """An app name that is unsafe as a path is refused, and no directory is made."""
     for open_or_find in (open_state, find_state):
         with pytest.raises(UsageError, match="not an app name") as caught:
             open_or_find(tmp_path / "state", app)
@@ -145,8 +145,8 @@ def test_an_unsafe_app_name_is_refused_before_anything_is_made(tmp_path: Path, a
     assert not (tmp_path / "state").exists()
 
 
-def test_what_is_missing_is_made_for_this_user_alone(tmp_path: Path) -> None:
-    """A new app gets its directories, closed to others; a second time changes nothing."""
+def test_missing_directories_are_made_for_this_user_alone(tmp_path: Path) -> None:
+    """A new app gets directories with mode 0700; a second call changes nothing."""
     state = open_state(tmp_path / "var" / "state", "traefik")
     assert [0o700, 0o700] == [
         stat.S_IMODE(directory.stat().st_mode) for directory in (state.root, state.home)
@@ -156,13 +156,13 @@ def test_what_is_missing_is_made_for_this_user_alone(tmp_path: Path) -> None:
 
 
 def test_finding_makes_nothing(tmp_path: Path) -> None:
-    """A command that only reads leaves no trace of itself."""
+    """``find_state`` creates nothing."""
     assert tmp_path / "state" / "traefik" == find_state(tmp_path / "state", "traefik").home
     assert [] == list(tmp_path.iterdir())
 
 
 def test_a_whole_state_directory_that_others_may_read_is_good(tmp_path: Path) -> None:
-    """Reading is harmless: StateDirectory= makes 0755 by default."""
+    """Mode 0755 is accepted: it is the default of StateDirectory=."""
     state = lay_out(tmp_path / "state")
     for name in NAMES:
         directory: Path = getattr(state, name)

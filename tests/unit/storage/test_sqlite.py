@@ -1,4 +1,4 @@
-"""A file that is not our whole journal is refused, and left exactly as it is."""
+"""A file that is not a complete journal is refused and stays unchanged."""
 
 # ruff: noqa: SIM300 (asserts read: expected == actual)
 
@@ -71,13 +71,13 @@ def refusal(state: StateDir) -> JournalError:
     return caught.value
 
 
-# What is no journal ------------------------------------------------------------------------------
+# Files that are no journal -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "can't be read: it is empty"),
+        (b"", "can't be read: the file is empty"),
         (b"\x00", "can't be read: "),
         (b"\xa5" * 5000, "can't be read: file is not a database"),
         (b"SQLite format 3\x00", "can't be read: "),
@@ -89,25 +89,25 @@ def refusal(state: StateDir) -> JournalError:
 def test_a_file_that_is_no_database_is_refused(
     state: StateDir, content: bytes, expected: str
 ) -> None:
-    """An unreadable journal is never taken for a fresh start."""
+    """A file that is no database is refused; no new journal is created in its place."""
     state.journal.write_bytes(content)
     error = refusal(state)
     assert f"the journal {state.journal} {expected}" in error.message
-    assert "never taken for a fresh start" in error.hint
+    assert f"if the app may start from nothing, move {state.home} away" in error.hint
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
 def test_another_programs_database_is_refused(state: StateDir, mode: str) -> None:
-    """A database that somebody put there by mistake is not ours to write into."""
+    """A database of another program is refused and not written to."""
     with contextlib.closing(sqlite3.connect(state.journal)) as other:
         other.execute(f"PRAGMA journal_mode = {mode}")
         other.execute("CREATE TABLE attempt (number INTEGER)")
-    assert "it is some other SQLite database" in refusal(state).message
+    assert "it is an SQLite database of another program" in refusal(state).message
 
 
 @pytest.mark.parametrize("schema", [0, sqlite.SCHEMA + 1])
 def test_a_journal_of_another_schema_is_refused(filled: StateDir, schema: int) -> None:
-    """A rollback of this program must not write into what a newer one made."""
+    """A journal of another schema is refused: an older program must not write into it."""
     change(filled, f"PRAGMA user_version = {schema}")
     error = refusal(filled)
     assert f"has schema {schema}, this version knows {sqlite.SCHEMA}" in error.message
@@ -135,29 +135,29 @@ def test_a_journal_of_another_schema_is_refused(filled: StateDir, schema: int) -
     ],
 )
 def test_a_word_that_this_version_does_not_know_is_refused(filled: StateDir, sql: str) -> None:
-    """Half-understood, an open attempt could be resumed wrongly; so nothing is done at all."""
+    """A journal with an unreadable entry is refused, so that no attempt is resumed wrongly."""
     change(filled, sql)
     refusal(filled)
 
 
 def test_a_second_open_attempt_is_refused(filled: StateDir) -> None:
-    """A file that lost its own guard is a damaged file, not a crash."""
+    """Two open attempts (without the index that forbids them) are reported as damage."""
     change(filled, "DROP INDEX one_open_attempt")
     change(filled, "INSERT INTO attempt (id, begun, state) VALUES ('x', 0, 'idle')")
     refusal(filled)
 
 
 @pytest.mark.parametrize("name", ["releases", "instances"])
-def test_a_journal_that_is_gone_is_not_a_new_app(state: StateDir, name: str) -> None:
-    """Where releases or instances are, a journal has been: without it nothing may be done."""
+def test_a_missing_journal_is_not_taken_for_a_new_app(state: StateDir, name: str) -> None:
+    """If releases or instances exist without a journal, the run is refused."""
     (state.home / name).mkdir(mode=0o700)
     error = refusal(state)
-    assert f"the journal {state.journal} is gone, but releases of traefik are here" == error.message
+    assert f"the journal {state.journal} is missing, but releases of traefik exist" == error.message
     assert not state.journal.exists()
 
 
 def test_a_directory_for_a_journal_is_refused(state: StateDir) -> None:
-    """What can't be opened is told with the reason."""
+    """A journal that can't be opened is reported with the reason."""
     state.journal.mkdir()
     assert "can't be used" in refusal(state).message
 
@@ -184,7 +184,7 @@ def test_a_damaged_journal_is_read_or_refused(
     changes: list[tuple[int, bytes]],
     kept: float,
 ) -> None:
-    """Whatever bytes rot or get lost, the only refusal is a JournalError."""
+    """Changed or lost bytes raise no other exception than JournalError."""
     content = bytearray(whole_journal.read_bytes())
     for place, piece in changes:
         at = place % (len(content) - len(piece))
@@ -214,12 +214,12 @@ def test_a_damaged_journal_is_read_or_refused(
 
 
 def test_a_new_journal_is_closed_to_others(filled: StateDir) -> None:
-    """Who can write the journal chooses what is deployed."""
+    """A new journal has mode 0600: a writer of the journal could choose what is deployed."""
     assert 0o100600 == filled.journal.stat().st_mode
 
 
-def test_what_a_killed_run_left_half_made_is_made_anew(state: StateDir) -> None:
-    """A draft of a journal is no journal, and does not stand in the way of one."""
+def test_a_draft_left_by_a_killed_run_is_replaced(state: StateDir) -> None:
+    """A draft is not taken for a journal, and is replaced by the next run."""
     for suffix in (".new", ".new-journal"):
         state.journal.with_suffix(suffix).write_bytes(b"half of one")
     fill(state)
@@ -236,7 +236,7 @@ def read_proven(state: StateDir) -> tuple[Release, ...]:
 
 @pytest.mark.parametrize("name", ["what?", "a#b", "100%41", "it's", "two words", "é", "a?mode=ro"])
 def test_any_directory_can_hold_a_journal(tmp_path: Path, name: str) -> None:
-    """The path is a path, whatever it would mean in a URI."""
+    """Characters with a meaning in a URI are allowed in the path."""
     state = open_state(tmp_path / name, "traefik")
     fill(state)
     assert (GOOD,) == read_proven(state)
@@ -244,7 +244,7 @@ def test_any_directory_can_hold_a_journal(tmp_path: Path, name: str) -> None:
 
 
 def test_a_journal_that_cannot_be_made_is_an_error_of_the_state(state: StateDir) -> None:
-    """No directory, no journal: told with the kernel's reason."""
+    """Without its directory, the journal can't be created: the error has the kernel's reason."""
     state.home.rmdir()
     with pytest.raises(JournalError, match="can't be used"):
         open_journal(state, Retention(), time.time)
@@ -281,7 +281,7 @@ except JournalError as error:
 def write_until_full(
     run_python: Callable[..., subprocess.CompletedProcess[str]], state: StateDir, *limit: str
 ) -> None:
-    """Write until it fails; all that was reported as written must be there, and all before it."""
+    """Write until the disk is full; exactly the reported entries, and all before, must be there."""
     fill(state)
     done = run_python(WRITE_UNTIL_FULL, state.root, *limit, limited=True)
     assert ("", 0) == (done.stderr, done.returncode)
@@ -303,7 +303,7 @@ def test_a_full_disk_loses_nothing(
     tmp_path: Path,
     run_python: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    """What ``intend`` returned from is kept; what it raised for never happened."""
+    """Entries for which ``intend`` returned are kept; those for which it raised are not there."""
     if small_disk is not None:
         write_until_full(run_python, open_state(small_disk / "state", "traefik"))
     else:
@@ -313,7 +313,7 @@ def test_a_full_disk_loses_nothing(
 def test_a_file_that_may_not_grow_loses_nothing(
     state: StateDir, run_python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    """A quota is a full disk."""
+    """A file size limit is handled as a full disk."""
     write_until_full(run_python, state, "300000")
 
 
@@ -321,7 +321,7 @@ def test_a_file_that_may_not_grow_loses_nothing(
 def test_a_journal_that_cannot_be_begun_leaves_no_journal(
     state: StateDir, run_python: Callable[..., subprocess.CompletedProcess[str]], limit: int
 ) -> None:
-    """A first run on a full disk leaves nothing that a second one would take for a journal."""
+    """A first run on a full disk leaves no file that could be taken for a journal."""
     done = run_python(
         "import resource, sys, time; from pathlib import Path\n"
         "from runner.reconcile.errors import JournalError\n"
@@ -346,8 +346,8 @@ def test_a_journal_that_cannot_be_begun_leaves_no_journal(
 # Reading beside a run ----------------------------------------------------------------------------
 
 
-def test_a_reader_sees_what_is_durable_while_a_run_writes(filled: StateDir) -> None:
-    """``status`` and ``history`` neither wait for a run nor see half of what it does."""
+def test_a_reader_sees_durable_entries_while_a_run_writes(filled: StateDir) -> None:
+    """``status`` and ``history`` do not wait for a run, and see only committed transactions."""
     with contextlib.closing(open_journal(filled, Retention(), time.time)) as journal:
         journal.begin()
         with open_history(filled) as history:
@@ -361,7 +361,7 @@ def test_a_reader_sees_what_is_durable_while_a_run_writes(filled: StateDir) -> N
 
 
 def test_a_reader_cannot_write(filled: StateDir) -> None:
-    """A command that only reads could not change the journal if it tried."""
+    """A read-only connection can't change the journal."""
     with open_history(filled) as history:
         assert history is not None
         with pytest.raises(JournalError, match="readonly"):
@@ -369,14 +369,14 @@ def test_a_reader_cannot_write(filled: StateDir) -> None:
 
 
 def test_the_history_of_an_app_that_never_ran_is_none(state: StateDir) -> None:
-    """Reading makes no journal."""
+    """Reading creates no journal."""
     with open_history(state) as history:
         assert history is None
     assert [] == list(state.home.iterdir())
 
 
-def test_the_story_of_an_attempt_is_told_in_order(filled: StateDir) -> None:
-    """Entries come with their times, of the one attempt that was asked for."""
+def test_the_entries_of_an_attempt_are_read_in_order(filled: StateDir) -> None:
+    """Entries of the given attempt are returned with their times."""
     with open_history(filled) as history:
         assert history is not None
         assert [CandidateFound(NEXT), Deploy] == [

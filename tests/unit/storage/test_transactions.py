@@ -1,4 +1,4 @@
-"""When a journal's writes become durable: the file is read by another connection at each statement.
+"""When journal writes become durable: another connection reads the file at each statement.
 
 A run can die between any two statements, so what a call makes durable must appear on the disk at
 once: a final state with its last entry, its quarantine and the end of its attempt.
@@ -41,7 +41,7 @@ A_LIVE, B_LIVE = (Deployment(release, f"token of {release.label}") for release i
 
 
 class Watched:
-    """A journal, and another connection that sees what is durable."""
+    """A journal, and another connection that sees durable rows only."""
 
     def __init__(self, state: StateDir) -> None:
         self.journal: SqliteJournal = open_journal(state, RETENTION, lambda: NOW)
@@ -59,7 +59,7 @@ class Watched:
             self._seen.append(now)
 
     def states_in(self, call: Callable[[], T]) -> tuple[list[str], T]:
-        """List what was on the disk from before a call until after it."""
+        """List the durable states from before a call until after it."""
         self._seen.clear()
         self._look()
         returned = call()
@@ -79,7 +79,7 @@ class Watched:
 
 @pytest.fixture
 def watch(state: StateDir) -> Generator[Callable[[], Watched]]:
-    """Open the journal as the next run would, after the one before ended or died."""
+    """Open the journal as the next run would, after the previous one ended or died."""
     with contextlib.ExitStack() as opened:
 
         def open_next() -> Watched:
@@ -92,7 +92,7 @@ def watch(state: StateDir) -> Generator[Callable[[], Watched]]:
 
 
 def deploy_and_pass(watched: Watched, attempt: Attempt, live: Deployment, state: State) -> None:
-    """Write down a deployment that passes its gate."""
+    """Write the entries of a deployment that passes its gate."""
     journal = watched.journal
     watched.writes_at_once(lambda: journal.intend(State.DEPLOYING, Deploy(live)))
     watched.writes_at_once(lambda: journal.intend(State.GATING, RunGate(live)))
@@ -102,7 +102,7 @@ def deploy_and_pass(watched: Watched, attempt: Attempt, live: Deployment, state:
 
 
 def run_to_commit(watched: Watched, live: Deployment) -> None:
-    """Let a run commit a release."""
+    """Write a run that commits a release."""
     journal, verdict = watched.journal, Healthy(live, (), 3, 10.0)
     attempt = evolve(watched.writes_nothing(journal.begin), candidate=live.release)
     watched.writes_nothing(lambda: journal.intend(State.IDLE, Assess()))
@@ -118,7 +118,7 @@ def run_to_commit(watched: Watched, live: Deployment) -> None:
 
 
 def run_to_rollback(watched: Watched, guilty: Release, back: Deployment) -> None:
-    """Let a run roll a release back and put it into quarantine."""
+    """Write a run that rolls a release back and puts it into quarantine."""
     journal = watched.journal
     begun = watched.writes_nothing(journal.begin)
     attempt = evolve(begun, candidate=guilty, against="500", guilty=True, fallbacks=(back.release,))
@@ -129,7 +129,7 @@ def run_to_rollback(watched: Watched, guilty: Release, back: Deployment) -> None
 
 
 def run_to_nothing(watched: Watched, final: State) -> None:
-    """Let a run look, and end."""
+    """Write a run that only reads, and ends."""
     journal = watched.journal
     attempt = watched.writes_nothing(journal.begin)
     watched.writes_nothing(lambda: journal.intend(State.IDLE, Assess()))
@@ -143,7 +143,7 @@ def run_to_nothing(watched: Watched, final: State) -> None:
 def test_each_call_of_the_journal_is_durable_at_once_or_not_at_all(
     watch: Callable[[], Watched],
 ) -> None:
-    """Run after run: commits, a quarantine that a later commit ends, and history that goes."""
+    """Several runs: commits, a quarantine that a later commit ends, and deleted history."""
     run_to_commit(watch(), A_LIVE)
     run_to_rollback(watch(), B, A_LIVE)
     run_to_nothing(watch(), State.UNCHANGED)
@@ -153,10 +153,10 @@ def test_each_call_of_the_journal_is_durable_at_once_or_not_at_all(
 
 
 @pytest.mark.parametrize("interruption", [State.UNDECIDED, None])
-def test_so_is_what_a_later_run_takes_up(
+def test_a_resumed_attempt_is_durable_with_its_first_effect(
     watch: Callable[[], Watched], interruption: State | None
 ) -> None:
-    """Ended without a decision, or killed: the next run's word of it waits for what it does."""
+    """After an undecided end or a kill, ``Interrupted`` becomes durable with the next effect."""
     if interruption:
         run_to_nothing(watch(), interruption)
     else:
@@ -167,7 +167,7 @@ def test_so_is_what_a_later_run_takes_up(
 
 
 def test_a_quarantine_is_forgotten_at_once(watch: Callable[[], Watched]) -> None:
-    """All of it, or one release's."""
+    """The quarantine of all releases, or of one, is removed in one transaction."""
     run_to_rollback(watch(), B, A_LIVE)
     run_to_rollback(watch(), A, B_LIVE)
     watched = watch()
@@ -176,8 +176,8 @@ def test_a_quarantine_is_forgotten_at_once(watch: Callable[[], Watched]) -> None
     assert watched.writes_nothing(watched.journal.forget_quarantine) == 0
 
 
-def test_what_is_read_changes_nothing(watch: Callable[[], Watched]) -> None:
-    """Nor does it end a transaction that is open."""
+def test_reading_changes_nothing(watch: Callable[[], Watched]) -> None:
+    """Reading does not end an open transaction."""
     watched = watch()
     watched.writes_nothing(watched.journal.begin)
     for read in (watched.journal.proven, watched.journal.quarantined, watched.journal.needed):
@@ -186,7 +186,7 @@ def test_what_is_read_changes_nothing(watch: Callable[[], Watched]) -> None:
 
 
 def test_a_journal_waits_for_the_disk_at_each_commit(state: StateDir) -> None:
-    """SQLite's own word for it: EXTRA, 3, which syncs the directory as well."""
+    """``PRAGMA synchronous`` is 3 (EXTRA), which syncs the directory as well."""
     open_journal(state, RETENTION, lambda: NOW).close()
     for read_only in (False, True):
         opened = sqlite.connect(state.journal, read_only=read_only)

@@ -1,4 +1,4 @@
-"""What systemd prints is read as it is printed; what it doesn't print is never taken for safe."""
+"""Parsing of systemd's output into graphs, proofs on the running host, and loading a directory."""
 
 import os
 from collections.abc import Callable
@@ -31,8 +31,8 @@ def refused(target: Target | str, caller: str = PROXY) -> OrderingError:
 # Reading ------------------------------------------------------------------------------------------
 
 
-def test_a_dump_tells_units_aliases_and_who_says_what() -> None:
-    """Drop-ins included; a unit that was not found does not exist."""
+def test_a_dump_has_units_aliases_and_the_origin_of_edges() -> None:
+    """Edges of drop-ins are included; a unit that was not found is not in the graph."""
     units = read_dump(read_recording("dump.txt"))
     assert units.units == {DASHBOARD, "consumer.service", "t.timer"}
     assert units.aliases == {"dash.service": DASHBOARD}
@@ -51,7 +51,7 @@ def test_a_dump_tells_units_aliases_and_who_says_what() -> None:
 
 
 def test_a_dump_of_another_make() -> None:
-    """Older versions write Name for Alias; an edge without its origin still is one."""
+    """Older versions print Name for Alias; an edge without an origin is kept."""
     text = "\t-> Unit a.service:\n\t\tName: a.service\n\t\tName: b.service\n\t\tAfter: c.service\n"
     units = read_dump(text)
     assert units.aliases == {"b.service": "a.service"}
@@ -61,18 +61,18 @@ def test_a_dump_of_another_make() -> None:
 
 @pytest.mark.parametrize("text", ["", "-> By units:\n", "\t\tAfter: a.service\n", "\t-> Unit \n"])
 def test_a_dump_of_nothing(text: str) -> None:
-    """No unit, no edge, no error: whoever reads it looks for what must be there."""
+    """Other text gives no unit, no edge and no error: the caller checks for its units."""
     assert read_dump(text) == UnitGraph(frozenset(), ())
 
 
 def test_a_description_is_no_edge() -> None:
-    """What a unit says about itself can't be taken for what systemd says about it."""
+    """Text in a unit's description is not read as a field of the dump."""
     text = "\t-> Unit a.service:\n\t\tDescription: After: b.service (origin-file)\n"
     assert not read_dump(text).edges
 
 
 def test_show_is_unquoted() -> None:
-    """Names with a backslash are quoted as in C, but for Id."""
+    """Names with a backslash are quoted as in C, except in Id."""
     units = read_show(read_recording("show.txt"))
     assert units.units == {LATE, "bridge.service", r"inst@a\x2db.service", DASHBOARD}
     assert units.aliases == {"dash.service": DASHBOARD}
@@ -85,13 +85,13 @@ def test_show_is_unquoted() -> None:
 
 
 def test_dependencies_are_names() -> None:
-    """The unit that was asked for goes first."""
+    """The unit of the query is first."""
     names = read_dependencies(read_recording("list-dependencies.txt"))
     assert names[:4] == (LATE, "bridge.service", r"inst@a\x2db.service", PROXY)
 
 
-def test_jobs_tell_who_waits_for_whom() -> None:
-    """However long their names are."""
+def test_jobs_have_the_jobs_that_they_wait_for() -> None:
+    """Names of any length are read."""
     units = read_jobs(read_recording("list-jobs.txt"))
     assert units.units == {PROXY, DASHBOARD, LONG, "ready.target", "cold.target"}
     assert set(units.edges) == {
@@ -105,7 +105,7 @@ def test_jobs_tell_who_waits_for_whom() -> None:
 
 
 def test_jobs_are_drawn_in_ascii_elsewhere() -> None:
-    """Where the locale has no box drawing."""
+    """The tree without box drawing characters is read."""
     text = read_recording("list-jobs.txt").replace("└─", "`-")
     assert read_jobs(text) == read_jobs(read_recording("list-jobs.txt"))
 
@@ -114,7 +114,7 @@ def test_jobs_are_drawn_in_ascii_elsewhere() -> None:
     "text", ["", "No jobs running.\n", "5 jobs listed.\n", "JOB UNIT TYPE STATE"]
 )
 def test_no_jobs(text: str) -> None:
-    """An empty queue, in every form that it is told in."""
+    """An empty queue is read in each form that versions print."""
     assert read_jobs(text) == UnitGraph(frozenset(), ())
 
 
@@ -126,22 +126,22 @@ SHOW = (
 
 
 def test_a_target_after_the_caller_is_refused_with_its_chain(systemctl_says: Systemctl) -> None:
-    """Through a unit that is loaded for its sake, and an instance of a template."""
+    """The chain leads through a unit loaded by the query, and an instance of a template."""
     systemctl_says(list_dependencies=read_recording("list-dependencies.txt"), show=SHOW)
     assert refused(LATE).message.endswith(
         f": {LATE} → After= → bridge.service → After= → inst@a\\x2db.service → After= → {PROXY}"
     )
 
 
-def test_what_the_caller_deploys_is_not_asked_about(systemctl_says: Systemctl) -> None:
-    """A host without systemd can run what needs no order."""
+def test_the_callers_own_deployment_needs_no_query(systemctl_says: Systemctl) -> None:
+    """A probe of the caller's own deployment is safe, even if systemctl fails."""
     systemctl_says(script="exit 1")
     target = Target(PROXY, Served.BY_ITS_DEPLOYMENT)
     assert prove_live(PROXY, target) == target
 
 
 def test_the_caller_under_another_name(systemctl_says: Systemctl) -> None:
-    """Its deployment is safe under every name of it, the unit itself under none."""
+    """The deployment is safe by any alias of the caller, the unit itself by none."""
     systemctl_says(list_dependencies="dash.service\n", show=SHOW)
     target = Target("dash.service", Served.BY_ITS_DEPLOYMENT)
     assert prove_live(DASHBOARD, target) == target
@@ -149,13 +149,13 @@ def test_the_caller_under_another_name(systemctl_says: Systemctl) -> None:
 
 
 def test_a_target_before_the_caller_is_safe(systemctl_says: Systemctl) -> None:
-    """Nothing leads back to the caller, and no job waits for it."""
+    """The target does not start after the caller, and no job of it waits for the caller."""
     systemctl_says(list_dependencies=f"{PROXY}\n", show=SHOW, list_jobs="")
     assert prove_live(LATE, Target(PROXY)) == Target(PROXY)
 
 
 def test_a_job_that_waits_is_refused_with_both_names(systemctl_says: Systemctl) -> None:
-    """Whatever the order of the units says: this is what is happening."""
+    """A job that waits now is refused, even if the order of the units is safe."""
     show = "\n".join(
         f"Id={unit}\nNames={unit} {alias}\nLoadState=loaded\n"
         for unit, alias in ((PROXY, "proxy.service"), (DASHBOARD, "dash.service"))
@@ -164,7 +164,7 @@ def test_a_job_that_waits_is_refused_with_both_names(systemctl_says: Systemctl) 
     systemctl_says(list_dependencies="dash.service\n", show=show, list_jobs=jobs)
     error = refused("dash.service", "proxy.service")
     assert error.message == (
-        "a job of dash.service is waiting for the job of proxy.service, whose gate would ask it:"
+        "a job of dash.service is waiting for the job of proxy.service, whose gate would probe it:"
         f" dash.service = {DASHBOARD} → waits for → ready.target → waits for → {PROXY}"
         " = proxy.service"
     )
@@ -172,50 +172,50 @@ def test_a_job_that_waits_is_refused_with_both_names(systemctl_says: Systemctl) 
 
 
 def test_systemctl_must_agree_with_itself(systemctl_says: Systemctl) -> None:
-    """A caller among what is ahead, without a way to it, is a probe left open."""
+    """list-dependencies names the caller but show has no chain to it: unproven."""
     show = f"Id={PROXY}\nNames={PROXY}\nLoadState=loaded\n\nId={LATE}\nLoadState=loaded\n"
     systemctl_says(list_dependencies=read_recording("list-dependencies.txt"), show=show)
     error = refused(LATE)
     assert isinstance(error, UnprovenError)
     assert error.message == (
-        f"systemd counts {PROXY} among the units that {LATE} starts after, but shows no way from"
-        " one to the other"
+        f"systemd lists {PROXY} among the units that {LATE} starts after, but shows no chain of"
+        " dependencies between them"
     )
 
 
 @pytest.mark.parametrize("target", ["masked.service", "missing.service"])
 def test_a_unit_that_cannot_start_is_unknown(systemctl_says: Systemctl, target: str) -> None:
-    """Masked, or not there: systemctl answers as readily as for any other."""
+    """A masked or missing unit: systemctl exits with 0 for it as for any other."""
     systemctl_says(list_dependencies=f"{target}\n", show=SHOW)
     assert f"the target {target} is not known" in refused(target).message
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         ("echo not booted with systemd >&2; exit 1", "systemctl failed with status 1: not booted"),
         ("exit 3", "systemctl failed with status 3: "),
         ("echo", f"the target {LATE} is not known"),
-        ("echo Id=late.service; echo 'Names=\"'", "prints can't be read: No closing"),
+        ("echo Id=late.service; echo 'Names=\"'", "can't be parsed: No closing"),
         ("sleep 600", "systemctl did not answer for 0.5 s"),
     ],
 )
-def test_no_answer_is_no_proof(
-    systemctl_says: Systemctl, monkeypatch: pytest.MonkeyPatch, script: str, told: str
+def test_a_failed_query_of_systemd_is_unproven(
+    systemctl_says: Systemctl, monkeypatch: pytest.MonkeyPatch, script: str, message: str
 ) -> None:
-    """Whatever goes wrong with the probe, the target is refused, and a hint says what to do."""
+    """If systemctl fails in any way, the target is refused, with a hint."""
     monkeypatch.setattr(graph, "PATIENCE", 0.5 if "sleep" in script else 120.0)
     systemctl_says(script=script)
     error = refused(LATE)
     assert isinstance(error, UnprovenError)
-    assert told in error.message
+    assert message in error.message
     assert error.hint
 
 
 def test_a_host_without_systemctl_proves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No systemd, no order, no proof."""
+    """Without systemctl the order of units is unproven."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert refused(LATE).message == "systemctl can't be started: No such file or directory"
 
@@ -226,7 +226,7 @@ Analyze = Callable[[str], Path]
 
 
 def unloadable(directory: Path) -> UnprovenError:
-    """Fail to load a directory; a hint says what to do."""
+    """Fail to load a directory, with a hint."""
     with pytest.raises(UnprovenError) as caught:
         load_units(directory)
     assert caught.value.hint
@@ -235,7 +235,7 @@ def unloadable(directory: Path) -> UnprovenError:
 
 @pytest.fixture
 def analyze(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Analyze:
-    """Put a ``systemd-analyze`` on the PATH: a script of the shell."""
+    """Put a shell script named ``systemd-analyze`` on the PATH."""
     program = tmp_path / "systemd" / "bin" / "systemd-analyze"
     program.parent.mkdir(parents=True)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
@@ -264,25 +264,27 @@ def test_without_systemd_no_directory_can_be_judged(
     """No other program reads unit files as systemd does."""
     monkeypatch.setenv("PATH", str(tmp_path))
     error = unloadable(tmp_path)
-    assert error.message == f"systemd-analyze is not installed: without it {tmp_path} can't be read"
+    assert error.message == (
+        f"systemd-analyze is not installed: the units in {tmp_path} can't be loaded"
+    )
 
 
-def test_a_directory_that_is_not_there(analyze: Analyze, tmp_path: Path) -> None:
-    """It is no directory without units."""
+def test_a_missing_directory_is_an_error(analyze: Analyze, tmp_path: Path) -> None:
+    """A missing directory is an error, not a directory without units."""
     analyze("exit 0")
     error = unloadable(tmp_path / "gone")
     assert error.message.startswith(f"the units in {tmp_path}/gone can't be read: No such file")
 
 
 def test_an_empty_directory_has_no_units(analyze: Analyze, tmp_path: Path) -> None:
-    """Without a unit to name, there is nothing to ask systemd."""
+    """An empty directory gives an empty graph; systemd-analyze is not run."""
     analyze("exit 9")
     (tmp_path / "units").mkdir()
     assert load_units(tmp_path / "units") == UnitGraph(frozenset(), ())
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         ("exit 0", "systemd-analyze printed none of 1 units"),
         ("exit 1", "systemd-analyze printed none of 1 units"),
@@ -292,20 +294,20 @@ def test_an_empty_directory_has_no_units(analyze: Analyze, tmp_path: Path) -> No
         ("sleep 600", "systemd-analyze did not answer for 0.5 s"),
         (
             "for name; do :; done; printf '\\t-> Unit %s:\\n\\t\\tAfter: x%s\\n' $name $name",
-            "systemd-analyze names more units each time it is asked: 51 by now",
+            "systemd-analyze still names new units after 50 calls: 51 so far",
         ),
     ],
 )
 def test_a_systemd_that_fails_proves_nothing(
-    analyze: Analyze, monkeypatch: pytest.MonkeyPatch, directory: Path, script: str, told: str
+    analyze: Analyze, monkeypatch: pytest.MonkeyPatch, directory: Path, script: str, message: str
 ) -> None:
-    """A graph without units would find every target unknown, but would not say why."""
+    """The error names the failure; an empty graph would only make every target unknown."""
     monkeypatch.setattr(graph, "PATIENCE", 0.5 if "sleep" in script else 120.0)
     analyze(script)
-    assert unloadable(directory).message.startswith(told)
+    assert unloadable(directory).message.startswith(message)
 
 
-def test_a_missing_run_directory_is_told(
+def test_a_missing_run_directory_is_reported(
     analyze: Analyze, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, directory: Path
 ) -> None:
     """systemd-analyze must make it, and this user may not, and has no namespaces either."""
@@ -313,13 +315,13 @@ def test_a_missing_run_directory_is_told(
     monkeypatch.setattr(graph, "_RUN", tmp_path / "gone" / "systemd")
     (tmp_path / "systemd" / "bin" / "unshare").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "systemd" / "bin" / "unshare").chmod(0o755)
-    assert unloadable(directory).hint.endswith(f"as root, mkdir -p {tmp_path}/gone/systemd")
+    assert unloadable(directory).hint.endswith(f"as root: mkdir -p {tmp_path}/gone/systemd")
 
 
-def test_a_run_directory_is_provided_to_who_can_not_make_it(
+def test_a_run_directory_is_provided_to_users_who_can_not_make_it(
     analyze: Analyze, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, directory: Path
 ) -> None:
-    """By the one program that can: `unshare`, with a mount of its own. Else it is not needed."""
+    """`unshare` is used, with its own mount, only if ``/run/systemd`` can't be made otherwise."""
     program = analyze(f"printf '\\t-> Unit {PROXY}:\\n\\t\\tUnit Load State: loaded\\n'")
     record = tmp_path / "unshared"
     (program.parent / "unshare").write_text(
@@ -334,17 +336,19 @@ def test_a_run_directory_is_provided_to_who_can_not_make_it(
 
 
 def test_a_program_that_cannot_be_started(analyze: Analyze, directory: Path) -> None:
-    """Its trouble is told."""
+    """The error has the kernel's reason."""
     analyze("").write_bytes(b"\x7fELF")
     error = unloadable(directory)
     assert error.message == "systemd-analyze can't be started: Exec format error"
 
 
-def test_what_systemd_is_given(analyze: Analyze, directory: Path) -> None:
-    """The directory goes before systemd's own units; no generator; nothing of the caller's.
+def test_the_environment_and_arguments_of_systemd_analyze(
+    analyze: Analyze, directory: Path
+) -> None:
+    """The directory precedes systemd's own units; no generator runs; no other variable is passed.
 
-    What is named in the answer is asked about, too, until nothing new is named; status 1 only says
-    that something is wrong with a unit.
+    Units named in the output are added to the next call until no new one is named; exit status 1
+    (a fault in some unit) is accepted.
     """
     program = analyze(
         f"""env > {directory}/environment

@@ -1,4 +1,4 @@
-"""What systemd 252, 257 and 262 print about the same units is read into the same graph.
+"""The output of systemd 252, 257 and 262 about the same units gives the same graph.
 
 The recordings are those of Debian 12, 13 and sid. Colours, arrows and the order of lines and fields
 differ between them; systemd's own units do, too, so only the edges between ours are compared.
@@ -8,7 +8,7 @@ import pytest
 from recorded import Systemctl, read_recording
 
 from runner.reconcile.ordering import Edge, Says, UnitGraph, find_chain
-from runner.systemd.graph import ask_start_timeout
+from runner.systemd.graph import query_start_timeout
 from runner.systemd.parse import (
     dumped_names,
     read_dependencies,
@@ -64,7 +64,7 @@ def pairs(units: UnitGraph, among: set[str]) -> set[tuple[str, str]]:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("form", ["dump", "dump-utf8"])
 def test_a_dump(version: int, form: str) -> None:
-    """The arrow before a unit is another one in a UTF-8 locale from systemd 256 on."""
+    """From systemd 256 on the arrow before a unit differs in a UTF-8 locale."""
     text = of(version, form if version > 252 else "dump")
     units = read_dump(text)
     assert units.units == OURS
@@ -85,14 +85,14 @@ def test_a_dump(version: int, form: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_start_limits(version: int) -> None:
-    """A oneshot without a limit may take for ever."""
+    """The limits of each unit are read; a oneshot without a limit gives None."""
     limits = read_start_limits(of(version, "dump"))
     assert (limits[PROXY], limits[DASHBOARD], limits[BRIDGE]) == (900.0, 90.0, None)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_show(version: int) -> None:
-    """The order of fields, and of names within them, is not fixed."""
+    """Fields, and names within them, are read in any order."""
     units = read_show(of(version, "show"))
     assert units.units == {LATE, BRIDGE, INSTANCE, PROXY, DASHBOARD, READY}
     assert units.aliases == {"dash.service": DASHBOARD}
@@ -103,7 +103,7 @@ def test_show(version: int) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_dependencies(version: int) -> None:
-    """The unit that was asked for goes first."""
+    """The unit of the query is first."""
     names = read_dependencies(of(version, "list-dependencies"))
     assert names[:4] == (LATE, BRIDGE, INSTANCE, PROXY)
 
@@ -124,9 +124,9 @@ def test_jobs(version: int, form: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_timeouts(systemctl_says: Systemctl, version: int) -> None:
-    """Time spans are written the same by all; a target has none, nor has a unit without a file."""
+    """Time spans are read from all versions; a target and an unknown unit give None."""
     found: list[float | None] = []
     for block in of(version, "timeouts").split("\n\n"):
         systemctl_says(show=block)
-        found.append(ask_start_timeout(PROXY))
+        found.append(query_start_timeout(PROXY))
     assert found == [900.0, 90.0, None, None, None]

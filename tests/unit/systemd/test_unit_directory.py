@@ -1,4 +1,4 @@
-"""A directory of unit files is copied so that systemd finds all of it, and only that."""
+"""A directory of unit files is copied so that systemd loads its units, and no other files."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from runner.systemd.unit_directory import copy_units, is_unit_name, list_units
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Make a directory with one of everything."""
+    """Make a directory with each kind of entry."""
     place = tmp_path / "source"
     for name in ("a.service.d", "multi-user.target.wants", "notes", "d.service"):
         (place / name).mkdir(parents=True)
@@ -39,14 +39,14 @@ def copied(source: Path, tmp_path: Path) -> Path:
 
 
 def test_drop_ins_are_copied_and_strange_things_are_not(copied: Path) -> None:
-    """A pipe would never end; a folder that systemd doesn't look into is nothing to it."""
+    """Pipes and directories that systemd does not read are not copied."""
     assert (copied / "a.service.d/10.conf").read_text() == "a.service.d/10.conf"
     names = {path.name for path in copied.iterdir()}
     assert not names & {"fifo.service", "notes", "d.service"}
 
 
 def test_links_stay_in_the_copy(copied: Path, tmp_path: Path) -> None:
-    """An alias must lead to the unit beside it, or systemd takes it for another unit."""
+    """An alias points to the unit in the copy, else systemd takes it for another unit."""
     assert {path.name: str(path.readlink()) for path in copied.iterdir() if path.is_symlink()} == {
         "alias.service": "a.service",
         "absolute.service": "a.service",
@@ -57,14 +57,14 @@ def test_links_stay_in_the_copy(copied: Path, tmp_path: Path) -> None:
 
 
 def test_a_directory_under_another_name(source: Path, tmp_path: Path) -> None:
-    """Links lead back into it by the name that it has, not the one that it was called by."""
+    """Links by the real path of the directory are redirected, too."""
     (tmp_path / "link").symlink_to(source)
     copy_units(tmp_path / "link", tmp_path / "copy")
     assert str((tmp_path / "copy/absolute.service").readlink()) == "a.service"
 
 
 def test_every_unit_is_listed(copied: Path) -> None:
-    """Those that no target wants, an instance of every template, and what somebody asks for."""
+    """Units that no target wants, an instance of every template, and the units in ``also``."""
     assert list_units(copied, ["b@two.service", "b@.service", "bad name.service"]) == {
         *("a.service", "absolute.service", "alias.service"),
         *("b@any.service", "b@one.service", "b@two.service"),
@@ -88,5 +88,5 @@ def test_every_unit_is_listed(copied: Path) -> None:
     ],
 )
 def test_names_of_unit_files(name: str, is_unit: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """What systemd would load from a file; all else would break the line that names it."""
+    """Only names that systemd loads from a file are unit names."""
     assert is_unit_name(name) == is_unit

@@ -8,8 +8,8 @@ import psutil
 import pytest
 from attrs import evolve
 from process_app import ProcessApp, latest
+from safe_probes import CALLER
 
-from proofs import CALLER
 from runner.platforms.process.instances import RECORD, TOKEN_VARIABLE
 from runner.platforms.process.platform import IDENTITY_PATH, ProcessPlatform
 from runner.reconcile.errors import DeployError, NotPreparedError

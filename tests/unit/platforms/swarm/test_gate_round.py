@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from attrs import evolve
 from playback import Playback, playing
+from safe_probes import proven
 
-from proofs import proven
 from runner.platforms.swarm.docker_cli import Docker
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.evidence import LEAVING

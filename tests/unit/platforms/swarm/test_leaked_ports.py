@@ -353,7 +353,7 @@ def test_an_engine_that_holds_nothing_for_nobody_is_left_alone(
 @pytest.mark.parametrize(
     ("script", "told"),
     [
-        ("echo 0", "docker.service has no process\nhint: does it run? systemctl status docker"),
+        ("echo 0", "docker.service has no process\nhint: systemctl status docker.service"),
         ("echo", "docker.service has no process"),
         ("echo no bus >&2; exit 1", "systemctl show docker.service: no bus"),
     ],

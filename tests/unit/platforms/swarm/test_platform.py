@@ -8,9 +8,9 @@ import pytest
 from attrs import evolve
 from fake_docker import FakeDocker
 from fake_swarm import FAILS, WAITS, Json, variables_of
+from safe_probes import CALLER
 from swarm_app import GATED, STACK, FakeTraefik, SwarmApp, latest
 
-from proofs import CALLER
 from runner.platforms.swarm.objects import TOKEN_VARIABLE
 from runner.platforms.swarm.platform import SwarmPlatform
 from runner.platforms.swarm.stack_document import (

@@ -1,0 +1,1 @@
+"""The claims of each suite, judged by the records of its machines."""

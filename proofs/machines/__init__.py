@@ -1,0 +1,1 @@
+"""Machines that boot from scratch: in systemd-nspawn, and in QEMU."""
