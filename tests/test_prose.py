@@ -34,6 +34,8 @@ def test_messages_and_help_name_things(module: Path) -> None:
 def test_the_count_sees_a_riddle_and_spares_docstrings(tmp_path: Path) -> None:
     """In a plain string and in an f-string."""
     module = tmp_path / "a.py"
-    module.write_text('"""Nobody."""\nA = "it tells nobody"\nB = f"{A}: whoever asks"\nC = "fine"\n')
+    module.write_text(
+        '"""Nobody."""\nA = "it tells nobody"\nB = f"{A}: whoever asks"\nC = "fine"\n'
+    )
     found = [line for line, text in texts(module) if RIDDLES.search(text)]
     assert found == [2, 3]
