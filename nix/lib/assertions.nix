@@ -56,7 +56,7 @@ let
           targets = [
             {
               unit = probe.target_unit;
-              # A `unit` probe asks systemd about the unit itself, not what the unit deployed.
+              # A `unit` probe is about the unit itself, not about its deployment.
               deployed = deploys && probe.kind != "unit";
             }
           ];
