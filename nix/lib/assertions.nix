@@ -56,7 +56,7 @@ let
           targets = [
             {
               unit = probe.target_unit;
-              # A `unit` probe is about the unit itself, not about its deployment.
+              # A `unit` probe asks systemd about the unit itself, not what the unit deployed.
               deployed = deploys && probe.kind != "unit";
             }
           ];
