@@ -30,22 +30,22 @@ in
       type = types.nullOr types.str;
       default = host;
       description = ''
-        The name by which Traefik routes to it, asked through Traefik on this host; null: it is not
-        routed, and only its tasks are asked.
+        The host name that Traefik routes to it, probed through Traefik on this host; null: it has no
+        route, and only its tasks are probed.
       '';
     };
     port = mkOption {
       type = types.nullOr types.port;
       default = port;
       description = ''
-        Where its tasks listen, in their own network. A gate needs something to ask: an app without
-        a port has none.
+        The port of its tasks, in their own network. An app without a port has nothing to probe, and
+        so no gate.
       '';
     };
     path = mkOption {
       type = types.str;
       default = path;
-      description = "What is asked of each task, and through Traefik.";
+      description = "The path that is probed at each task, and through Traefik.";
     };
     status = mkOption {
       type = types.int;
@@ -63,7 +63,7 @@ in
         kind = "git";
         url = "https://git.example.com/${app}.git";
       };
-      description = "Where its releases come from, as in `services.warm-reconcile.apps`.";
+      description = "The source of its releases, as in `services.warm-reconcile.apps`.";
     };
   };
 

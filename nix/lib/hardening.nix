@@ -58,7 +58,7 @@ in
     ];
     # Network namespaces may be entered, all others may not.
     RestrictNamespaces = "net";
-    # With setns(2), which is part of @process; without most of what makes use of CAP_SYS_ADMIN.
+    # With setns(2), which is part of @process; without most calls that use CAP_SYS_ADMIN.
     SystemCallFilter = [
       "@system-service"
       "~@privileged @resources @mount @debug"

@@ -33,7 +33,7 @@ let
   distinct = builtins.foldl' (found: it: if builtins.elem it found then found else found ++ [ it ]) [ ];
 in
 {
-  # The name that NixOS' options want: without the type.
+  # The name of a unit as a key of NixOS' options: without the type.
   key =
     unit:
     let
@@ -107,7 +107,7 @@ in
     { package, onFailure }:
     {
       inherit onFailure;
-      description = "Start the Docker engine again if it holds ports for no container";
+      description = "Restart Docker if it holds ports that no container uses";
       after = [ "docker.service" ];
       wantedBy = [ "docker.service" ];
       serviceConfig = hardening.restarter // {
@@ -129,7 +129,7 @@ in
     }:
     {
       inherit path;
-      description = "Verify last-good of every app, and remove what no release needs";
+      description = "Verify last-good of every app, and delete unused releases and images";
       # It probes the apps. Its timer can start it during boot, if the last date was missed.
       after = map (app: app.unit) apps;
       onFailure = onFailure ++ sweep.onFailure;

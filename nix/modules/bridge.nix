@@ -1,4 +1,4 @@
-# deploy-bridge.service: from events of the forge to runs of the CI.
+# deploy-bridge.service: the bridge, which starts CI runs on events of the forge.
 import ../lib/app-module.nix {
   app = "bridge";
   key = "deploy-bridge";

@@ -22,13 +22,13 @@ in
     domain = mkOption {
       type = types.str;
       default = "ci.commoninternet.net";
-      description = "What the dashboard is served at, and all else below.";
+      description = "The domain of the dashboard; all other host names are below it.";
     };
     email = mkOption {
       type = types.str;
       default = "";
       example = "ops@example.com";
-      description = "For the certificate authority; where abra manages Traefik, its `.env` has it.";
+      description = "For the certificate authority; if abra manages Traefik, its `.env` has it.";
     };
   };
 

@@ -18,7 +18,7 @@ in
     address = mkOption {
       type = types.nullOr types.str;
       default = "127.0.0.1:443";
-      description = "IP address and port to connect to; null: those that the host name resolves to.";
+      description = "IP address and port to connect to; null: the host name is resolved.";
     };
     targetUnit = mkOption {
       type = types.str;
@@ -64,7 +64,7 @@ in
       window = 1;
       inherit (cfg) deadline;
     };
-    # After= all deployments, so that the host has settled; no Wants=, an assertion starts nothing.
+    # After= all deployments, so that all have finished; no Wants=: an assertion starts nothing.
     after = [ cfg.targetUnit ] ++ builtins.filter (unit: unit != cfg.targetUnit) deployed;
     timeoutStart = cfg.deadline + 60;
   };

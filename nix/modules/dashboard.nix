@@ -1,4 +1,4 @@
-# deploy-dashboard.service: what https://ci.commoninternet.net shows.
+# deploy-dashboard.service: the dashboard, at https://ci.commoninternet.net.
 import ../lib/app-module.nix {
   app = "dashboard";
   key = "deploy-dashboard";

@@ -1,4 +1,4 @@
-# nightly-sweep.timer and .service: is last-good of every app still what is live, and healthy?
+# nightly-sweep.timer and .service: check that last-good of every app is live and healthy.
 {
   imports = [ ./warm-reconcile.nix ];
 

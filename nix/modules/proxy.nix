@@ -18,7 +18,7 @@ in
       type = types.str;
       default = "";
       example = "ops@example.com";
-      description = "For the certificate authority; where abra manages the app, its `.env` has it.";
+      description = "For the certificate authority; if abra manages the app, its `.env` has it.";
     };
     source = mkOption {
       type = types.attrsOf types.raw;
@@ -31,13 +31,13 @@ in
         kind = "git";
         url = "https://git.coopcloud.tech/coop-cloud/traefik.git";
       };
-      description = "Where its releases come from, as in `services.warm-reconcile.apps`.";
+      description = "The source of its releases, as in `services.warm-reconcile.apps`.";
     };
     onFailure = mkOption {
       type = types.listOf types.str;
       default = [ ];
       example = [ "notify@%n.service" ];
-      description = "Units to start when no proven Traefik could be made to serve.";
+      description = "Units to start if no proven Traefik could be brought into service.";
     };
   };
 
@@ -56,8 +56,8 @@ in
             LETS_ENCRYPT_EMAIL = cfg.email;
           };
         };
-    # All of them ask Traefik itself, on its real listeners. What it routes to is asserted by
-    # converge.service, which starts after those who serve it.
+    # All probes go to Traefik itself, on its real listeners. Its routes to apps are checked by
+    # converge.service, which starts after the apps.
     probes = [
       {
         kind = "traefik-ping";
@@ -71,7 +71,7 @@ in
         url = "http://127.0.0.1/.warm-reconcile/identity";
       }
       {
-        # The name is for SNI: no certificate is asked for, and none is needed.
+        # The name is for SNI only: no certificate is requested or needed.
         kind = "identity";
         name = "web-secure";
         targetUnit = unit;
@@ -80,7 +80,7 @@ in
         verifyTls = false;
       }
       {
-        # With the TLS options that all sites share that have none of their own.
+        # With the default TLS options, which apply to all sites without their own.
         kind = "identity";
         name = "default-tls";
         targetUnit = unit;

@@ -1,4 +1,4 @@
-# warm-keycloak.service: who may log in. It takes a minute to start.
+# warm-keycloak.service: Keycloak, for log-ins. It takes a minute to start.
 import ../lib/app-module.nix {
   app = "keycloak";
   key = "warm-keycloak";

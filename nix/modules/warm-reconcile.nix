@@ -1,5 +1,5 @@
-# Apps that deploy-… units deploy, gate, and commit or roll back: from typed options to configs,
-# units and the proof that no gate waits for its own caller.
+# Apps that deploy-… units deploy, gate, and commit or roll back: renders typed options to configs
+# and units, and refuses a gate that would wait for its own caller.
 {
   config,
   lib,
@@ -27,7 +27,7 @@ let
       inherit default description;
     };
 
-  # How a unit is placed among the others.
+  # The order of a unit among the others, and the units that start it.
   placing =
     { after, wants }:
     {
@@ -53,7 +53,7 @@ let
         type = types.listOf types.str;
         default = [ ];
         example = [ "notify@%n.service" ];
-        description = "Units to start when it fails, beside those of every unit.";
+        description = "Units to start when it fails, in addition to those of every unit.";
       };
     };
 
@@ -90,30 +90,30 @@ let
         DOMAIN = "traefik.example.com";
       };
       description = ''
-        Variables of the recipe, where abra doesn't have them. Everybody on the host can read them:
-        no secrets.
+        Variables of the recipe, if abra doesn't have them. Every user of the host can read them: no
+        secrets.
       '';
     };
     envFileCredential = nullable types.str ''
-      A file of `NAME=value` lines instead of `variables`, handed to the unit by `LoadCredential=`:
+      A file of `NAME=value` lines instead of `variables`, passed to the unit by `LoadCredential=`:
       it may have secrets, and may be readable by root alone. Never in the Nix store.
     '' "/run/secrets/traefik.env";
     service = nullable types.str ''
-      The service of the recipe that the gate is about. Default: `app`.
+      The service of the recipe that the gate probes. Default: `app`.
     '' "web";
     overlay = nullable types.path ''
       A directory with `compose.gate.yml`. Default: for a gate with an `identity`, the one for
       Traefik.
     '' "/etc/overlays/web";
     socket = nullable types.path ''
-      Where the Docker engine listens. Default: `/run/docker.sock`.
+      The socket of Docker. Default: `/run/docker.sock`.
     '' "/run/docker.sock";
     require = nullable (types.enum [
       "all"
       "quorum"
     ]) "How many tasks must pass. Default: `all`." "quorum";
     preflight = nullable types.number ''
-      Seconds for trying a release in isolation; 0: never. Default: 20.
+      Seconds for the trial of a release in isolation; 0: no trial. Default: 20.
     '' 0;
   };
 
@@ -152,19 +152,19 @@ let
         platform = mkOption {
           type = types.submodule platform;
           default = { };
-          description = "The stack of a Docker Swarm that it is.";
+          description = "The app's stack on Docker Swarm.";
         };
         probes = mkOption {
           type = types.listOf (types.submodule (of_kind "probes"));
           description = ''
-            What the gate asks, all of it in every round. One must be an `identity` or a `task`:
+            The probes of the gate, all sent in every round. One must be an `identity` or a `task`:
             without it an old instance could answer for a new one.
           '';
         };
         gate = mkOption {
           type = types.submodule gate;
           default = { };
-          description = "When the gate is content.";
+          description = "The rounds and limits of the gate.";
         };
         fallbackDepth = mkOption {
           type = types.int;
@@ -188,19 +188,19 @@ let
             };
           };
           default = { };
-          description = "How much the journal keeps.";
+          description = "Limits of the journal.";
         };
         budget = mkOption {
           type = types.submodule {
             options = {
-              fetch = number 120 "Seconds for learning the latest release and obtaining it.";
+              fetch = number 120 "Seconds for finding the latest release and fetching it.";
               deploy = number 60 "Seconds for one deployment.";
               margin = number 60 "Seconds for everything else.";
             };
           };
           default = { };
           description = ''
-            Where the time of one run may go. The longest run,
+            Limits for the parts of one run. The longest run,
             fetch + verify + (deploy + gate) × (1 + fallbackDepth) + margin, must be shorter than
             `timeoutStart`: otherwise the configuration is refused.
           '';
@@ -226,7 +226,7 @@ let
           type = types.str;
           default = "${name}.service";
           defaultText = "NAME.service";
-          description = "The oneshot that asserts it.";
+          description = "The oneshot that runs the assertion.";
         };
         description = mkOption {
           type = types.str;
@@ -241,7 +241,7 @@ let
         gate = mkOption {
           type = types.submodule gate;
           default = { };
-          description = "When it holds.";
+          description = "The rounds and limits of the assertion.";
         };
         timeoutStart = number 900 "Seconds: `TimeoutStartSec=` of the unit.";
       } // placing {
@@ -289,12 +289,12 @@ in
       type = types.package;
       default = pkgs.gitMinimal;
       defaultText = "pkgs.gitMinimal";
-      description = "What fetches recipes.";
+      description = "The git that fetches recipes.";
     };
     stateDirectory = mkOption {
       type = types.str;
       default = "warm-reconcile";
-      description = "Below /var/lib: where journals and releases are kept. `StateDirectory=`.";
+      description = "The directory below /var/lib for journals and releases: `StateDirectory=`.";
     };
     onFailure = mkOption {
       type = types.listOf types.str;
@@ -306,23 +306,23 @@ in
       type = types.bool;
       default = true;
       description = ''
-        Whether `docker.service` is started again if it came up with ports that it holds for no
-        container, as it may after a cut of the power. Nothing could be deployed on them otherwise.
-        `free-ports.service` looks whenever the engine has come up, and every app's unit starts
+        Whether `docker.service` is restarted if it came up with published ports that no container
+        uses, as it may after a power cut: no release could be deployed on them.
+        `free-ports.service` checks this after each start of Docker, and every app's unit starts
         after it.
       '';
     };
     apps = mkOption {
       type = types.attrsOf (types.submodule app);
       default = { };
-      description = "What is reconciled, each by a unit of its own.";
+      description = "The apps, each reconciled by its own unit.";
     };
     assertions = mkOption {
       type = types.attrsOf (types.submodule assertion);
       default = { };
       description = ''
-        What must hold once several units have done their work, each asked by a unit of its own that
-        starts after all that it asks. It deploys nothing.
+        End-to-end checks of several units, each run by its own unit that starts after those that it
+        probes. An assertion deploys nothing.
       '';
     };
     sweep = {
@@ -340,7 +340,7 @@ in
       onFailure = mkOption {
         type = types.listOf types.str;
         default = [ ];
-        description = "Units to start when it fails, beside those of every unit.";
+        description = "Units to start when it fails, in addition to those of every unit.";
       };
     };
   };
@@ -443,7 +443,7 @@ in
             timerConfig = {
               OnCalendar = cfg.sweep.onCalendar;
               RandomizedDelaySec = 900;
-              # A host that was off at that time is swept when it comes up.
+              # If the host was off at that time, the sweep runs after its next boot.
               Persistent = true;
             };
           };

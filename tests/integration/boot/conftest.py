@@ -1,4 +1,4 @@
-"""What the machines of the proofs need, or the test ends as the others do that lack something."""
+"""Fixtures of the proofs' machines: the supplies, or a skip or failure if this host lacks tools."""
 
 from collections.abc import Callable
 from typing import NoReturn
@@ -16,7 +16,7 @@ def stores(
     missing: Callable[[str], NoReturn],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Supplies:
-    """Make what every machine gets."""
+    """Prepare the supplies that every machine gets."""
     for tool in supplies.PACKAGES:
         need(tool)
     if lacks := supplies.missing():

@@ -28,7 +28,7 @@ def refused(stores: Supplies, tmp_path_factory: pytest.TempPathFactory) -> Recor
 
 @pytest.mark.slow
 def test_the_old_gate_is_refused_at_boot(refused: Record) -> None:
-    """The shipped job, with its own exit status; nothing was deployed."""
+    """The shipped job fails with the exit status of a refusal; nothing was deployed."""
     verdict = judge(BY_KEY["guard-boot"], {"guard": refused}, {})
     assert verdict.holds, [check for check in verdict.checks if not check.holds]
 
@@ -52,19 +52,19 @@ LIES: Final[dict[str, Callable[[Record], Record]]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("lie", LIES)
 def test_a_claim_fails_if_anything_else_was_seen(refused: Record, lie: str) -> None:
-    """A record that differs in one thing is not taken for a proof."""
+    """With one fact of the record changed, the claim fails."""
     assert not judge(BY_KEY["guard-boot"], {"guard": LIES[lie](refused)}, {}).holds
 
 
 def test_a_machine_that_went_wrong_fails_its_claims() -> None:
-    """Nothing is concluded from what isn't there."""
+    """A machine without a record fails its claims, with the machine's error."""
     verdict = judge(BY_KEY["guard-boot"], {}, {"guard": "no end in 60 s"})
     assert not verdict.holds
     assert verdict.checks[0].seen == "no end in 60 s"
 
 
 def test_a_machine_that_stopped_halfway_fails_only_the_claims_that_need_more() -> None:
-    """What was seen before is judged; the reason is told where something is missing."""
+    """Claims are judged by the record so far; one that needs more fails with the error."""
     it = Record("old-after", "", stopped="no end in 60 s")
     it.facts |= {"guard: status": claims.REFUSED, "changed": []}
     it.captures["guard"] = Capture("", 0.0, "", f"{DASHBOARD} → After= → {PROXY}")
@@ -76,6 +76,6 @@ def test_a_machine_that_stopped_halfway_fails_only_the_claims_that_need_more() -
 
 
 def test_a_machine_whose_units_were_not_read_is_no_proof_of_them() -> None:
-    """No hash at all is not the same as every hash being right."""
+    """A record without any hash fails the claim about the units."""
     shipped = claims.shipped(["guard"])
     assert not judge(shipped, {"guard": Record("guard", "")}, {}).holds

@@ -1,4 +1,4 @@
-"""Each claim of the proofs has a sabotage that turns it red, and none has gone stale."""
+"""Each claim of the proofs has one sabotage, whose edits still match the shipped files."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ SHIPPED: Final = {
     "etc/warm-reconcile/": PROJECT / "tests/golden/etc/warm-reconcile",
     f"{PRODUCT}/": PROJECT / "runner",
 }
-"""Where the files come from that a sabotage edits on a machine's disk."""
+"""The origin in the checkout of the files that a sabotage edits on a machine's disk."""
 GUIDE: Final = PROJECT / "machine-docs/REVIEW-pxgate.md"
 ROWS: Final = [
     (suite, row) for suite in SUITES.values() for group in suite.sabotages for row in group
@@ -33,7 +33,7 @@ def named(value: object) -> str | None:
 
 
 def test_each_claim_has_one_sabotage_and_the_guide_lists_it() -> None:
-    """The guide's table has a line for each claim, in their order, and no other line."""
+    """The guide's table has exactly one line for each claim, in order."""
     expected: list[str] = []
     for suite in SUITES.values():
         sentences = {row.claim: row.sentence for group in suite.sabotages for row in group}
@@ -49,7 +49,7 @@ def test_each_claim_has_one_sabotage_and_the_guide_lists_it() -> None:
 
 @pytest.mark.parametrize(("suite", "row"), ROWS, ids=named)
 def test_a_sabotage_is_of_a_claim_and_its_machines(suite: Suite, row: Sabotage) -> None:
-    """A claim that was renamed would not be sabotaged any more."""
+    """Each sabotage names an existing claim and machines of it."""
     (claim,) = (claim for claim in suite.claims if claim.key == row.claim)
     assert set(row.machines) <= set(claim.boots)
     assert row.edits
@@ -58,7 +58,7 @@ def test_a_sabotage_is_of_a_claim_and_its_machines(suite: Suite, row: Sabotage) 
 
 @pytest.mark.parametrize(("suite", "row"), ROWS, ids=named)
 def test_a_sabotage_changes_what_is_shipped(suite: Suite, row: Sabotage) -> None:
-    """The text that it replaces is in the file; else it would change nothing."""
+    """The text that an edit replaces is in the shipped file."""
     del suite
     for pattern, old, new in row.edits:
         assert new != old
@@ -71,7 +71,7 @@ def test_a_sabotage_changes_what_is_shipped(suite: Suite, row: Sabotage) -> None
 
 
 def test_sabotages_in_one_group_do_not_edit_the_same_text() -> None:
-    """Each edit has to find what it replaces."""
+    """Two edits of one text in one group would conflict."""
     for suite in SUITES.values():
         for group in suite.sabotages:
             edits = dict.fromkeys(edit for row in group for edit in row.edits)
@@ -92,7 +92,7 @@ def test_sabotages_in_one_group_do_not_edit_the_same_text() -> None:
 def test_a_claim_has_to_fail_by_the_check_that_a_sabotage_is_about(
     checks: list[Check], count: int
 ) -> None:
-    """Whatever else may have failed."""
+    """Only the failed check named ``red`` counts, not other failed checks."""
     claim = Claim("x", "", (), lambda _: checks)
     row = Sabotage("x", "", (), "the job")
     assert len(row.caused(judge(claim, {}, {}))) == count

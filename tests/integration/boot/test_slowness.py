@@ -25,13 +25,13 @@ CONFIGS = sorted((PROJECT / "tests/golden/etc/warm-reconcile").rglob("*.json"))
     [(USUAL / 2, LEAST), (USUAL, LEAST), (2 * USUAL, 2 * LEAST), (2.01 * USUAL, 2 * LEAST + 1)],
 )
 def test_a_slower_host_has_longer_limits(seconds: float, factor: int) -> None:
-    """In proportion to the boot that was measured; never shorter than on a usual host."""
+    """The factor is proportional to the measured boot, and never below ``LEAST``."""
     assert slowness_from(seconds) == factor
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_limit_of_a_config_follows(config: Path, tmp_path: Path) -> None:
-    """Gate, budget, trial and probes; those that a config leaves out are written into it."""
+    """Limits of gate, budget, trial and probes are multiplied; defaults are written explicitly."""
     copy = Path(shutil.copy(config, tmp_path))
     before: dict[str, Any] = json.loads(copy.read_text())
     lengthen(copy, 7)
