@@ -107,7 +107,11 @@ def _leaked(records: Records) -> Sequence[Check]:
         equals("its exit status", stuck.status, STUCK),
         equals("releases in quarantine for it", it.facts["quarantined"], []),
         contains("who listens on port 443", it.captures["listeners"].text, "docker-proxy"),
-        contains("what the tool says", it.captures["why stuck"].text, "port 443 for no container"),
+        contains(
+            "what the tool says",
+            it.captures["why stuck"].text,
+            "port 443 although no container uses it",
+        ),
         equals("a look at the ports ends with", it.facts["stuck: status"], STUCK),
         equals("after `free-ports` by hand, the job", by_hand.state, "active"),
         equals("with the unit, the job", up.state, "active"),

@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 
 from proofs import CALLER, proven
 from runner.config.app import AppConfig, DirectorySource, ProcessPlatformConfig
-from runner.platforms.build import Wired, make_platform
+from runner.platforms.build import BuiltPlatform, make_platform
 from runner.platforms.process.instances import Instances
 from runner.platforms.process.platform import IDENTITY_PATH, ProcessPlatform
 from runner.reconcile.gate import GatePolicy
@@ -134,7 +134,7 @@ class ProcessApp:
         )
 
     @contextlib.contextmanager
-    def wired(self, state: StateDir) -> Generator[Wired]:
+    def wired(self, state: StateDir) -> Generator[BuiltPlatform]:
         """Wire it as a run does."""
         probes = tuple(proven(probe) for probe in self.config.probes)
         with make_platform(self.config, state, probes) as wired:

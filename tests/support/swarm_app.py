@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from proofs import CALLER, proven
 from runner.config.app import AppConfig, DirectorySource, SwarmPlatformConfig
-from runner.platforms.build import Wired, make_platform
+from runner.platforms.build import BuiltPlatform, make_platform
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.objects import TOKEN_VARIABLE
 from runner.platforms.swarm.platform import SwarmPlatform
@@ -146,7 +146,7 @@ class SwarmApp:
         self.config = evolve(self.config, platform=changed)
 
     @contextlib.contextmanager
-    def wired(self, state: StateDir) -> Generator[Wired]:
+    def wired(self, state: StateDir) -> Generator[BuiltPlatform]:
         """Wire it as a run does."""
         probes = tuple(proven(probe) for probe in self.config.probes)
         with make_platform(self.config, state, probes) as wired:

@@ -347,7 +347,7 @@ PROCESS: Final = (
     Broken(
         "stops before it serves",
         scripted("sh -c 'kill -STOP $$; exec traefik' & wait"),
-        rf"{STARTING}; its health check says .*refused",
+        rf"{STARTING}; its health check printed .*refused",
         trial=STARTING,
         cold=True,
     ),
@@ -361,13 +361,13 @@ PROCESS: Final = (
     Broken(
         "its health check fails",
         compose((TEST, 'test: [CMD, sh, -c, "echo unwell; exit 1"]'), IMPATIENT),
-        r"ended with status \d+.*unhealthy|its health check says unwell|ended with status 0",
-        trial=r"unhealthy|its health check says unwell",  # the end of it takes a while
+        r"ended with status \d+.*unhealthy|its health check printed unwell|ended with status 0",
+        trial=r"unhealthy|its health check printed unwell",  # the end of it takes a while
     ),
     Broken(
         "its health check never passes",
         compose((TEST, 'test: [CMD, sh, -c, "echo unwell; exit 1"]')),
-        rf"{STARTING}; its health check says unwell",
+        rf"{STARTING}; its health check printed unwell",
         cold=True,
     ),
     Broken(

@@ -132,7 +132,7 @@ STATIC: Final = (
     Broken(
         "has no ping",
         static(("ping:\n  entryPoint: web\n", "")),
-        rf"{STARTING}; its health check says .*ping",
+        rf"{STARTING}; its health check printed .*ping",
         cold=True,
     ),
     Broken(
@@ -186,7 +186,7 @@ DYNAMIC: Final = (
     Broken(
         "lacks the middleware of its entrypoint",
         static(ways.at_web("nosuch@file")),
-        rf"{STARTING}; its health check says .*404",
+        rf"{STARTING}; its health check printed .*404",
     ),
     Broken(
         "answers with a token out of its config",
@@ -227,7 +227,7 @@ REFUSED: Final = (
     Broken(
         "its image is not to be had",
         lambda host, label: host.release(label, image=f"nosuch:v{NEW}"),
-        rf"the image nosuch:v{NEW} is neither in the engine nor to be had",
+        rf"the image nosuch:v{NEW} is neither in Docker nor available",
         fate="can't be taken in",
     ),
     Broken(

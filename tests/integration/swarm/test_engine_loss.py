@@ -85,7 +85,7 @@ def test_no_engine_at_the_beginning(host: Host) -> None:
     host.release(SECOND)
     host.engine.kill()
     ran = host.run()
-    assert_undecided(host, ran, "the Docker engine at")
+    assert_undecided(host, ran, "dockerd at")
     host.engine.start()
     assert_next_run_commits(host, SECOND)
 
@@ -235,11 +235,11 @@ def test_an_engine_that_never_comes_back(host: Host) -> None:
     """
     make_last_good(host, FIRST)
     host.release(SECOND)
-    run = host.begin_until("the Docker engine at")
+    run = host.begin_until("dockerd at")
     await_state(run, "GATING")
     host.engine.kill()
     ran = host.end(run)
-    assert_undecided(host, ran, "the Docker engine at")
+    assert_undecided(host, ran, "dockerd at")
     assert proven(host) == [FIRST]
     host.engine.start()
     assert_next_run_commits(host, SECOND)
@@ -275,7 +275,7 @@ def test_no_socket(host: Host) -> None:
     socket = str(host.engine.socket)
     host.config.write_text(host.config.read_text().replace(socket, "/nowhere/docker.sock"))
     ran = host.run()
-    assert_undecided(host, ran, "the Docker engine at /nowhere/docker.sock doesn't answer")
+    assert_undecided(host, ran, "dockerd at /nowhere/docker.sock doesn't answer")
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def assert_stuck(host: Host) -> None:
     """Check that a run decides nothing, and says why and what to do."""
     ran = host.run()
     assert (ran.code, ran.outcome, ran.serving) == (23, "undecided", None), ran
-    assert "holds port 443 for no container" in ran.reason
+    assert "holds port 443 although no container uses it" in ran.reason
     assert "systemctl restart docker.service" in ran.reason
     assert (proven(host), quarantined(host)) == ([FIRST], {})
 

@@ -113,7 +113,7 @@ def _add_service(host: Host) -> None:
     )
 
 
-CHANGED: Final = "service {service} was changed by another hand"
+CHANGED: Final = "service {service} was changed by someone else"
 HANDS: Final = (
     Hand("a rollback by Swarm", _roll_back, "{first} is live", is_quick=True),
     Hand("another label", _update("--label-add=by=hand"), CHANGED),
@@ -122,7 +122,7 @@ HANDS: Final = (
     Hand("no tasks", _scale, CHANGED),
     Hand("no service", _remove_service, ""),
     Hand("no stack", _remove_stack, ""),
-    Hand("one more service", _add_service, "service {stack}_more was added by another hand"),
+    Hand("one more service", _add_service, "service {stack}_more was added by someone else"),
 )
 
 

@@ -7,7 +7,7 @@ from traefik.harness import CALLER
 
 from runner.exit_codes import ExitCode
 from runner.platforms.swarm.engine_api import Engine
-from runner.platforms.swarm.traefik_api import Routes
+from runner.platforms.swarm.traefik_api import TraefikApi
 from runner.platforms.swarm.traefik_routers import Resolution, Resolved, Unresolved, resolve
 from swarm.engine import NETWORK
 from swarm.harness import NEW, Host
@@ -46,14 +46,14 @@ def deploy_site(host: Host, stack: str, *labels: str) -> None:
 
 
 def ask(host: Host, url: str = f"https://{SITE}/") -> Resolution:
-    table = Routes(Engine(str(host.engine.socket))).read()
+    table = TraefikApi(Engine(str(host.engine.socket))).read()
     return resolve(table, url)
 
 
 def test_a_name_is_resolved_to_the_unit_that_deployed_what_serves_it(host: Host) -> None:
     """And a gate that declares another one is refused: both are named, and nothing is touched."""
     nobody = ask(host)
-    assert nobody == Unresolved("no Traefik on this swarm tells what it routes")
+    assert nobody == Unresolved("no Traefik on this swarm lists its routers")
     host.release(f"1.0.0+v{NEW}")
     host.configure(more=LIE)
     cold = host.run()
@@ -98,5 +98,8 @@ def test_what_another_hand_deployed_is_not_resolved(host: Host) -> None:
         "traefik.http.routers.dashboard.tls=true",
         "traefik.http.services.dashboard.loadbalancer.server.port=80",
     )
-    expected = "router dashboard@swarm leads to dashboard@swarm, which was deployed by another hand"
+    expected = (
+        "router dashboard@swarm uses service dashboard@swarm, which someone else deployed"
+        " (no label warm-reconcile.unit)"
+    )
     wait_for(lambda: True if ask(host) == Unresolved(expected) else None, "a router for the site")

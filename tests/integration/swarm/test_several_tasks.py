@@ -185,7 +185,7 @@ def test_every_task_is_asked_by_itself(host: Host) -> None:
     ran = host.run()
     assert (ran.code, ran.outcome, ran.serving) == (0, "committed", NEWER), ran
     assert_all_serve(host)
-    assert each_task(host, NEWER) == (Outcome.PASS, "3 of 3 answered well")
+    assert each_task(host, NEWER) == (Outcome.PASS, "3 of 3 tasks passed")
 
 
 @pytest.mark.usefixtures("relay")
@@ -196,11 +196,11 @@ def test_one_task_that_is_broken_fails_the_release_that_all_of_the_public_sees_w
     prepare(host)
     make_last_good(host)
     release(host, NEWER, image=variant(host, entrypoint=ONE_LIES))
-    ran = host.run_until("^each task: 2 of 3 answered well; web@")
+    ran = host.run_until("^each task: 2 of 3 tasks passed; web@")
     assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", LAST_GOOD), ran
     answer, reason = each_task(host, NEWER)
     assert answer is Outcome.FAIL
-    found = re.fullmatch(r"2 of 3 answered well; web@(\w+): another deployment answers: .*", reason)
+    found = re.fullmatch(r"2 of 3 tasks passed; web@(\w+): another deployment answers: .*", reason)
     assert found is not None, reason
     (task,) = host.engine.inspect("task", found[1])
     assert task["Slot"] == 2
@@ -217,7 +217,7 @@ def test_a_quorum_excuses_nobody_who_answers_wrongly(host: Host, require: str) -
     """Cold: two of three are well, and the third is served from as they are."""
     prepare(host, platform=f'require = "{require}"')
     release(host, NEWER, image=variant(host, entrypoint=ONE_LIES))
-    assert_stranded(host, "each task: 2 of 3 answered well; web@")
+    assert_stranded(host, "each task: 2 of 3 tasks passed; web@")
 
 
 @pytest.mark.usefixtures("relay")

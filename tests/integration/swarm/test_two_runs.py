@@ -76,7 +76,7 @@ def test_somebody_changes_the_service_while_its_release_is_gated(host: Host) -> 
     change_by_hand(host)
     ran = host.end(run)
     assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", FIRST), ran
-    assert f"service {host.service} was changed by another hand" in ran.reason, ran
+    assert f"service {host.service} was changed by someone else" in ran.reason, ran
     assert quarantined(host) == {}
     assert proven(host) == [FIRST]
     again = host.run()

@@ -350,6 +350,6 @@ CATALOGUE: Final = (
 NOT_WHAT_IT_PROMISES: Final = Broken(
     "is not what it promises to be",
     _under_a_wrong_hash,
-    r"has SHA-256 [0-9a-f]{64}, the release promises 0{64}",
+    r"has SHA-256 [0-9a-f]{64}, expected 0{64}",
 )
 """The one that can't even be taken in."""

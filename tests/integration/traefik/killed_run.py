@@ -107,9 +107,9 @@ class CountedInstances(Instances):
             super().start(deployment, binary)
 
     @override
-    def ask_to_stop(self) -> list[psutil.Process]:
-        with self._countdown.around("ask_to_stop"):
-            return super().ask_to_stop()
+    def terminate_all(self) -> list[psutil.Process]:
+        with self._countdown.around("terminate_all"):
+            return super().terminate_all()
 
     @override
     def await_release(self, processes: list[psutil.Process], timeout: float) -> None:

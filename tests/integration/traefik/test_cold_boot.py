@@ -99,7 +99,7 @@ LOSSES: Final = (
     (_with_a_release_without_a_specification, "2.0.0: release.toml: "),
     (_with_a_release_whose_specification_is_garbage, "2.0.0: release.toml: "),
     (_with_a_release_without_a_configuration, "2.0.0 has no traefik.yml"),
-    (_with_a_release_that_leads_elsewhere, "link.yml is no plain file: refused"),
+    (_with_a_release_that_leads_elsewhere, "link.yml is not a regular file: refused"),
     (_with_a_release_whose_binary_is_gone, "can't be read: No such file or directory"),
     (_with_a_repository_that_is_gone, "gone.git"),
 )

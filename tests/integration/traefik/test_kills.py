@@ -184,7 +184,7 @@ def _copy(source: Path, target: Path) -> None:
 @pytest.mark.parametrize(
     ("scenario", "effect"),
     [
-        (UPDATE, "after ask_to_stop"),
+        (UPDATE, "after terminate_all"),
         (UPDATE, "before await_end"),
         (UPDATE, "after the first round of a gate"),
         (UPDATE, "before observe Committed"),
