@@ -73,7 +73,7 @@ def findings(
     require: Require = "all",
     denied: Mapping[str, float] = MappingProxyType({}),
 ) -> list[TaskResult]:
-    """Judge, where the engine holds what was written."""
+    """Judge a stack that is as written."""
     written = Written(AT, WEB.name, {service.name: service.spec for service in services})
     snapshot = Snapshot({service.name: service for service in services}, tasks, nodes, NOW)
     return judge(snapshot, written, "token", excused, require, denied)

@@ -23,7 +23,7 @@ from runner.reconcile.probes import Identity
 from runner.storage.paths import StateDir
 
 AMPLE: Final = 20.0
-"""Seconds that nothing takes in a good run."""
+"""Seconds; no step of a good run takes as long."""
 PROGRAM: Final = """
 import os, select, signal, socket, sys, time
 with open(sys.argv[1].removeprefix("--configFile=")) as file:
@@ -66,7 +66,7 @@ with open("ended", "w") as file:
 
 
 def hold_port() -> socket.socket:
-    """Bind a port without listening: nobody is given it meanwhile, and our program may have it."""
+    """Bind a port without listening: no other program gets it meanwhile, but ours may."""
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(("127.0.0.1", 0))
@@ -163,7 +163,7 @@ class ProcessApp:
 
 
 def latest(platform: ProcessPlatform, token: str = "token-1") -> Deployment:  # noqa: S107 - no password
-    """Take in the newest release, and make a deployment of it."""
+    """Store the newest release, and make a deployment of it."""
     release = platform.latest()
     assert isinstance(release, Release), release
     return Deployment(release, token)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Systemctl(Protocol):
-    """Makes ``systemctl`` say something: by command, or by a script for all of it."""
+    """Makes ``systemctl`` print texts: by command, or with a script for all of it."""
 
     def __call__(self, *, script: str = "", **texts: str) -> None: ...
 

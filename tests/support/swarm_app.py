@@ -1,4 +1,4 @@
-"""An app on the fake Docker engine: its releases, its config, and a Traefik that answers for it."""
+"""An app on the fake dockerd: its releases, its config, and a fake Traefik."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ IDENTITY: Final = "/.warm-reconcile/identity"
 STACK: Final = "s"
 GATED: Final = "s_app"
 AMPLE: Final = 60.0
-"""Seconds that no answer needs."""
+"""Seconds; no response takes as long."""
 
 
 class FakeTraefik(ThreadedServer):
@@ -103,7 +103,7 @@ class SwarmApp:
         (self.home / "overlay" / "compose.gate.yml").write_text(yaml.safe_dump(document))
 
     def release(self, label: str, *, pulled: bool = True, **sections: Json) -> None:
-        """Offer a release; its image is in the engine, under its tag and its digest.
+        """Offer a release; its image is in Docker, under its tag and its digest.
 
         Args:
             label: such as ``1.0.0+v3.5.1``.
@@ -138,7 +138,7 @@ class SwarmApp:
         (place / "compose.yml").write_text(yaml.safe_dump(document))
 
     def configure(self, *probes: Probe, **platform: object) -> None:
-        """Change what the gate asks, or the options of the platform."""
+        """Change the probes of the gate, or the options of the platform."""
         if probes:
             self.config = evolve(self.config, probes=probes)
         assert isinstance(self.config.platform, SwarmPlatformConfig)
@@ -160,7 +160,7 @@ class SwarmApp:
 
 
 def latest(platform: SwarmPlatform, token: str = "token-1") -> Deployment:  # noqa: S107 - no password
-    """Take in the newest release, and make a deployment of it."""
+    """Store the newest release, and make a deployment of it."""
     release = platform.latest()
     assert isinstance(release, Release), release
     return Deployment(release, token)

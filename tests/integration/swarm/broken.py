@@ -1,4 +1,4 @@
-"""Releases that are broken on a swarm, each in a way of its own, and what has to be said of each.
+"""Broken releases on a swarm, each with the reason that has to be reported.
 
 Some need more than a recipe: their image starts a shell script, which runs the real Traefik and
 then misbehaves, or only pretends to be one.
@@ -41,7 +41,7 @@ class Broken:
     quick: bool = False
     """It is one of those that are always tried."""
     beside: Callable[[Host], AbstractContextManager[object]] = contextlib.nullcontext
-    """Who else is on the host meanwhile."""
+    """What else runs on the host meanwhile."""
     window: float = 1.5
     """Seconds that it would have to hold."""
 
@@ -208,7 +208,7 @@ def live_token(host: Host) -> str:
 
 
 def with_a_token_in_its_config(host: Host, label: str) -> None:
-    """Copy what the live one answers into the configuration, as whoever fakes a header would."""
+    """Copy the live one's token into the configuration, to fake the identity header."""
     header = json.dumps({"X-Warm-Reconcile-Token": live_token(host)})
     text = f"http: {{middlewares: {{lie: {{headers: {{customResponseHeaders: {header}}}}}}}}}\n"
     dynamic(text, at_web("lie@file"))(host, label)
@@ -235,7 +235,7 @@ def redirecting_its_ping(host: Host, label: str) -> None:
 
 
 def with_a_secret(host: Host, label: str) -> None:
-    """Want a secret that nobody has made."""
+    """Need a secret that does not exist."""
     compose(
         ("    networks: [proxy]\n", "    networks: [proxy]\n    secrets: [nosuch]\n"),
         ("networks:\n  proxy:\n", "secrets: {nosuch: {external: true}}\n\nnetworks:\n  proxy:\n"),

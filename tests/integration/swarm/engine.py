@@ -1,4 +1,4 @@
-"""A real Docker engine of its own, in its own network namespace, as the one node of a swarm.
+"""A real dockerd of the test's own, in a network namespace, as the one node of a swarm.
 
 Everything it starts lives in its mount namespace or below its cgroup, and that is how it is found
 again and ended, whatever a test killed. Its mounts are seen by nobody else and end with it.

@@ -59,7 +59,7 @@ class Effects(Countdown):
             signal.raise_signal(signal.SIGKILL)
 
     def is_fatal(self, name: str) -> bool:
-        """Write down an effect; say whether to die now."""
+        """Write an effect to the trace; return whether to die now."""
         self._seen[name] += 1
         again = f", {self._seen[name]}" if self._seen[name] > 1 else ""
         os.write(self._trace, f"{name}{again}\n".encode())

@@ -1,4 +1,4 @@
-"""Makes an engine that is down come back with ports that it holds for no container."""
+"""Makes a stopped dockerd come back with leaked ports."""
 
 from pathlib import Path
 from typing import Final

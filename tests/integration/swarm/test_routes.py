@@ -1,4 +1,4 @@
-"""Who serves a name, as a real Traefik on a real swarm tells it, against what a config says."""
+"""The unit that serves a host name, by the routers of a real Traefik, against the config."""
 
 import json
 
@@ -26,11 +26,11 @@ url = "https://{SITE}/"
 address = "127.0.0.1:443"
 target_unit = "{CALLER}"
 """
-"""Of the page of another unit it says that the caller serves it."""
+"""Declares that the caller serves the page of another unit."""
 
 
 def deploy_site(host: Host, stack: str, *labels: str) -> None:
-    """Deploy what Traefik routes to."""
+    """Deploy a service that Traefik routes to."""
     service = {
         "image": f"traefik:v{NEW}",
         "networks": [NETWORK],
@@ -86,8 +86,8 @@ def test_a_name_is_resolved_to_the_unit_that_deployed_what_serves_it(host: Host)
     assert [each["ID"] for each in host.tasks()] == [task["ID"]]
 
 
-def test_what_another_hand_deployed_is_not_resolved(host: Host) -> None:
-    """Without our label nobody can tell, and it is said so."""
+def test_a_service_without_our_label_is_not_resolved(host: Host) -> None:
+    """Without our label its unit is not known, and the reason is reported."""
     label = f"1.0.0+v{NEW}"
     host.release(label)
     host.deploy_by_hand(label)

@@ -1,4 +1,4 @@
-"""Releases that are broken, each in a way of its own, and what the gate has to say of each.
+"""Broken releases, each with the reason that the gate has to report.
 
 Some need more than a configuration: their binary is a script, which starts the real Traefik and
 then misbehaves, or only pretends to be one. An alarm ends a script that nothing else has ended.
@@ -352,4 +352,4 @@ NOT_WHAT_IT_PROMISES: Final = Broken(
     _under_a_wrong_hash,
     r"has SHA-256 [0-9a-f]{64}, expected 0{64}",
 )
-"""The one that can't even be taken in."""
+"""The one that can't even be stored."""

@@ -476,7 +476,7 @@ def test_a_changed_manifest_is_found(store: Store, make_release: MakeRelease, ke
     if key == "version":
         data[key] = "9.9.9"
     manifest.write_text(json.dumps(data))
-    assert "1.0 has changed in the store" in unfit(store, release)
+    assert "1.0 has changed since it was stored" in unfit(store, release)
 
 
 @pytest.mark.parametrize("change", [name for name in CHANGES if name != "the label"])

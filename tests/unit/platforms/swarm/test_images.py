@@ -287,7 +287,7 @@ def test_an_image_that_cannot_be_had_is_reported(images: Images) -> None:
             images.usable(lost)
         with pytest.raises(SourceUnreachableError, match="is neither in Docker nor in the archive"):
             images.obtain(lost)
-        with pytest.raises(DeployError, match="neither in the engine nor in the archive"):
+        with pytest.raises(DeployError, match="neither in Docker nor in the archive"):
             images.check(lost, deep=False)
         with pytest.raises(DeployError, match="can't be archived"):
             images.keep(lost)

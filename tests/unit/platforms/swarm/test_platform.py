@@ -242,9 +242,7 @@ def test_a_note_of_swarm_itself_is_no_write(docker: FakeDocker, platform: SwarmP
     assert has_written(docker)
 
 
-def test_without_a_snapshot_nothing_is_refused(
-    docker: FakeDocker, platform: SwarmPlatform
-) -> None:
+def test_without_a_snapshot_nothing_is_refused(docker: FakeDocker, platform: SwarmPlatform) -> None:
     """A resumed rollback deploys without a snapshot."""
     by_hand(docker, GATED)
     platform.deploy(latest(platform))
@@ -278,14 +276,14 @@ def without_bridge(docker: FakeDocker) -> None:
 
 Spoil = Callable[[FakeDocker, SwarmPlatform, Deployment], object]
 REFUSALS: dict[str, tuple[Spoil, str]] = {
-    "rotten": (lambda _, w, d: damage_store(w, d), "has changed in the store"),
+    "rotten": (lambda _, w, d: damage_store(w, d), "has changed since it was stored"),
     "no network": (
         lambda docker, _, __: docker.swarm.networks.pop("proxy"),
         "the network proxy doesn't exist",
     ),
     "no image": (
         lambda docker, _, __: docker.swarm.images.clear(),
-        "neither in the engine nor in the archive",
+        "neither in Docker nor in the archive",
     ),
     "no manager": (
         lambda docker, _, __: docker.swarm.info["Swarm"].update(ControlAvailable=False),
@@ -320,7 +318,7 @@ def test_a_damaged_release_is_reported_with_a_hint(platform: SwarmPlatform) -> N
     """The message and hint of the store are passed on."""
     deployment = latest(platform)
     (platform.store.files(deployment.release.digest) / "compose.json").unlink()
-    with pytest.raises(NotPreparedError, match="changed in the store"):
+    with pytest.raises(NotPreparedError, match="has changed since it was stored"):
         platform.deploy(deployment)
 
 
@@ -348,10 +346,10 @@ def test_more_tasks_with_a_host_port_than_nodes_are_refused(
     assert has_written(docker)
 
 
-def test_a_task_on_the_hosts_network_cannot_be_asked_from_inside(
+def test_a_task_on_the_host_network_cannot_be_probed_from_inside(
     app: SwarmApp, docker: FakeDocker, state: StateDir
 ) -> None:
-    """Anybody on the host could answer there; an identity is another matter."""
+    """Another program on the host could answer there; an identity probe would detect it."""
     docker.swarm.put_network("host")
     app.release(
         LABEL,
@@ -361,7 +359,10 @@ def test_a_task_on_the_hosts_network_cannot_be_asked_from_inside(
     with app.platform(state) as platform:
         platform.deploy(latest(platform))
     app.configure(TaskHttp(target_unit=CALLER, port=80))
-    with app.platform(state) as platform, pytest.raises(DeployError, match="host's own network"):
+    with (
+        app.platform(state) as platform,
+        pytest.raises(DeployError, match="uses the host's network"),
+    ):
         platform.deploy(latest(platform, "token-2"))
     assert environment(docker)[TOKEN_VARIABLE] == "token-1"
 

@@ -1,4 +1,4 @@
-"""Other hands on the stack: each change is noticed, told, and put right by the next run.
+"""Changes of the stack by someone else: each is detected, reported, and reverted by the next run.
 
 And nothing is done where nothing is amiss.
 """
@@ -28,7 +28,7 @@ def host(host: Host) -> Host:
 
 
 def versions(host: Host) -> dict[str, int]:
-    """Read the version of everything that the swarm holds."""
+    """Read the version of every object of the swarm."""
     engine = host.engine
     found: dict[str, int] = {}
     for kind in ("service", "config", "secret"):
@@ -63,14 +63,14 @@ def test_a_run_with_nothing_to_do_writes_nothing_to_the_swarm(host: Host) -> Non
 
 @frozen
 class Hand:
-    """What somebody does by hand, and what the next run says of it."""
+    """A change by hand, and what the next run reports."""
 
     name: str
     touch: Callable[[Host], object]
     because: str
     """``{service}`` and ``{stack}`` stand for their names."""
     is_quick: bool = False
-    """Not left to the slow tests: of them all, the ones that are hardest to notice."""
+    """Also in the fast tests: the changes that are hardest to detect."""
 
 
 def _update(*flags: str) -> Callable[[Host], object]:
@@ -83,7 +83,7 @@ def _update(*flags: str) -> Callable[[Host], object]:
 
 
 def _same_version(host: Host) -> None:
-    """Put in an image of the same Traefik that isn't the one that was gated."""
+    """Set another image of the same Traefik."""
     image = "other:same-version"
     make_variant(host.engine, image, f"traefik:v{NEW}", files={"etc/other": b""})
     _update(f"--image={image}")(host)
@@ -138,8 +138,8 @@ def image_of(host: Host) -> str:
         for hand in HANDS
     ],
 )
-def test_what_somebody_did_is_told_and_put_right(host: Host, hand: Hand) -> None:
-    """The same release serves again, with the spec that was gated; nobody is blamed."""
+def test_a_change_by_someone_else_is_reported_and_reverted(host: Host, hand: Hand) -> None:
+    """The same release serves again, with the gated spec; no release is blamed."""
     make_last_good(host, FIRST)
     make_last_good(host, SECOND)
     image = image_of(host)
@@ -158,7 +158,7 @@ def test_what_somebody_did_is_told_and_put_right(host: Host, hand: Hand) -> None
 
 
 @pytest.mark.slow
-def test_a_task_that_somebody_killed_is_started_again_by_swarm(host: Host) -> None:
+def test_a_killed_task_is_restarted_by_swarm(host: Host) -> None:
     """The spec is as it was: another task of last-good serves, and nothing is deployed."""
     container = make_last_good(host, SECOND)
     before = versions(host)
