@@ -54,7 +54,7 @@ class FakeTraefik(ThreadedServer):
             self._swarm.running(self._service) if self._service in self._swarm.services else []
         )
         if self.is_silent or not running:
-            return  # as a port that nobody listens on
+            return  # as a port without a listener
         spec = running[-1]["Spec"]["ContainerSpec"]
         variables = variables_of(spec)
         version = spec["Image"].partition("@")[0].rpartition(":v")[2]

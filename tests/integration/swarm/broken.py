@@ -20,7 +20,7 @@ from swarm.images import TRAEFIK, make_variant
 Write: TypeAlias = Callable[[Host, str], object]
 """Write such a release under a label."""
 Changes: TypeAlias = Sequence[tuple[str, str]]
-Fate: TypeAlias = Literal["fails", "is refused", "can't be tried", "can't be taken in"]
+Fate: TypeAlias = Literal["fails", "is refused", "can't be tried", "can't be stored"]
 
 
 @frozen
@@ -281,7 +281,7 @@ PROCESS: Final = (
         quick=True,
     ),
     Broken("exits at once with status 0", scripted("exit 0"), rf"{ENDED} 0", cold=True),
-    Broken("tells its version and ends", service("command: [version]"), rf"{ENDED} 0: "),
+    Broken("prints its version and ends", service("command: [version]"), rf"{ENDED} 0: "),
     Broken(
         "its static config is no YAML",
         static(("entryPoints:\n", "entryPoints: {\n")),

@@ -135,7 +135,7 @@ class Host:
             self._edit(name, changes)
         for name, text in (files or {}).items():
             (self.checkout / name).write_text(text)
-        # As whoever maintains a recipe does when a config changes; here they all do.
+        # As maintainers of a recipe do when a config changes; here all of them change.
         self._edit("abra.sh", [("_VERSION=v1", f"_VERSION=v{self._released}")])
         self._git("add", "--all")
         self._git("commit", "--quiet", "--allow-empty", f"--message={label}")
@@ -213,7 +213,7 @@ class Host:
     # Running it ----------------------------------------------------------------------------------
 
     def run(self, *flags: str) -> Ran:
-        """Reconcile once, as systemd would: through the command, inside the engine's network."""
+        """Reconcile once, as systemd would: by the command, in dockerd's network namespace."""
         return self.end(self.begin(*flags))
 
     def run_until(self, reason: str) -> Ran:

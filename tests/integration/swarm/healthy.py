@@ -63,7 +63,7 @@ def make_last_good(host: Host, label: str = LAST_GOOD) -> str:
 def assert_serving(host: Host, label: str) -> str:
     """Check that one task of the app runs, is of this release, and says so; return its container.
 
-    The token is what the engine was told last, so it is that of the deployment that is live.
+    The token is in the present spec, so it is that of the deployment that is live.
     """
     spec = host.spec()
     assert spec["Labels"][RELEASE_LABEL] == label

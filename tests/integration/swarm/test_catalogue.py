@@ -1,7 +1,7 @@
 """A broken release is never committed, and the reason names the cause.
 
-Where a release is proven, it serves at the end. Where a trial in isolation can tell, the proven one
-is not even touched; and without the trial, or where it can't tell, the gate finds out by itself.
+Where a release is proven, it serves at the end. If the preflight detects it, the proven
+one is not even touched; without a preflight, or if that passes, the gate detects it.
 """
 
 import re
@@ -99,7 +99,7 @@ PLACE: Final = (
         cold=True,
     ),
     Broken(
-        "a stranger holds a port that it publishes",
+        "another program holds a port that it publishes",
         ways.publishing(ways.TAKEN),
         r"address already in use",
         in_trial=False,
@@ -216,7 +216,7 @@ PROVIDER: Final = (
     ),
     Broken("may not use the socket", service('user: "65534"'), _says("provider", NO_IDENTITY)),
     Broken(
-        "tells the provider no port",
+        "gives the provider no port",
         compose((ways.PORT_LABEL, "")),
         _says("provider", NO_IDENTITY),
         in_trial=False,  # it sees the live one's routes
@@ -228,19 +228,19 @@ REFUSED: Final = (
         "its image is not to be had",
         lambda host, label: host.release(label, image=f"nosuch:v{NEW}"),
         rf"the image nosuch:v{NEW} is neither in Docker nor available",
-        fate="can't be taken in",
+        fate="can't be stored",
     ),
     Broken(
         "its recipe is no YAML",
         compose(("services:\n", "services: {\n")),
         r"the latest is unknown: .*compose\.yml",
-        fate="can't be taken in",
+        fate="can't be stored",
     ),
     Broken(
         "brings a gate of its own",
         lambda host, label: host.release(label, files={"gate.yml": "http: {}\n"}),
         r"the recipe has a file gate\.yml of its own",
-        fate="can't be taken in",
+        fate="can't be stored",
     ),
     Broken(
         "wants two tasks to hold one port",
@@ -338,7 +338,7 @@ def test_a_release_that_cannot_be_deployed_touches_nothing(keeper: Keeper, broke
     host, label = keeper.serve(), keeper.label(NEW)
     container = assert_serving(host, LAST_GOOD)
     ran = _run(host, broken, label, 0.0)
-    if broken.fate == "can't be taken in":
+    if broken.fate == "can't be stored":
         assert (ran.code, ran.outcome, ran.serving) == (0, "unchanged", LAST_GOOD), ran
     else:
         _assert_rolled_back(host, ran, label)

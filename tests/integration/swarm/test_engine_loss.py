@@ -57,7 +57,7 @@ def await_state(run: subprocess.Popen[str], state: str) -> str:
     raise AssertionError(f"the run ended and never came to {state}: {said}")
 
 
-def assert_nobody_is_blamed(host: Host) -> None:
+def assert_no_blame(host: Host) -> None:
     assert quarantined(host) == {}
 
 
@@ -65,7 +65,7 @@ def assert_undecided(host: Host, ran: Ran, reason: str) -> None:
     """Check that the run decided nothing and reported why."""
     assert (ran.code, ran.outcome, ran.serving) == (21, "undecided", None), ran
     assert reason in ran.reason, ran
-    assert_nobody_is_blamed(host)
+    assert_no_blame(host)
 
 
 def assert_next_run_commits(host: Host, label: str) -> None:
@@ -73,7 +73,7 @@ def assert_next_run_commits(host: Host, label: str) -> None:
     ran = host.run()
     assert (ran.code, ran.serving) == (0, label), ran
     assert_serving(host, label)
-    assert_nobody_is_blamed(host)
+    assert_no_blame(host)
 
 
 # Before a run ------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def _killed(host: Host, run: subprocess.Popen[str]) -> None:
 
 def _hanging(host: Host, run: subprocess.Popen[str]) -> None:
     with hung(host.engine), contextlib.suppress(subprocess.TimeoutExpired):
-        run.wait(9.0)  # longer than anybody waits for an answer of the engine
+        run.wait(9.0)  # longer than any timeout of the Docker API
 
 
 LOSSES: Final = pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_loss_during_the_trial(host: Host, loss: Loss) -> None:
     loss(host, run)
     ran = host.end(run)
     assert ran.outcome in {"committed", "undecided", "rolled back"}, ran
-    assert_nobody_is_blamed(host)
+    assert_no_blame(host)
     if ran.outcome != "committed":
         assert SECOND not in proven(host)
     assert_next_run_commits(host, SECOND)
@@ -175,7 +175,7 @@ def test_a_loss_during_the_gate(host: Host, loss: Loss) -> None:
     loss(host, run)
     ran = host.end(run)
     assert ran.outcome in {"committed", "undecided"}, ran
-    assert_nobody_is_blamed(host)
+    assert_no_blame(host)
     assert_next_run_commits(host, SECOND)
 
 
@@ -295,5 +295,5 @@ def test_no_docker_command(host: Host, tmp_path: Path, monkeypatch: pytest.Monke
     ran = host.end(run)
     assert (ran.code, ran.outcome, ran.serving) == (0, "unchanged", FIRST), ran
     assert "docker command" in ran.reason, ran
-    assert_nobody_is_blamed(host)
+    assert_no_blame(host)
     assert_next_run_commits(host, SECOND)

@@ -155,12 +155,12 @@ def shape(value: Any) -> Any:  # noqa: ANN401 - of any object
 def assert_within(fake: Any, real: Any, where: str) -> None:  # noqa: ANN401 - shapes
     """Each member in the fake's responses is in the real ones, with the same type.
 
-    What is null or an empty list in one of them has no type: the engine fills some only later.
+    What is null or an empty list in one of them has no type: dockerd fills some only later.
     """
     if isinstance(fake, dict) and isinstance(real, dict):
         told = cast("Json", real)
         for key, each in cast("Json", fake).items():
-            assert key in told, f"{where}.{key} is not told by a real engine"
+            assert key in told, f"{where}.{key} is not in the response of a real dockerd"
             assert_within(each, told[key], f"{where}.{key}")
     elif isinstance(fake, list) and isinstance(real, list):
         for mine, other in zip(

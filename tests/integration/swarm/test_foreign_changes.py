@@ -62,7 +62,7 @@ def test_a_run_with_nothing_to_do_writes_nothing_to_the_swarm(host: Host) -> Non
 
 
 @frozen
-class Hand:
+class Change:
     """A change by hand, and what the next run reports."""
 
     name: str
@@ -114,15 +114,15 @@ def _add_service(host: Host) -> None:
 
 
 CHANGED: Final = "service {service} was changed by someone else"
-HANDS: Final = (
-    Hand("a rollback by Swarm", _roll_back, "{first} is live", is_quick=True),
-    Hand("another label", _update("--label-add=by=hand"), CHANGED),
-    Hand("another image", _update(f"--image=traefik:v{OLD}"), CHANGED),
-    Hand("another image of the same version", _same_version, CHANGED, is_quick=True),
-    Hand("no tasks", _scale, CHANGED),
-    Hand("no service", _remove_service, ""),
-    Hand("no stack", _remove_stack, ""),
-    Hand("one more service", _add_service, "service {stack}_more was added by someone else"),
+CHANGES: Final = (
+    Change("a rollback by Swarm", _roll_back, "{first} is live", is_quick=True),
+    Change("another label", _update("--label-add=by=hand"), CHANGED),
+    Change("another image", _update(f"--image=traefik:v{OLD}"), CHANGED),
+    Change("another image of the same version", _same_version, CHANGED, is_quick=True),
+    Change("no tasks", _scale, CHANGED),
+    Change("no service", _remove_service, ""),
+    Change("no stack", _remove_stack, ""),
+    Change("one more service", _add_service, "service {stack}_more was added by someone else"),
 )
 
 
@@ -132,21 +132,21 @@ def image_of(host: Host) -> str:
 
 
 @pytest.mark.parametrize(
-    "hand",
+    "change",
     [
-        pytest.param(hand, id=hand.name, marks=() if hand.is_quick else pytest.mark.slow)
-        for hand in HANDS
+        pytest.param(change, id=change.name, marks=() if change.is_quick else pytest.mark.slow)
+        for change in CHANGES
     ],
 )
-def test_a_change_by_someone_else_is_reported_and_reverted(host: Host, hand: Hand) -> None:
+def test_a_change_by_someone_else_is_reported_and_reverted(host: Host, change: Change) -> None:
     """The same release serves again, with the gated spec; no release is blamed."""
     make_last_good(host, FIRST)
     make_last_good(host, SECOND)
     image = image_of(host)
-    hand.touch(host)
+    change.touch(host)
     ran = host.run("--detailed-exit-code")
     assert (ran.code, ran.outcome, ran.serving) == (11, "restored", SECOND), ran
-    because = hand.because.format(service=host.service, stack=host.stack, first=FIRST)
+    because = change.because.format(service=host.service, stack=host.stack, first=FIRST)
     assert because in ran.reason, ran
     assert_serving(host, SECOND)
     assert image_of(host) == image

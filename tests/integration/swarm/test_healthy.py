@@ -50,7 +50,7 @@ def _restart(host: Host) -> None:
         asked = (host.ask(WEB), host.ask(WEB_SECURE), host.ask(PROVIDER))
         return True if all(asked) else None
 
-    wait_for(look, "what served before the engine was killed")
+    wait_for(look, "the task from before dockerd was killed")
 
 
 def _with_a_sidecar(host: Host, label: str) -> None:

@@ -1,6 +1,7 @@
 """Dockerd comes back from a power cut with leaked ports.
 
-Nothing can start then, whatever its release: the run blames nobody and says what heals it.
+No task that publishes such a port can start then: the run blames no release, and reports the command
+that frees the ports.
 """
 
 import pytest
@@ -50,7 +51,7 @@ def assert_stuck(host: Host) -> None:
     assert (proven(host), quarantined(host)) == ([FIRST], {})
 
 
-def held_for_nobody(host: Host) -> frozenset[int]:
+def leaked_ports(host: Host) -> frozenset[int]:
     """Find leaked ports as ``free-ports`` does."""
     pid = int((host.engine.home / "pid").read_text())
     return find_leaks(Engine(str(host.engine.socket)), pid)
@@ -58,12 +59,12 @@ def held_for_nobody(host: Host) -> frozenset[int]:
 
 def test_last_good_is_no_worse_for_it(host: Host) -> None:
     """It comes back with dockerd; the leaked ports are found, and no others."""
-    assert held_for_nobody(host) == frozenset()
+    assert leaked_ports(host) == frozenset()
     leak_ports(host)
-    assert held_for_nobody(host) == {80, 443}
+    assert leaked_ports(host) == {80, 443}
     assert_stuck(host)
     host.engine.restart()
-    assert held_for_nobody(host) == frozenset()
+    assert leaked_ports(host) == frozenset()
     ran = host.run()
     assert (ran.code, ran.serving) == (0, FIRST), ran
     assert_serving(host, FIRST)

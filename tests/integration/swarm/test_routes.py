@@ -52,12 +52,12 @@ def ask(host: Host, url: str = f"https://{SITE}/") -> Resolution:
 
 def test_a_name_is_resolved_to_the_unit_that_deployed_what_serves_it(host: Host) -> None:
     """And a gate that declares another one is refused: both are named, and nothing is touched."""
-    nobody = ask(host)
-    assert nobody == Unresolved("no Traefik on this swarm lists its routers")
+    unresolved = ask(host)
+    assert unresolved == Unresolved("no Traefik on this swarm lists its routers")
     host.release(f"1.0.0+v{NEW}")
     host.configure(more=LIE)
     cold = host.run()
-    assert cold.code == ExitCode.ORDERING_REFUSED, "also on a cold boot, where nobody can tell"
+    assert cold.code == ExitCode.ORDERING_REFUSED, "also on a cold boot, without a Traefik"
     assert "a name is served by whoever is behind Traefik" in cold.log
     host.configure()
     assert host.run().outcome == "committed"

@@ -208,7 +208,7 @@ def test_a_name_that_systemd_escapes(load: Load) -> None:
     assert refused(units).chain == (DASHBOARD, name, PROXY)
 
 
-# Safe, or nobody knows ----------------------------------------------------------------------------
+# Safe, or unknown ---------------------------------------------------------------------------------
 
 
 def test_what_the_caller_waits_for_is_safe(load: Load) -> None:

@@ -74,7 +74,7 @@ def attend(connection, answer):
             connection.recv(4096)
             answer(connection)
         except OSError:
-            pass  # whoever asked has gone
+            pass  # the client has gone
 
 """
 
@@ -283,7 +283,7 @@ CATALOGUE: Final = (
         rounds=MANY,
     ),
     Broken(
-        "listens elsewhere, and a stranger answers 200 OK to everything",
+        "listens elsewhere, and another program answers 200 OK to everything",
         _behind_a_stranger,
         r"^identity: a stranger answers: it returned no token",
     ),

@@ -24,7 +24,7 @@ ByHand = Callable[..., subprocess.Popen[bytes]]
 
 
 def start_old(app: App, by_hand: ByHand, *, web: str = "", gate: bool = False) -> None:
-    """Start an old Traefik on the app's port, if told to with the gate of an earlier deployment."""
+    """Start an old Traefik on the app's port, optionally with the gate of an earlier deployment."""
     home = app.release("", into=app.home / "old", static=app.static(web=web))
     if gate:
         (home / "dynamic" / "warm-reconcile.yml").write_text(GATE)
@@ -91,7 +91,7 @@ def test_an_old_instance_goes_on_answering_while_the_candidate_comes_up_and_dies
 # Strangers ---------------------------------------------------------------------------------------
 
 
-class Stranger:
+class ForeignServer:
     """Answers everything on a port with the same bytes, from threads of this process."""
 
     def __init__(self, port: int) -> None:
@@ -126,7 +126,7 @@ class Stranger:
                     self._spawn(self._attend, server.accept()[0], answer)
 
     def _attend(self, connection: socket.socket, answer: bytes) -> None:
-        with connection, contextlib.suppress(OSError):  # whoever asked may have gone
+        with connection, contextlib.suppress(OSError):  # the client may have gone
             connection.settimeout(PATIENCE)
             if connection.recv(4096):
                 connection.sendall(answer)
@@ -135,9 +135,9 @@ class Stranger:
 
 
 @pytest.fixture
-def stranger(app: App) -> Iterator[Stranger]:
+def stranger(app: App) -> Iterator[ForeignServer]:
     """A program that may take the app's port."""
-    stranger = Stranger(app.port)
+    stranger = ForeignServer(app.port)
     yield stranger
     stranger.stop()
 
@@ -147,7 +147,7 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: cl
 SILENT = b""
 
 
-def test_another_program_answers_for_a_dead_candidate(app: App, stranger: Stranger) -> None:
+def test_another_program_answers_for_a_dead_candidate(app: App, stranger: ForeignServer) -> None:
     """It holds the port and answers 200 OK to everything; the candidate can't listen."""
     stranger.start(FINE)
     app.release("1.0.0")
@@ -163,7 +163,7 @@ def test_another_program_answers_for_a_dead_candidate(app: App, stranger: Strang
     ],
 )
 def test_another_program_answers_for_a_candidate_that_listens_elsewhere(
-    app: App, stranger: Stranger, answer: bytes, reason: str
+    app: App, stranger: ForeignServer, answer: bytes, reason: str
 ) -> None:
     """The candidate runs and is well, but not at the probed address."""
     app.configure(timeout=PATIENCE if answer else SHORT)
@@ -173,7 +173,7 @@ def test_another_program_answers_for_a_candidate_that_listens_elsewhere(
 
 
 def test_last_good_cannot_come_back_while_another_program_has_its_port(
-    app: App, stranger: Stranger
+    app: App, stranger: ForeignServer
 ) -> None:
     """No release is to blame: stranded, no quarantine, and well again without that program."""
     app.make_last_good("1.0.0")

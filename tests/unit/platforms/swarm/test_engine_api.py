@@ -17,7 +17,7 @@ from runner.platforms.swarm.engine_api import Engine, _unframe
 from runner.reconcile.errors import EngineUnreachableError
 
 AMPLE = 120.0
-"""Seconds that no answer needs: whoever waits so long hangs."""
+"""Seconds; a response that takes longer hangs."""
 SHORT = 0.25
 """Seconds for an answer that never comes."""
 

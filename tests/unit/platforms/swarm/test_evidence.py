@@ -202,7 +202,7 @@ def test_a_gated_job_fails_and_one_beside_it_does_not() -> None:
     assert of_side(side=evolve(SIDE, is_job=True, wanted=3)) is None
 
 
-# Ports that the engine holds ---------------------------------------------------------------------
+# Leaked ports ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_nodes_that_are_down_are_missed_by_a_global_service() -> None:
     assert found == TaskResult("tasks", FAIL, "2 of 2 running: a, b; node host3 is down")
     found = of_web(*both, lost, services=(web,), nodes=nodes, require="quorum")
     assert found == TaskResult("tasks", PASS, "2 of 2 running: a, b; node host3 is down")
-    # Three are everybody: one is no quorum. With a fourth down, two are none either.
+    # There are three: one is no quorum. With a fourth down, two are none either.
     assert of_web(both[0], lost, services=(web,), nodes=nodes, require="quorum").outcome is FAIL
     fourth = evolve(DOWN, id="n4", name="host4")
     four = (*both, lost, evolve(lost, id="lost4", node="n4"))

@@ -1,4 +1,4 @@
-"""The gate of a stack, against a server that plays the engine and tasks that are processes here."""
+"""Gate rounds on Swarm, against a fake Docker API and tasks that are processes here."""
 
 import contextlib
 import os
@@ -288,7 +288,7 @@ def test_each_deployment_has_its_own_excuses(engine: Playback, gate: StackGate) 
     assert ask(gate, is_ours=False)["tasks"] == PASS
 
 
-# Ports that nobody has ---------------------------------------------------------------------------
+# Leaked ports ------------------------------------------------------------------------------------
 
 HELD = [{"State": "running", "Ports": [{"PublicPort": 443, "PrivatePort": 443, "Type": "tcp"}]}]
 DENIED = "starting container failed: ... Bind for 0.0.0.0:443 failed: port is already allocated"
@@ -443,7 +443,7 @@ def start(unshare: str) -> Generator[Start]:
 
 
 def probe_tasks(gate: StackGate, *tasks: Task) -> list[Round]:
-    gate.read_evidence(record(), is_ours=True)  # it tells which node this is
+    gate.read_evidence(record(), is_ours=True)  # it reads the id of this node
     expected = Expected(DEPLOYMENT, frozenset(task.id for task in tasks))
     return gate.probe_tasks(expected, tasks, (proven(PING), proven(WHO)), AMPLE)
 

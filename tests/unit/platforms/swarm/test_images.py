@@ -1,4 +1,4 @@
-"""Images are pinned by what they are, and kept where nobody else can take them away.
+"""Images are pinned by digest, and archived so that a rollback works offline.
 
 The engine here is an HTTP server that answers like one; the ``docker`` command is the real one.
 """

@@ -209,7 +209,7 @@ def test_ports_in_a_sentence(ports: set[int], told: str) -> None:
     assert format_ports(ports) == told
 
 
-# What the engine says ----------------------------------------------------------------------------
+# The Docker API ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -290,9 +290,9 @@ def free(socket: Path, capsys: pytest.CaptureFixture[str]) -> Free:
 def dockerd(
     engine: Playback, tmp_path: Path, systemctl_says: Systemctl
 ) -> Generator[subprocess.Popen[bytes]]:
-    """Play an engine that holds port 443 for nobody; a restart, which is noted, ends its proxy.
+    """Play a dockerd that leaked port 443; a restart, which is recorded, ends its proxy.
 
-    The proxy is a process of ours, so the engine's process is this one.
+    The proxy is a process of ours, so the process of dockerd is this one.
     """
     engine.says["/containers/json"] = [listed({**HTTPS, "PublicPort": 80})]
     engine.says["/info"] = {"Swarm": {"ControlAvailable": False}}

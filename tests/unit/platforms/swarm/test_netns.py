@@ -1,4 +1,4 @@
-"""What is run inside a network namespace is there, and nobody else goes along."""
+"""A function runs inside a network namespace; all other threads stay outside."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Reading what the engine says, in its own words, and what single stories of tasks come to."""
+"""Parsing recorded objects of the Docker API, and judging single stories of tasks."""
 
 import copy
 from typing import Any

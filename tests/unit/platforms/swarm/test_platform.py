@@ -561,7 +561,7 @@ def test_configs_that_are_in_use_are_left_to_the_engine(
     deployment = latest(platform)
     platform.deploy(deployment)
     (used,) = docker.swarm.configs
-    docker.swarm.change_service(GATED, set_label)  # it is nobody's deployment now
+    docker.swarm.change_service(GATED, set_label)  # it is no deployment of ours now
     for name, stack in (("a", STACK), ("z", STACK), ("foreign", "other")):
         labels = {"com.docker.stack.namespace": stack}
         docker.swarm.put_config({"Name": name, "Labels": labels, "Data": ""})

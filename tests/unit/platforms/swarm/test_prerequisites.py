@@ -1,4 +1,4 @@
-"""What a swarm must have before a stack is written, and what tasks are told of who may ask."""
+"""Prerequisites of a stack in the swarm, and the clients that may read the identity."""
 
 import json
 import socket

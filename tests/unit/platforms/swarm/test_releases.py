@@ -380,7 +380,7 @@ def test_an_invalid_env_file_is_reported(describe: Callable[..., Path], tmp_path
     assert "app.env, line 1: expected NAME=value" in refusal(describe)
 
 
-# The command and the engine ----------------------------------------------------------------------
+# The command and dockerd -------------------------------------------------------------------------
 
 
 def test_without_the_command_the_latest_release_is_unknown(

@@ -35,7 +35,7 @@ NODE = "4id0fap3nwpx9g8j13mjqiax7"
 TRIAL = "a-stack-of-thirty-two-characters-try-12345678"
 """As long as the name of a trial can get."""
 LONGEST_NAME = 64
-"""Of a config; the engine refuses a longer one."""
+"""Of a config; Docker refuses a longer one."""
 
 
 def recipe() -> Document:

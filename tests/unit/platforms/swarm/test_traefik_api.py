@@ -26,7 +26,7 @@ NODE = "node1"
 
 Data = dict[str, Any]
 Change = Callable[[list[Data], Data], object]
-"""Changes the services and the task that the engine tells of."""
+"""Changes the services and the task that the Docker API lists."""
 
 
 class Ask(Protocol):

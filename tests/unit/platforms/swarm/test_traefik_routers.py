@@ -1,4 +1,4 @@
-"""From Traefik's own table to the unit that serves a name; what can't be told stays open."""
+"""From Traefik's routers to the unit that serves a host name; otherwise unresolved."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a rule of Traefik says of a request; where it can't be told, nobody guesses."""
+"""Rules of Traefik, evaluated for a request: a match, no match, or unknown."""
 
 import pytest
 from hypothesis import given
