@@ -1,4 +1,4 @@
-"""Probes in the form that a gate gets: proven safe, on a host without unit orders."""
+"""Questions as a gate is given them: proven, on a host where no unit is ordered."""
 
 from runner.reconcile.ordering import UnitGraph, prove, target_of
 from runner.reconcile.probes import Probe, SafeProbe
@@ -7,7 +7,7 @@ CALLER = "caller.service"
 
 
 def proven(probe: Probe) -> SafeProbe:
-    """Prove that a probe does not wait for the caller."""
+    """Prove that a probe may be asked."""
     target = target_of(probe)
     graph = UnitGraph(frozenset({target.unit, CALLER}), ())
     return SafeProbe(probe, prove(graph, CALLER, target))

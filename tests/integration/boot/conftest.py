@@ -1,4 +1,4 @@
-"""Fixtures for the machines of the proofs; without a tool a test is skipped, in CI it fails."""
+"""What the machines of the proofs need, or the test ends as the others do that lack something."""
 
 from collections.abc import Callable
 from typing import NoReturn
@@ -16,7 +16,7 @@ def stores(
     missing: Callable[[str], NoReturn],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Supplies:
-    """Make the files that every machine gets."""
+    """Make what every machine gets."""
     for tool in supplies.PACKAGES:
         need(tool)
     if lacks := supplies.missing():

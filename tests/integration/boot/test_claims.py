@@ -55,14 +55,14 @@ def test_a_claim_fails_if_anything_else_was_seen(refused: Record, lie: str) -> N
 
 
 def test_a_machine_that_went_wrong_fails_its_claims() -> None:
-    """No claim passes without its record."""
+    """Nothing is concluded from what isn't there."""
     verdict = judge(BY_KEY["guard-boot"], {}, {"guard": "no end in 60 s"})
     assert not verdict.holds
     assert verdict.checks[0].seen == "no end in 60 s"
 
 
 def test_a_machine_that_stopped_halfway_fails_only_the_claims_that_need_more() -> None:
-    """Claims about earlier records are judged; the others fail with the reason."""
+    """What was seen before is judged; the reason is told where something is missing."""
     it = Record("old-after", "", stopped="no end in 60 s")
     it.facts |= {"guard: status": claims.REFUSED, "changed": []}
     it.captures["guard"] = Capture("", 0.0, "", f"{DASHBOARD} → After= → {PROXY}")

@@ -91,7 +91,7 @@ def test_sabotages_in_one_group_do_not_edit_the_same_text() -> None:
 def test_a_claim_has_to_fail_by_the_check_that_a_sabotage_is_about(
     checks: list[Check], count: int
 ) -> None:
-    """Other failures don't count."""
+    """Whatever else may have failed."""
     claim = Claim("x", "", (), lambda _: checks)
     row = Sabotage("x", "", (), "the job")
     assert len(row.caused(judge(claim, {}, {}))) == count

@@ -1,7 +1,7 @@
 """Dockerd comes back from a power cut with leaked ports.
 
-No task that publishes such a port can start then: the run blames no release, and reports the command
-that frees the ports.
+No task that publishes such a port can start then: the run blames no release, and reports the
+command that frees the ports.
 """
 
 import pytest
