@@ -72,7 +72,7 @@ class StackGate:
         """
         try:
             self._node = self._node or self.stacks.engine.swarm_node()
-            snapshot = self.stacks.look(self.stack)
+            snapshot = self.stacks.read_snapshot(self.stack)
             denied = self._find_denied(snapshot)
             excused = self._excuse(snapshot, record, frozenset(denied), is_ours=is_ours)
         except EngineUnreachableError as error:

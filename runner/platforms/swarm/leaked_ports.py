@@ -22,7 +22,7 @@ from typing import Final, Protocol
 from attrs import frozen
 
 PROGRAM: Final = "docker-proxy"
-LOOKS: Final = 10
+SAMPLES: Final = 10
 PAUSE: Final = 1.0
 """Seconds between two samples. Docker starts the proxies of a container before it lists it as
 running, and ends them after that: each sample must find the same process without a container."""
@@ -58,16 +58,16 @@ def find_leaks(engine: Publishing, pid: int, proc: Path = Path("/proc")) -> froz
     Raises:
         EngineUnreachableError: Docker can't list the published ports.
     """
-    leaked = _look(engine, pid, proc)
-    for _ in range(LOOKS - 1):
+    leaked = _sample(engine, pid, proc)
+    for _ in range(SAMPLES - 1):
         if not leaked:
             break
         time.sleep(PAUSE)
-        leaked &= _look(engine, pid, proc)
+        leaked &= _sample(engine, pid, proc)
     return frozenset(proxy.port for proxy in leaked)
 
 
-def _look(engine: Publishing, pid: int, proc: Path) -> set[Proxy]:
+def _sample(engine: Publishing, pid: int, proc: Path) -> set[Proxy]:
     proxies = set(list_proxies(pid, proc))
     published = engine.published_ports() if proxies else frozenset[tuple[str, str, int]]()
     unexplained = {proxy for proxy in proxies if not _is_published(proxy, published)}

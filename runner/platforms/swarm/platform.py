@@ -117,14 +117,14 @@ class SwarmPlatform:
         return self.store.latest()
 
     def live(self) -> Deployment | NotLive:
-        snapshot = self._seen = self.stacks.look(self.target.stack)
+        snapshot = self._seen = self.stacks.read_snapshot(self.target.stack)
         service = snapshot.services.get(self.target.gated)
         if service is None:
             others = ", ".join(sorted(snapshot.services))
             return NotLive(
                 f"there is no service {self.target.gated}, but {others}" if others else ""
             )
-        record = self.stacks.read(service.token) if service.token is not None else None
+        record = self.stacks.read_record(service.token) if service.token is not None else None
         if record is None:
             by = f" (Swarm says {service.update})" if service.update else ""
             return NotLive(f"{service.name} was deployed by someone else{by}")
@@ -149,14 +149,14 @@ class SwarmPlatform:
             self.downtime_meter.start()
         target = self.target
         record = self.stacks.write(target.stack, escape(made), deployment, target.gated)
-        self.stacks.remember(record)
+        self.stacks.store_record(record)
         self._deployed[deployment.token] = record
-        self._seen = self.stacks.look(target.stack)
+        self._seen = self.stacks.read_snapshot(target.stack)
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
         record = self._deployed.get(deployment.token)
         is_ours = record is not None
-        record = record or self.stacks.read(deployment.token)
+        record = record or self.stacks.read_record(deployment.token)
         if record is None:
             return (
                 self._result(
@@ -244,7 +244,7 @@ class SwarmPlatform:
         """Return whether a preflight is worth its time: a task runs, the release is unproven."""
         if self.store.is_sealed(release.digest) or not can_be_isolated(document):
             return False
-        snapshot = self.stacks.look(self.target.stack)
+        snapshot = self.stacks.read_snapshot(self.target.stack)
         service = snapshot.services.get(self.target.gated)
         return service is not None and bool(snapshot.running(service))
 
@@ -256,7 +256,7 @@ class SwarmPlatform:
         """
         if self._seen is None:
             return
-        now = self.stacks.look(self.target.stack).services
+        now = self.stacks.read_snapshot(self.target.stack).services
         for name in sorted({*now, *self._seen.services}):
             before, after = self._seen.services.get(name), now.get(name)
             if (before and before.spec) != (after and after.spec):

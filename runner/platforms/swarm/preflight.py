@@ -102,7 +102,7 @@ class Preflight:
 
         The preflight's Traefik reads the labels of the live stack, not its own.
         """
-        live = self.stacks.look(self.stack).services.values()
+        live = self.stacks.read_snapshot(self.stack).services.values()
         has_route = any(PROVIDER_PATH in label for s in live for label in s.labels.values())
         everything = task_probes(self.probes, ports)
         elsewhere = tuple(safe for safe in everything if not _is_about_provider(safe.probe))

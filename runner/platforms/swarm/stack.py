@@ -46,7 +46,7 @@ class Stacks:
     docker: Docker
     directory: Path
 
-    def look(self, stack: str) -> Snapshot:
+    def read_snapshot(self, stack: str) -> Snapshot:
         """Read the services and tasks of a stack, and the nodes.
 
         Raises:
@@ -76,7 +76,7 @@ class Stacks:
         """
         began = time.time()
         self._deploy(stack, document)
-        snapshot = self.look(stack)
+        snapshot = self.read_snapshot(stack)
         service = snapshot.services.get(gated)
         if service is None or service.token != deployment.token:
             raise NotPreparedError(
@@ -101,7 +101,7 @@ class Stacks:
         except (RefusedError, EngineUnreachableError):
             return
 
-    def remember(self, record: Record) -> None:
+    def store_record(self, record: Record) -> None:
         """Store a record durably.
 
         Raises:
@@ -119,7 +119,7 @@ class Stacks:
                 f"the deployment can't be recorded: {error.strerror or error}"
             ) from error
 
-    def read(self, token: str) -> Record | None:
+    def read_record(self, token: str) -> Record | None:
         """Return the record of a token; None if it is missing or damaged."""
         if re.fullmatch(r"[\w-]+", token) is None:
             return None
@@ -133,7 +133,7 @@ class Stacks:
     def prune(self, tokens: frozenset[str], digests: frozenset[str]) -> None:
         """Remove all records but those of these deployments and of these releases."""
         there = [entry.name for entry in self.directory.glob("*")]
-        records = {token: self.read(token) for token in there}
+        records = {token: self.read_record(token) for token in there}
         wanted = {
             token
             for token, record in records.items()

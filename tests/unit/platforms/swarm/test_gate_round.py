@@ -548,7 +548,7 @@ def test_a_task_seen_before_a_loss_is_excused_although_it_ends_later(
     assert ask(gate)["tasks"] == PASS
 
 
-def test_an_excuse_of_another_run_is_found_at_its_first_look(
+def test_a_later_run_excuses_tasks_in_its_first_round_only(
     engine: Playback, gate: StackGate
 ) -> None:
     """Later ends are not excused; a loss of Docker adds to it."""

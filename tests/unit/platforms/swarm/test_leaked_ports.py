@@ -166,7 +166,7 @@ def test_a_container_that_is_just_starting_leaks_nothing(proc: FakeProc) -> None
     """It has its proxies before Docker lists it as running, however late that is."""
     proc.add_proxy(443)
     starting = Publisher(
-        [*[set[tuple[str, str, int]]()] * (leaked_ports.LOOKS - 1), {("tcp", ANY, 443)}]
+        [*[set[tuple[str, str, int]]()] * (leaked_ports.SAMPLES - 1), {("tcp", ANY, 443)}]
     )
     assert find_leaks(starting, PARENT, proc.place) == frozenset()
 
@@ -176,7 +176,7 @@ def test_a_task_that_is_denied_the_port_again_and_again_does_not_hide_it(proc: F
     proc.add_proxy(443)
     engine = Publisher([set()])
     assert find_leaks(engine, PARENT, proc.place) == {443}
-    assert engine.asked == leaked_ports.LOOKS
+    assert engine.asked == leaked_ports.SAMPLES
 
 
 def test_proxies_of_one_task_after_another_leak_nothing(proc: FakeProc) -> None:

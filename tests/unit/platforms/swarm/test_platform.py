@@ -193,7 +193,7 @@ def test_the_next_deployment_takes_the_place_of_the_last(
     platform.deploy(second)
     assert platform.live() == second
     assert [task["Status"]["State"] for task in docker.swarm.tasks] == ["shutdown", "running"]
-    assert platform.stacks.read(first.token) is not None
+    assert platform.stacks.read_record(first.token) is not None
 
 
 def change(name: str = GATED) -> Callable[[FakeDocker], None]:
@@ -253,7 +253,7 @@ def test_a_deployment_is_recorded_before_its_gate(platform: SwarmPlatform) -> No
     """The next process knows what this one wrote."""
     deployment = latest(platform)
     platform.deploy(deployment)
-    record = platform.stacks.read(deployment.token)
+    record = platform.stacks.read_record(deployment.token)
     assert record is not None
     assert record.written.gated == GATED
 
@@ -578,4 +578,4 @@ def test_docker_unreachable_prunes_nothing(
     with docker.lost(), pytest.raises(EngineUnreachableError):
         platform.prune(frozenset())
     assert (state.releases / deployment.release.digest).exists()
-    assert platform.stacks.read(deployment.token) is not None
+    assert platform.stacks.read_record(deployment.token) is not None

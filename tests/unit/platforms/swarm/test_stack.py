@@ -68,7 +68,7 @@ def test_a_snapshot_has_services_tasks_and_nodes_of_one_stack(
     write(stacks)
     stacks.write("other", document(), FIRST, "other_app")
     docker.swarm.add_node("second", state="down")
-    seen = stacks.look("s")
+    seen = stacks.read_snapshot("s")
     assert sorted(seen.services) == ["s_app", "s_side"]
     assert seen.services["s_app"].token == FIRST.token
     assert {task.service for task in seen.tasks} == {each.id for each in seen.services.values()}
@@ -81,7 +81,7 @@ def test_no_snapshot_while_docker_is_unreachable(docker: FakeDocker, stacks: Sta
     write(stacks)
     docker.failing["/tasks"] = "rpc error: the swarm does not have a leader"
     with pytest.raises(EngineUnreachableError, match="does not have a leader"):
-        stacks.look("s")
+        stacks.read_snapshot("s")
 
 
 # Writing -----------------------------------------------------------------------------------------
@@ -90,13 +90,13 @@ def test_no_snapshot_while_docker_is_unreachable(docker: FakeDocker, stacks: Sta
 def test_what_was_written_is_hashed_service_by_service(docker: FakeDocker, stacks: Stacks) -> None:
     """The hashes are those of the specs in Docker, so a later write is detected."""
     record = write(stacks)
-    seen = stacks.look("s")
+    seen = stacks.read_snapshot("s")
     specs = {name: service.spec for name, service in seen.services.items()}
     assert record == Record(FIRST, Written(record.written.at, "s_app", specs))
     assert set(specs) == {"s_app", "s_side"}
     assert record.written.at <= seen.tasks[0].since
     by_hand(docker, "s_side", set_label)
-    after = stacks.look("s").services
+    after = stacks.read_snapshot("s").services
     assert after["s_app"].spec == specs["s_app"]
     assert after["s_side"].spec != specs["s_side"]
 
@@ -149,7 +149,7 @@ def test_a_write_that_was_overtaken_is_repeated(docker: FakeDocker, stacks: Stac
     write(stacks)
     docker.swarm.before_write = times(2, lambda: by_hand(docker, "s_app", set_label))
     write(stacks, SECOND)
-    assert stacks.look("s").services["s_app"].token == SECOND.token
+    assert stacks.read_snapshot("s").services["s_app"].token == SECOND.token
     assert "by" not in docker.swarm.services["s_app"]["Spec"]["Labels"]
     deploys = [command for command in docker.commands if command[:2] == ["stack", "deploy"]]
     assert len(deploys) == 1 + 3
@@ -180,7 +180,7 @@ def test_an_image_that_someone_else_set_is_replaced(docker: FakeDocker, stacks: 
     write(stacks)
     by_hand(docker, "s_side", set_image("other:1"))
     write(stacks, SECOND)
-    assert stacks.look("s").services["s_side"].image == "side:1"
+    assert stacks.read_snapshot("s").services["s_side"].image == "side:1"
     assert [command[-2:] for command in docker.commands if command[0] == "service"] == [
         [IMAGE_LABEL, "s_side"]
     ]
@@ -274,27 +274,27 @@ def record(token: str, digest: str = RELEASE.digest) -> Record:
 def test_a_stored_record_is_read_again(stacks: Stacks) -> None:
     """Whole and exact; the directory is this user's alone, and holds nothing else."""
     made = record("token-1")
-    stacks.remember(made)
-    assert stacks.read("token-1") == made
+    stacks.store_record(made)
+    assert stacks.read_record("token-1") == made
     assert stacks.directory.stat().st_mode & 0o777 == 0o700
     files = [path for path in stacks.directory.rglob("*") if path.is_file()]
     assert files == [stacks.directory / "token-1" / "deployment.json"]
-    assert stacks.read("token-2") is None
+    assert stacks.read_record("token-2") is None
 
 
 def test_a_record_replaces_the_one_of_the_same_token(stacks: Stacks) -> None:
     """A run that was killed after the write deploys again."""
-    stacks.remember(record("token-1"))
+    stacks.store_record(record("token-1"))
     later = evolve(record("token-1"), written=evolve(WRITTEN, at=2.5))
-    stacks.remember(later)
-    assert stacks.read("token-1") == later
+    stacks.store_record(later)
+    assert stacks.read_record("token-1") == later
 
 
 def test_a_record_that_cannot_be_written_is_no_fault_of_the_release(stacks: Stacks) -> None:
     """The reason is that of the disk."""
     stacks.directory.write_text("in the way")
     with pytest.raises(NotPreparedError, match="can't be recorded: File exists"):
-        stacks.remember(record("token-1"))
+        stacks.store_record(record("token-1"))
 
 
 @pytest.mark.parametrize("token", ["", "../elsewhere", "a/b", "a b", "."])
@@ -304,7 +304,7 @@ def test_a_token_that_is_no_name_has_no_record(stacks: Stacks, token: str) -> No
     place.mkdir(parents=True, exist_ok=True)
     made = json.dumps({"deployment": {"release": vars_of(RELEASE), "token": token}, **WROTE})
     (place / RECORD).write_text(made)
-    assert stacks.read(token) is None
+    assert stacks.read_record(token) is None
 
 
 def vars_of(release: Release) -> Json:
@@ -325,15 +325,15 @@ WROTE: Json = {"written": {"at": 1.5, "gated": "s_app", "specs": {}}}
 )
 def test_a_damaged_record_is_none(stacks: Stacks, content: str) -> None:
     """The written specs are not known then: no service is taken for ours."""
-    stacks.remember(record("token-1"))
+    stacks.store_record(record("token-1"))
     (stacks.directory / "token-1" / RECORD).write_text(content)
-    assert stacks.read("token-1") is None
+    assert stacks.read_record("token-1") is None
 
 
 def test_records_are_dropped_but_for_live_deployments_and_kept_releases(stacks: Stacks) -> None:
     """Either is enough; a damaged one goes, and so does what a killed run left."""
     for token, digest in (("live", "1"), ("kept", "2"), ("old", "3"), ("broken", "2")):
-        stacks.remember(record(token, digest))
+        stacks.store_record(record(token, digest))
     (stacks.directory / "broken" / RECORD).write_text("{")
     (stacks.directory / ".new-x").mkdir()
     stacks.prune(frozenset({"live"}), frozenset({"2"}))
