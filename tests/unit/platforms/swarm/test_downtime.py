@@ -282,7 +282,7 @@ def test_it_begins_once_and_ends_once(meter: DowntimeMeter, until: Until) -> Non
     """Every deployment of a run starts it; closing it twice is allowed."""
     meter.start()
     meter.start()
-    assert [thread.name for thread in threading.enumerate()].count("meter") == 1
+    assert [thread.name for thread in threading.enumerate()].count("downtime-meter") == 1
     until(lambda: meter.read().requests > 0)
     meter.close()
     meter.close()
