@@ -9,13 +9,13 @@ from typing import Final
 
 from runner.config.app import DEFAULT_SOCKET, AppConfig, SwarmPlatformConfig
 from runner.platforms.swarm.engine_api import Engine
-from runner.platforms.swarm.traefik_api import Routes
+from runner.platforms.swarm.traefik_api import TraefikApi
 from runner.platforms.swarm.traefik_routers import (
     Resolved,
     Table,
+    TableUnknown,
     Unresolved,
-    Untold,
-    contradict,
+    describe_contradiction,
     is_of_traefik,
     resolve,
     target_in_gate,
@@ -28,7 +28,7 @@ from runner.systemd.graph import prove_live, query_start_timeout
 
 Prove = Callable[[str, Target], SafeUnit]
 """From the caller and a target to the proof."""
-UNASKED: Final = Untold("no table of routers was asked for")
+UNASKED: Final = TableUnknown("no table of routers was asked for")
 
 
 def clear(
@@ -36,7 +36,7 @@ def clear(
     probes: Iterable[Probe],
     prove: Prove = prove_live,
     *,
-    table: Table | Untold = UNASKED,
+    table: Table | TableUnknown = UNASKED,
     doubt: Callable[[str], None] = lambda _: None,
 ) -> tuple[SafeProbe, ...]:
     """Prove that no probe of a gate waits for the unit that runs it.
@@ -76,7 +76,7 @@ def clear(
 
 
 def prove_declared(
-    caller: str, probe: Probe, prove: Prove, table: Table | Untold, *, of_traefik: bool
+    caller: str, probe: Probe, prove: Prove, table: Table | TableUnknown, *, of_traefik: bool
 ) -> SafeUnit:
     """Prove one probe of a gate; what it declares is held against what Traefik routes.
 
@@ -94,7 +94,7 @@ def prove_declared(
     if probe.routed_url is None:
         return prove(caller, target)
     found = resolve(table, probe.routed_url)
-    wrong = contradict(probe, found)
+    wrong = describe_contradiction(probe, found)
     if isinstance(found, Resolved) and wrong:
         try:
             prove(caller, Target(found.unit, target.served))
@@ -118,7 +118,9 @@ def tell_doubt(probe: Probe, unresolved: Unresolved) -> str:
     )
 
 
-def read_table(probes: Iterable[Probe], socket: str | None = DEFAULT_SOCKET) -> Table | Untold:
+def read_table(
+    probes: Iterable[Probe], socket: str | None = DEFAULT_SOCKET
+) -> Table | TableUnknown:
     """Ask who serves what, if a probe of a gate is about a name.
 
     Args:
@@ -126,10 +128,12 @@ def read_table(probes: Iterable[Probe], socket: str | None = DEFAULT_SOCKET) -> 
         socket: where the engine listens that runs Traefik; None: there is none.
     """
     if socket is None:
-        return Untold("where the app is a process of this host, no engine tells who serves what")
+        return TableUnknown(
+            "where the app is a process of this host, no engine tells who serves what"
+        )
     if all(probe.routed_url is None for probe in probes):
         return UNASKED
-    return Routes(Engine(socket)).read()
+    return TraefikApi(Engine(socket)).read()
 
 
 def clear_app(config: AppConfig, doubt: Callable[[str], None]) -> tuple[SafeProbe, ...]:

@@ -13,14 +13,20 @@ from runner.app import App, find_app
 from runner.config import app as configs
 from runner.config.app import DEFAULT_SOCKET
 from runner.config.assertion import DIRECTORY, Assertion, find_assertion
-from runner.platforms.swarm.traefik_routers import Table, Unresolved, Untold, is_of_traefik, resolve
+from runner.platforms.swarm.traefik_routers import (
+    Table,
+    TableUnknown,
+    Unresolved,
+    is_of_traefik,
+    resolve,
+)
 from runner.reconcile import budget
 from runner.reconcile.errors import OrderingError, UsageError
 from runner.reconcile.ordering import SafeUnit, Target, UnitGraph, prove
 from runner.reconcile.probes import Probe
 from runner.systemd.graph import Loaded, load, prove_live
 
-UNIT_FILES: Final = Untold("unit files don't tell what Traefik routes")
+UNIT_FILES: Final = TableUnknown("unit files don't tell what Traefik routes")
 
 
 @frozen
@@ -109,7 +115,7 @@ def load_units(directory: Path, subjects: list[Subject]) -> Loaded:
     return load(directory, also=sorted(asked | {subject.caller for subject in subjects}))
 
 
-def read_table(subject: Subject, units: object) -> Table | Untold:
+def read_table(subject: Subject, units: object) -> Table | TableUnknown:
     """Ask who serves what, unless it is about units that are not of this host."""
     return UNIT_FILES if units else preconditions.read_table(subject.probes, subject.socket)
 
@@ -126,13 +132,13 @@ def choose_prover(subject: Subject, units: UnitGraph | None) -> preconditions.Pr
 
 
 def judge(
-    subject: Subject, prover: preconditions.Prove, table: Table | Untold
+    subject: Subject, prover: preconditions.Prove, table: Table | TableUnknown
 ) -> tuple[Judged, ...]:
     return tuple(_judge_one(subject, probe, prover, table) for probe in subject.probes)
 
 
 def _judge_one(
-    subject: Subject, probe: Probe, prover: preconditions.Prove, table: Table | Untold
+    subject: Subject, probe: Probe, prover: preconditions.Prove, table: Table | TableUnknown
 ) -> Judged:
     judged = Judged(probe.name, probe.target_unit)
     of_traefik = is_of_traefik(subject.probes)

@@ -1,4 +1,4 @@
-"""Builds from a config: the source of releases, their store, and the platform."""
+"""Builds the platform of an app from its config, with the store and the source of its releases."""
 
 import contextlib
 import time
@@ -19,17 +19,17 @@ from runner.config.app import (
 from runner.platforms.process.binaries import Binaries
 from runner.platforms.process.instances import Instances
 from runner.platforms.process.platform import ProcessPlatform
-from runner.platforms.process.releases import Programs
+from runner.platforms.process.releases import BinaryPackaging
 from runner.platforms.swarm.docker_cli import Docker
-from runner.platforms.swarm.downtime import Listener
+from runner.platforms.swarm.downtime import DowntimeMeter
 from runner.platforms.swarm.engine_api import Engine
-from runner.platforms.swarm.gate_round import StackGate, public
+from runner.platforms.swarm.gate_round import StackGate, host_probes
 from runner.platforms.swarm.images import Images
 from runner.platforms.swarm.platform import SwarmPlatform, Target
 from runner.platforms.swarm.preflight import Preflight
-from runner.platforms.swarm.releases import Recipes
+from runner.platforms.swarm.releases import RecipePackaging
 from runner.platforms.swarm.stack import Stacks
-from runner.platforms.swarm.traefik_api import Routes
+from runner.platforms.swarm.traefik_api import TraefikApi
 from runner.reconcile.errors import SourceUnreachableError, StateError
 from runner.reconcile.interfaces import Platform
 from runner.reconcile.probes import Identity, Prober, SafeProbe
@@ -55,18 +55,18 @@ class SystemClock:
 
 
 @frozen
-class Wired:
-    """A platform, and what a report wants to know beside it."""
+class BuiltPlatform:
+    """A platform, and two things that a report reads: its packaging and its downtime."""
 
     platform: Platform
     packaging: Packaging
-    _listener: Listener | None = field(default=None, alias="listener")
+    _meter: DowntimeMeter | None = field(default=None, alias="meter")
 
     def downtime(self) -> float | None:
-        """Seconds in which nobody was served while this run deployed; None if nobody watched."""
-        if self._listener is None or not self._listener.is_on:
+        """Return the seconds without an answer since this run deployed; None if not measured."""
+        if self._meter is None or not self._meter.is_on:
             return None
-        return self._listener.look().dark
+        return self._meter.read().seconds
 
 
 def make_source(config: AppConfig, mirror: Path) -> Source:
@@ -74,7 +74,7 @@ def make_source(config: AppConfig, mirror: Path) -> Source:
 
     Args:
         config: of the app.
-        mirror: where a mirror of a git repository is kept.
+        mirror: the directory for the mirror of a git repository.
     """
     chosen, limit = config.source, config.budget.fetch / 2
     match chosen:
@@ -98,22 +98,22 @@ def make_source(config: AppConfig, mirror: Path) -> Source:
 @contextlib.contextmanager
 def make_platform(
     config: AppConfig, state: StateDir, probes: tuple[SafeProbe, ...]
-) -> Generator[Wired]:
+) -> Generator[BuiltPlatform]:
     """Build the platform of an app; its connections end with the context.
 
     Args:
         config: of the app.
         state: its state directory.
-        probes: of its gate, cleared by ``guard.py``; none, if the platform is only looked at.
+        probes: of its gate, cleared by ``preconditions.py``; empty if no gate is run.
 
     Raises:
-        StateError: this host can't ask anything.
+        StateError: no event loop can be made for the probes, e.g. for lack of descriptors.
     """
     with contextlib.ExitStack() as stack:
         try:
-            prober = Prober(public(probes))
+            prober = Prober(host_probes(probes))
         except OSError as error:
-            raise StateError(f"no probe can be asked from this host: {error.strerror}") from error
+            raise StateError(f"probes can't run on this host: {error.strerror}") from error
         stack.callback(prober.close)
         if isinstance(config.platform, ProcessPlatformConfig):
             yield _make_processes(config, config.platform, state, prober)
@@ -123,8 +123,8 @@ def make_platform(
 
 def _make_processes(
     config: AppConfig, platform: ProcessPlatformConfig, state: StateDir, prober: Prober
-) -> Wired:
-    programs = Programs(Binaries(state.binaries, config.budget.fetch / 2))
+) -> BuiltPlatform:
+    programs = BinaryPackaging(Binaries(state.binaries, config.budget.fetch / 2))
     store = Store(state.releases, programs, make_source(config, state.mirror))
     made = ProcessPlatform(
         store=store,
@@ -134,7 +134,7 @@ def _make_processes(
         stop_timeout=platform.stop_timeout,
         caller=config.caller,
     )
-    return Wired(made, programs)
+    return BuiltPlatform(made, programs)
 
 
 def _make_swarm(
@@ -144,7 +144,7 @@ def _make_swarm(
     probes: tuple[SafeProbe, ...],
     stack: contextlib.ExitStack,
     prober: Prober,
-) -> Wired:
+) -> BuiltPlatform:
     engine = Engine(platform.socket)
     docker = Docker(engine.url)
     target = Target(
@@ -153,9 +153,9 @@ def _make_swarm(
     images = Images(state.images, engine, docker, config.budget.fetch / 2)
     recipes = _make_recipes(config, platform, target, images, docker)
     stacks = Stacks(engine, docker, state.instances)
-    listener = _make_listener(probes)
-    if listener is not None:
-        stack.callback(listener.close)
+    meter = _make_meter(probes)
+    if meter is not None:
+        stack.callback(meter.close)
     made = SwarmPlatform(
         target=target,
         store=Store(state.releases, recipes, make_source(config, state.mirror)),
@@ -165,24 +165,24 @@ def _make_swarm(
         prober=prober,
         gate=StackGate(stacks, target.stack, target.unit, platform.require),
         preflight=_make_preflight(platform, stacks, target, probes),
-        listener=listener,
-        routes=Routes(engine),
+        downtime_meter=meter,
+        traefik_api=TraefikApi(engine),
     )
-    return Wired(made, recipes, listener)
+    return BuiltPlatform(made, recipes, meter)
 
 
 def _make_recipes(
     config: AppConfig, platform: SwarmPlatformConfig, target: Target, images: Images, docker: Docker
-) -> Recipes:
+) -> RecipePackaging:
     env_file, recipe = platform.env_file, None
     if isinstance(config.source, AbraSource):
-        # If abra doesn't know the app now, the source says so, and last-good can still serve.
+        # If abra doesn't know the app now, the source reports it, and last-good can still serve.
         with contextlib.suppress(SourceUnreachableError):
             app = abra.find_app(
                 Path(config.source.directory), config.source.server, config.source.domain
             )
             env_file, recipe = str(app.env_file), app.recipe_name
-    return Recipes(
+    return RecipePackaging(
         stack=target.stack,
         service=target.service,
         overlay=_overlay(config, platform),
@@ -212,19 +212,19 @@ def _make_preflight(
     )
 
 
-def _make_listener(probes: tuple[SafeProbe, ...]) -> Listener | None:
-    """Listen where a client without TLS would."""
+def _make_meter(probes: tuple[SafeProbe, ...]) -> DowntimeMeter | None:
+    """Measure downtime with the first identity probe of plain http that has no ``address``."""
     for safe in probes:
         probe = safe.probe
         if isinstance(probe, Identity) and probe.url.startswith("http:") and not probe.address:
-            return Listener(probe)
+            return DowntimeMeter(probe)
     return None
 
 
 def _stack_name(config: AppConfig, platform: SwarmPlatformConfig) -> str:
     if isinstance(config.source, AbraSource):
         return abra.stack_name(config.source.domain)
-    return platform.stack or ""  # config.py has seen to it
+    return platform.stack or ""  # the config is invalid without it
 
 
 def _overlay(config: AppConfig, platform: SwarmPlatformConfig) -> Path | None:

@@ -1,1 +1,1 @@
-"""Where releases come from, and where they are kept."""
+"""Sources of releases, and the store that keeps them."""

@@ -1,4 +1,4 @@
-"""Where abra keeps an app: its ``.env``, and the checkout of its recipe.
+"""Finds the files of an app that abra manages: its ``.env`` and its recipe's checkout.
 
 ::
 
@@ -18,7 +18,7 @@ from runner.releases.sources import GitSource
 from runner.releases.versions import Label
 
 LONGEST_STACK: Final = 45
-"""Characters; abra cuts off the rest, so that names of volumes and secrets still fit."""
+"""Characters; abra truncates longer names, so that names of volumes and secrets still fit."""
 
 
 @frozen(kw_only=True)
@@ -29,11 +29,11 @@ class AbraApp:
     env_file: Path
     recipe_name: str
     recipe: Path
-    """A git checkout; which commit it shows now says nothing."""
+    """A git checkout; the commit that is checked out is not used."""
 
 
 def stack_name(domain: str) -> str:
-    """Name the stack as abra does."""
+    """Return abra's name for the stack of a domain."""
     return domain.replace(".", "_")[:LONGEST_STACK]
 
 
@@ -95,7 +95,7 @@ def _list(directory: Path) -> list[Path]:
 
 
 def _known(names: list[str]) -> str:
-    return f"known: {', '.join(names)}" if names else "there is none"
+    return f"known: {', '.join(names)}" if names else "abra has none"
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""The variables of a recipe's compose files: an env file, as abra reads it, and ``abra.sh``."""
+"""Reads the variables of a recipe's compose files from abra's env file and from ``abra.sh``."""
 
 import re
 import shlex
@@ -14,16 +14,16 @@ STACK_NAME: Final = "STACK_NAME"
 COMPOSE_FILE: Final = "COMPOSE_FILE"
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE: Final = re.compile(r"(\\)?\$(?:\{([A-Z0-9_]+)\}|([A-Z0-9_]+))")
-"""Upper case alone, as abra has it."""
+"""Upper case only, as in abra."""
 _EXPORT: Final = re.compile(r"export\s+(.*)")
 _EXPANDED: Final = re.compile(r"[$`]")
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Read lines of ``NAME=value``; ``$NAME`` is what a line above says.
+    """Read lines of ``NAME=value``; ``$NAME`` is replaced by the value from a line above.
 
     Raises:
-        SourceUnreachableError: it can't be read, or a line of it is something else.
+        SourceUnreachableError: it can't be read, or has a line of another form.
     """
     text = _read(path)
     if "\0" in text:
@@ -42,9 +42,9 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 def read_exports(path: Path) -> dict[str, str]:
-    """Read the lines ``export NAME=value`` of a shell file, and nothing else of it.
+    """Read the lines ``export NAME=value`` of a shell file, and ignore all others.
 
-    A recipe without the file has none; neither counts what a shell would have to work out.
+    Lines with ``$`` or a backquote are ignored, too. Without the file the result is empty.
 
     Raises:
         SourceUnreachableError: it can't be read.
@@ -59,7 +59,7 @@ def read_exports(path: Path) -> dict[str, str]:
 
 
 def variables(stack: str, recipe: Path, env_file: Path | None) -> dict[str, str]:
-    """Say what the compose files of ``recipe`` may refer to.
+    """Return the variables that the compose files of ``recipe`` may refer to.
 
     Raises:
         SourceUnreachableError: a file can't be read.
@@ -69,10 +69,10 @@ def variables(stack: str, recipe: Path, env_file: Path | None) -> dict[str, str]
 
 
 def compose_files(environment: dict[str, str], recipe: Path) -> tuple[str, ...]:
-    """Name the compose files to use, in their order: each a file of the recipe itself.
+    """Return the names of the compose files to use, in order; each is a file of the recipe.
 
     Raises:
-        SourceUnreachableError: one is not there, or is named by more than a file name.
+        SourceUnreachableError: one does not exist, or its name has a directory.
     """
     names = tuple((environment.get(COMPOSE_FILE) or "compose.yml").split(":"))
     for name in names:
@@ -82,7 +82,7 @@ def compose_files(environment: dict[str, str], recipe: Path) -> tuple[str, ...]:
                 hint=f'such as {COMPOSE_FILE}="compose.yml:compose.other.yml"',
             )
         if not (recipe / name).is_file():
-            raise SourceUnreachableError(f"{COMPOSE_FILE} names {name}, which is not there")
+            raise SourceUnreachableError(f"{COMPOSE_FILE} names {name}, which doesn't exist")
     return names
 
 
@@ -96,7 +96,7 @@ def _read(path: Path) -> str:
 
 
 def _line(binding: Binding) -> int:
-    """Count blank lines, which the parser takes for the beginning of what follows."""
+    """Return the line number; the parser counts from the blank lines before a binding."""
     text = binding.original.string
     blank = text[: len(text) - len(text.lstrip())]
     return binding.original.line + blank.count("\n")
@@ -123,7 +123,7 @@ def _expand(binding: Binding, known: dict[str, str], where: str) -> str:
 
 
 def _assignments(text: str) -> dict[str, str]:
-    """Read ``A=1 B='2'`` up to whatever is no assignment, such as a comment."""
+    """Parse ``A=1 B='2'`` up to the first word that is not an assignment, e.g. a comment."""
     words = shlex.shlex(text, posix=True, punctuation_chars=True)
     words.whitespace_split = True
     words.commenters = ""
@@ -134,6 +134,6 @@ def _assignments(text: str) -> dict[str, str]:
             if not equals or not _NAME.fullmatch(name):
                 break
             found[name] = value
-    except ValueError:  # a quote that a later line closes
+    except ValueError:  # a quote that is closed on a later line
         return {}
     return found

@@ -1,4 +1,4 @@
-"""What a release is: files, and parts that are too big to keep with each release."""
+"""The manifest of a release: hashes of its files, and keys of its parts. Its hash is the digest."""
 
 import hashlib
 import json
@@ -14,22 +14,22 @@ from runner.reconcile.model import Release
 from runner.storage.disk_names import MANIFEST
 
 UNPARSABLE: Final = (ValueError, RecursionError)
-"""What the parsers of JSON and TOML raise: bad UTF-8 and numbers too long are ValueErrors."""
+"""What the parsers of JSON and TOML raise; bad UTF-8 and too long numbers are ValueErrors."""
 
 
 @frozen(kw_only=True)
 class Manifest:
-    """All that a release is."""
+    """The identity of a release. Parts are stored apart, as releases may share them."""
 
     label: Name
     version: Name
     parts: tuple[Text, ...]
-    """What it needs beside its files: the key of a binary, or images, each by its content."""
+    """What it needs beside its files: the key of a binary, or pinned images."""
     files: dict[str, str]
     """The SHA-256 of each."""
 
     def to_json(self) -> str:
-        """Write it down in the one way that a digest is made of."""
+        """Serialize in canonical form, from which the digest is made."""
         written = {MANIFEST[name]: value for name, value in asdict(self).items()}
         return json.dumps(written, sort_keys=True, separators=(",", ":"))
 
@@ -43,10 +43,10 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read what was once taken in.
+    """Read the manifest of a stored release.
 
     Raises:
-        DeployError: it is gone or damaged.
+        DeployError: it is missing or damaged.
     """
     name = f"release {path.parent.name[:12]}"
     try:
@@ -63,7 +63,7 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def _by_field(data: Any) -> Any:  # noqa: ANN401 - whatever a file holds
+def _by_field(data: Any) -> Any:  # noqa: ANN401 - any JSON
     """Replace the keys of a manifest by the names of its fields."""
     if not isinstance(data, dict):
         return data
@@ -82,7 +82,7 @@ def hash_files(root: Path) -> dict[str, str]:
     for path in sorted(root.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             shown = path.name if path.name.isprintable() else ascii(path.name)
-            raise SourceUnreachableError(f"{shown} is no plain file: refused")
+            raise SourceUnreachableError(f"{shown} is not a regular file: refused")
         if path.is_file():
             hashes[str(path.relative_to(root))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return hashes

@@ -1,4 +1,4 @@
-"""Where releases come from: a directory of them, or the tags of a git repository."""
+"""Sources of releases: a directory with one folder for each, or the tags of a git repository."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ from runner.storage.atomic import put, remove
 from runner.subprocesses import run
 
 GIT_OPTIONS: Final = (
-    *("-c", "gc.autoDetach=false"),  # nothing of git outlives a run
+    *("-c", "gc.autoDetach=false"),  # no git process outlives a run
     *("-c", "core.fsync=all"),  # a power cut leaves no tag without its files
 )
 NOT_INHERITED: Final = frozenset(
@@ -28,17 +28,17 @@ NOT_INHERITED: Final = frozenset(
         *("GIT_NAMESPACE", "GIT_GRAFT_FILE", "GIT_REPLACE_REF_BASE", "GIT_PREFIX"),
     }
 )
-"""Variables by which git tells a hook about another repository; how to reach ours stays."""
+"""Variables in which git passes a hook its repository; those for access, e.g. SSH, are kept."""
 
 
 class Source(Protocol):
-    """Names releases and hands out their files."""
+    """Lists releases and copies their files."""
 
     def labels(self) -> list[Label]:
         """List the releases, newest first.
 
         Raises:
-            SourceUnreachableError: they can't be known now.
+            SourceUnreachableError: they can't be listed now.
         """
         ...
 
@@ -46,14 +46,14 @@ class Source(Protocol):
         """Put the files of one release into the existing, empty directory ``into``.
 
         Raises:
-            SourceUnreachableError: they can't be had now.
+            SourceUnreachableError: they can't be read now.
         """
         ...
 
 
 @frozen
 class DirectorySource:
-    """Every directory in ``path`` that is named by a version is a release."""
+    """A directory: each subdirectory of ``path`` whose name is a version is a release."""
 
     path: Path
     prereleases: bool = False
@@ -81,20 +81,20 @@ class DirectorySource:
 
 
 def _make_writable(root: Path) -> None:
-    """Let the owner remove it again, even if it came out of a Nix store."""
+    """Make directories writable, so that they can be removed: those of a Nix store are not."""
     for directory, _, _ in os.walk(root):
         Path(directory).chmod(0o755)
 
 
 class GitRefusedError(SourceUnreachableError):
-    """Git said no: upstream may be at fault, or the mirror."""
+    """A git command failed: upstream may be at fault, or the mirror."""
 
 
 @frozen
 class GitSource:
-    """Every version tag of the repository ``url`` is a release. Keeps a mirror beside the app.
+    """A git repository: each version tag of ``url`` is a release. Keeps a mirror of it.
 
-    One run is at work on the mirror, under the lock of the app.
+    Only one run uses the mirror at a time, under the lock of the app.
     """
 
     url: str
@@ -131,7 +131,7 @@ class GitSource:
         )
 
     def _renew(self, deadline: float) -> None:
-        """Make the mirror anew, beside the old one, which may be missing, half made, locked by a
+        """Make a new mirror and replace the old one, which may be missing, incomplete, locked by a
         killed git or damaged by a power cut. If upstream was at fault, the old one stays.
         """
         draft = self.mirror.with_name(f"{self.mirror.name}.new")
@@ -151,8 +151,8 @@ class GitSource:
     def _initialize(self, draft: Path, deadline: float) -> None:
         """Make an empty repository in the object format of the remote one.
 
-        Git fetches between equal formats only, and its own default is the caller's to choose. The
-        length of a remote hash tells the format; without any tag there is nothing to fetch.
+        Git fetches between equal formats only, and its default depends on the environment. The
+        length of a remote hash shows the format; without tags there is nothing to fetch.
         """
         listed = self._git(draft, deadline, "ls-remote", "--quiet", "--tags", "--", self.url)
         is_long = len(listed.partition(b"\t")[0]) == hashlib.sha256().digest_size * 2
@@ -160,7 +160,7 @@ class GitSource:
         self._git(draft, deadline, "init", "--quiet", "--bare", "--template=", form)
 
     def _git(self, repository: Path, deadline: float, *arguments: str) -> bytes:
-        # Named outright: git would look for a repository around one that is half made.
+        # Explicit: in an incomplete repository git would search the directories above it.
         command = ["git", f"--git-dir={repository}", *GIT_OPTIONS, *arguments]
         try:
             return run(command, timeout=deadline - time.monotonic(), environment=_git_environment())
@@ -177,17 +177,18 @@ class GitSource:
 
 
 def _unpack(archive: bytes, into: Path) -> None:
-    """Write the files of an archive; whatever else it has is no part of a release.
+    """Write the files of an archive below ``into``; links and special files are refused.
 
-    By hand, because ``tarfile`` itself refuses what leads out of ``into`` only from Python 3.11.4
-    on: Debian 12 has 3.11.2.
+    Without ``tarfile``'s extraction filters, which need Python 3.11.4: Debian 12 has 3.11.2.
     """
     with tarfile.open(fileobj=BytesIO(archive), mode="r:") as tar:
         for member in tar:
             path = PurePosixPath(member.name)
             content = tar.extractfile(member) if member.isfile() else None
             if path.is_absolute() or ".." in path.parts or not (content or member.isdir()):
-                raise tarfile.ExtractError(f"{member.name} is no plain file below it: refused")
+                raise tarfile.ExtractError(
+                    f"{member.name} is not a regular file inside it: refused"
+                )
             target = into / path
             (target if content is None else target.parent).mkdir(parents=True, exist_ok=True)
             if content is not None:
@@ -195,12 +196,12 @@ def _unpack(archive: bytes, into: Path) -> None:
 
 
 def _git_environment() -> dict[str, str]:
-    """Never let git ask a probe: nobody is there to answer at 3 a.m."""
+    """Return the environment for git: without prompts, as runs are not interactive."""
     inherited = {k: v for k, v in os.environ.items() if k not in NOT_INHERITED}
     return {
         **inherited,
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "true",
-        "GIT_DEFAULT_REF_FORMAT": "files",  # the newest is unreadable to a git of last year
+        "GIT_DEFAULT_REF_FORMAT": "files",  # older versions of git can't read reftable
         "LC_ALL": "C",
     }

@@ -1,10 +1,10 @@
-"""The releases of an app, kept whole and content-addressed: what a rollback deploys, offline.
+"""Stores the releases of an app, addressed by content, so that a rollback works offline.
 
 ::
 
-    releases/DIGEST/manifest.json      what the digest is made of
-    releases/DIGEST/sealed             it was proven, and all that it needs was kept
-    releases/DIGEST/files/             as the source had them, or what was rendered of that
+    releases/DIGEST/manifest.json      the manifest, whose hash is DIGEST
+    releases/DIGEST/sealed             it is proven, and all its parts are stored
+    releases/DIGEST/files/             the files of the source, or what was rendered from them
 """
 
 import tempfile
@@ -28,29 +28,29 @@ EMPTY: Final = "the source offers no release"
 
 
 class Packaging(Protocol):
-    """What a release is made of in one kind of platform, beside its files."""
+    """How one kind of platform describes a release, and obtains and stores its parts."""
 
     def describe(self, label: str, files: Path) -> Manifest:
-        """Say what the release is; leave in ``files`` what is to be kept. Fetches no part.
+        """Return the manifest; leave in ``files`` what is to be stored. Fetches no part.
 
         Raises:
-            SourceUnreachableError: it is no release, or incomplete.
+            SourceUnreachableError: the files are not a release, or incomplete.
         """
         ...
 
     def obtain(self, manifest: Manifest, files: Path) -> None:
-        """Make sure that every part is here.
+        """Make sure that every part is on this host.
 
         Raises:
-            SourceUnreachableError: one can't be had.
+            SourceUnreachableError: one can't be fetched.
         """
         ...
 
     def check(self, manifest: Manifest, *, deep: bool) -> None:
-        """Make sure that the parts are here; ``deep`` also that they are as they were.
+        """Make sure that the parts are on this host; ``deep`` also verifies their content.
 
         Raises:
-            DeployError: one is gone or has changed.
+            DeployError: one is missing or has changed.
         """
         ...
 
@@ -63,13 +63,13 @@ class Packaging(Protocol):
         ...
 
     def prune(self, kept: Iterable[Manifest]) -> None:
-        """Drop the parts that none of these needs."""
+        """Remove the parts that none of these needs."""
         ...
 
 
 @frozen
 class Store:
-    """The kept releases of one app."""
+    """The stored releases of one app."""
 
     directory: Path
     packaging: Packaging
@@ -79,22 +79,22 @@ class Store:
         return self.directory / digest / FILES
 
     def manifest(self, digest: str) -> Manifest:
-        """Read what a kept release is.
+        """Read the manifest of a stored release.
 
         Raises:
-            DeployError: it is gone or damaged.
+            DeployError: it is missing or damaged.
         """
         return read_manifest(self.directory / digest / MANIFEST)
 
     def latest(self) -> Release | LatestUnknown:
-        """Take in the newest release of the source; say why if that can't be done."""
+        """Store the newest release of the source; return the reason if that fails."""
         return _newest(self.source, self.stage)[0]
 
     def stage(self, label: Label) -> Release:
-        """Take a release in; its digest covers the label, every file and every part.
+        """Store a release; its digest covers the label, every file and every part.
 
         Raises:
-            SourceUnreachableError: it is incomplete, or a part of it can't be had.
+            SourceUnreachableError: it is incomplete, or a part can't be fetched.
         """
         self.directory.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.directory, prefix=".new-") as scratch:
@@ -107,12 +107,12 @@ class Store:
         return manifest.release
 
     def check(self, release: Release, *, deep: bool) -> None:
-        """Make sure that the release can be deployed: all is here, and as it was.
+        """Make sure that the release can be deployed: nothing is missing or has changed.
 
-        ``deep`` reads its parts, too: about 0.3 s for a binary of 185 MB.
+        ``deep`` verifies the content of its parts, too: about 0.3 s for a binary of 185 MB.
 
         Raises:
-            DeployError: something is gone or has changed.
+            DeployError: something is missing or has changed.
         """
         manifest = self.manifest(release.digest)
         try:
@@ -120,7 +120,7 @@ class Store:
         except (OSError, SourceUnreachableError) as error:
             raise DeployError(f"{release.label} can't be read from the store: {error}") from error
         if found != manifest.files or manifest.release != release:
-            raise DeployError(f"{release.label} has changed in the store since it was taken in")
+            raise DeployError(f"{release.label} has changed since it was stored")
         self.packaging.check(manifest, deep=deep)
 
     def keep(self, release: Release) -> None:
@@ -147,14 +147,14 @@ class Store:
             raise DeployError(f"{release.label} can't be sealed: {error.strerror}") from error
 
     def is_sealed(self, digest: str) -> bool:
-        """Return true if the release was proven, and all that it needs was kept."""
+        """Return whether the release is proven, and all its parts are stored."""
         return self._sealed(digest).exists()
 
     def _sealed(self, digest: str) -> Path:
         return self.directory / digest / SEALED
 
     def _is_whole(self, release: Release) -> bool:
-        """Say whether a release is here as it should be; if not, taking it in again mends it."""
+        """Return whether a release is stored undamaged; if not, it is stored again."""
         try:
             self.check(release, deep=False)
         except DeployError:
@@ -171,7 +171,7 @@ class Store:
 def identify(
     source: Source, packaging: Packaging
 ) -> tuple[Release | LatestUnknown, tuple[Label, ...]]:
-    """Name the newest release of ``source`` and all its labels, without taking anything in."""
+    """Return the newest release of ``source`` and all its labels, without storing anything."""
 
     def look(label: Label) -> Release:
         with tempfile.TemporaryDirectory() as scratch:
@@ -183,7 +183,7 @@ def identify(
 def _newest(
     source: Source, obtain: Callable[[Label], Release]
 ) -> tuple[Release | LatestUnknown, tuple[Label, ...]]:
-    """Obtain the newest release, or say why that can't be done."""
+    """Return the newest release, or why it can't be obtained; and the labels."""
     labels: tuple[Label, ...] = ()
     try:
         labels = tuple(source.labels())
@@ -191,7 +191,7 @@ def _newest(
     except (SourceUnreachableError, EngineUnreachableError) as error:
         return LatestUnknown(error.message), labels
     except OSError as error:
-        return LatestUnknown(f"it can't be taken in: {error.strerror or error}"), labels
+        return LatestUnknown(f"it can't be stored: {error.strerror or error}"), labels
 
 
 def _fetch(label: Label, source: Source, packaging: Packaging, files: Path) -> Manifest:

@@ -1,4 +1,4 @@
-"""The order of release labels. Pure.
+"""Parses and orders release labels. Pure.
 
 Co-op Cloud tags a recipe ``RECIPE+UPSTREAM``: ``3.4.0+v3.5.1`` is version 3.4.0 of the recipe, with
 version 3.5.1 of what it deploys. Plain versions are labels, too. ``packaging`` parses and orders.
@@ -26,7 +26,7 @@ class Label:
 
 
 def parse(text: str) -> Label | None:
-    """Read a label; None if it is no version, or unsafe as a name."""
+    """Parse a label; None if it is not a version, or unsafe as a file name."""
     if not is_safe_name(text):
         return None
     recipe, _, upstream = text.partition("+")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from test_ordering import Oracle
 from unit_graphs import NAMES, Case, cases
 
-from runner.platforms.swarm.traefik_routers import Router, Table, Untold
+from runner.platforms.swarm.traefik_routers import Router, Table, TableUnknown
 from runner.preconditions import clear
 from runner.reconcile.errors import OrderingError
 from runner.reconcile.ordering import SafeUnit, Served, Target, prove
@@ -44,11 +44,11 @@ def gates(draw: st.DrawFn) -> tuple[Probe, ...]:
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> Table | Untold:
+def tables(draw: st.DrawFn) -> Table | TableUnknown:
     """Draw what is routed where: each name to one unit at most."""
     routed = draw(st.none() | st.dictionaries(st.sampled_from(HOSTS), st.sampled_from(UNITS)))
     if routed is None:
-        return Untold("nobody tells")
+        return TableUnknown("nobody tells")
     routers = [
         Router(
             name=f"{host}@swarm",
@@ -63,7 +63,7 @@ def tables(draw: st.DrawFn) -> Table | Untold:
     return Table(tuple(routers), {host: frozenset({u}) for host, u in routed.items()}, "")
 
 
-def is_safe(case: Case, table: Table | Untold, gate: tuple[Probe, ...], asked: Probe) -> bool:
+def is_safe(case: Case, table: Table | TableUnknown, gate: tuple[Probe, ...], asked: Probe) -> bool:
     """Say it independently: by networkx, and by what the names are routed to."""
     by_deployment = not isinstance(asked, UnitActive)
     if isinstance(asked, Http) and "127.0.0.1" not in asked.url:
@@ -78,7 +78,7 @@ def is_safe(case: Case, table: Table | Untold, gate: tuple[Probe, ...], asked: P
 
 @given(cases(), gates(), tables())
 def test_all_or_nothing_and_only_what_is_safe(
-    case: Case, gate: tuple[Probe, ...], table: Table | Untold
+    case: Case, gate: tuple[Probe, ...], table: Table | TableUnknown
 ) -> None:
     """What comes out may be asked, by another's judgement; one bad probe stops them all."""
     units = case.graph()

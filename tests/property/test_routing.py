@@ -123,7 +123,7 @@ UNITS: Final[Mapping[str, frozenset[str]]] = {
     "gone@swarm": frozenset(),
     "one@file": frozenset(),
 }
-"""Who deployed each service; by another hand: the empty name, or nothing at all."""
+"""The unit that deployed each service; for someone else the empty name, or no entry."""
 OWNERS: Final = {name: UNITS[f"{name}@swarm"] for name in ("one", "two", "both", "hand", "at@home")}
 
 

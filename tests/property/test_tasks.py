@@ -73,7 +73,7 @@ def findings(
     require: Require = "all",
     denied: Mapping[str, float] = MappingProxyType({}),
 ) -> list[TaskResult]:
-    """Judge, where the engine holds what was written."""
+    """Judge a stack that is as written."""
     written = Written(AT, WEB.name, {service.name: service.spec for service in services})
     snapshot = Snapshot({service.name: service for service in services}, tasks, nodes, NOW)
     return judge(snapshot, written, "token", excused, require, denied)
@@ -185,7 +185,7 @@ def test_terminal_is_only_what_cannot_heal(
             assert LEAVING in denied.values()
             continue
         assert finding.outcome is Outcome.FAIL
-        name = finding.about.removeprefix("tasks of ") if "of" in finding.about else WEB.name
+        name = finding.probe.removeprefix("tasks of ") if "of" in finding.probe else WEB.name
         service = snapshot.services[name]
         mine = [t for t in snapshot.tasks if t.service == service.id]
         current = [t for t in mine if t.template == service.template]
@@ -219,7 +219,7 @@ def test_all_pass_only_if_the_gated_tasks_were_looked_at(
     snapshot, written, excused, require, denied = scene
     found = judge(snapshot, written, "token", excused, require, denied)
     if passes(found):
-        assert [finding.about for finding in found] == ["stack", "tasks"]
+        assert [finding.probe for finding in found] == ["stack", "tasks"]
 
 
 @pytest.mark.parametrize(("seconds", "is_final"), [(0.0, False), (LEAVING, True)])
@@ -235,7 +235,7 @@ def test_who_is_denied_a_port_of_nobodys_tells_nothing_about_its_release(
             (WEB,), (earlier, last, *others), excused=frozenset(denied), denied=denied
         )
         assert (found.outcome, found.terminal) == (Outcome.INCONCLUSIVE, is_final)
-        assert "holds port 443 for no container" in found.reason
+        assert "holds port 443 although no container uses it" in found.reason
     crashed = task("crashed", state="failed", error="task: non-zero exit (1)", exit_code=1)
     (_, found) = findings((WEB,), (crashed, last), excused=frozenset(denied), denied=denied)
     assert (found.outcome, found.terminal) == (Outcome.FAIL, True)

@@ -1,4 +1,4 @@
-"""What ``docker stack deploy`` and ``docker stack config`` make of compose documents.
+"""A fake of ``docker stack deploy`` and ``docker stack config`` for compose documents.
 
 Documents are in the long form only, which is what the product writes; whatever else a document has
 is an ``UnknownError``, which fails the test.
@@ -30,7 +30,7 @@ DEPLOY_KEYS: Final = frozenset(
 
 
 class UnknownError(Exception):
-    """The fake doesn't know what it was given: it has to be taught, or the product is wrong."""
+    """Input that the fake does not implement: extend the fake, or fix the product."""
 
 
 def interpolate(value: Any, variables: Mapping[str, str]) -> Any:  # noqa: ANN401 - of a document
@@ -55,7 +55,7 @@ def interpolate(value: Any, variables: Mapping[str, str]) -> Any:  # noqa: ANN40
 
 
 def merge(base: object, more: object) -> Any:  # noqa: ANN401 - of a document
-    """Lay one document over another: objects only, what both say must be the same."""
+    """Merge two documents: objects only, other values that both have must be equal."""
     if not all(isinstance(each, dict) for each in (base, more)):
         return _require_same(base, more)
     first, second = cast("Json", base), cast("Json", more)
@@ -73,7 +73,7 @@ def _require_same(base: object, more: object) -> object:
 
 @frozen
 class Stack:
-    """One document, on its way into a swarm."""
+    """The deployment of one document to a swarm."""
 
     swarm: FakeSwarm
     name: str

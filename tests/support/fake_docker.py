@@ -1,4 +1,4 @@
-"""A Docker engine for tests: its API on a socket, and a ``docker`` command that speaks to it.
+"""A fake dockerd for tests: its API on a socket, and a ``docker`` command that connects to it.
 
 Both are as strict as they are small: a request or a command that they don't know is noted in
 ``unknown``, and ``running_docker`` fails the test that made it.
@@ -42,7 +42,7 @@ sys.stdout.write(out)
 sys.stderr.write(err)
 sys.exit(status)
 """
-"""The ``docker`` command: it hands its arguments on, and does as it is told."""
+"""The ``docker`` command: it forwards its arguments, and prints the response."""
 
 
 def _listen(path: str) -> socket.socket:
@@ -66,20 +66,20 @@ class _Server(ThreadedServer):
 
 @define
 class FakeDocker:
-    """The engine at one socket."""
+    """The fake dockerd on one socket."""
 
     path: Path
     swarm: FakeSwarm = field(factory=FakeSwarm)
     unknown: list[str] = field(factory=list[str])
-    """What it was asked and doesn't know."""
+    """Requests that the fake does not implement."""
     requests: list[str] = field(factory=list[str])
-    """What the API was asked, in order."""
+    """The requests to the API, in order."""
     commands: list[list[str]] = field(factory=list[list[str]])
-    """What the command was told, in order."""
+    """The arguments of each call of the command, in order."""
     failing: dict[str, str] = field(factory=dict[str, str])
-    """What Docker says instead of an answer, by the path of a request or the verb of a command."""
+    """Error messages to return, by the path of a request or the verb of a command."""
     slow: Callable[[str], None] = field(default=lambda _: None)
-    """Called with each path or verb before it is answered."""
+    """Called with each path or verb before the response."""
     _servers: list[_Server] = field(factory=list[_Server])
 
     def start(self) -> None:
@@ -96,7 +96,7 @@ class FakeDocker:
 
     @contextlib.contextmanager
     def lost(self) -> Generator[None]:
-        """Be gone for a while, as a ``dockerd`` that is started anew."""
+        """Be gone for a while, as a ``dockerd`` that is restarted."""
         self.stop()
         yield
         self.start()
@@ -208,7 +208,7 @@ class FakeDocker:
         return json.dumps([status, out, err]).encode()
 
     def _run(self, verb: str, arguments: list[str], environment: dict[str, str]) -> tuple[str, str]:
-        """Run a command; say what it prints, and what it remarks beside that."""
+        """Run a command; return its stdout and stderr."""
         match (verb, arguments):
             case ("stack deploy", [file, "--prune", "--resolve-image=never", auth, name]) if (
                 auth == "--with-registry-auth"
@@ -321,7 +321,7 @@ def _read(options: Sequence[str], environment: dict[str, str]) -> Json:
 
 @contextlib.contextmanager
 def running_docker(directory: Path) -> Generator[FakeDocker]:
-    """Run an engine meanwhile; its command is ``bin/docker`` below the directory."""
+    """Run a fake dockerd meanwhile; its command is ``bin/docker`` below the directory."""
     program = directory / "bin" / "docker"
     program.parent.mkdir()
     (program.parent / "docker.py").write_text(COMMAND)

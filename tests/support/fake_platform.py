@@ -56,14 +56,14 @@ class PowerCut(BaseException):
 
 
 class Chooser(Protocol):
-    """Whoever decides what happens next: Hypothesis, a script, or an exhaustive search."""
+    """Decides what happens next: Hypothesis, a script, or an exhaustive search."""
 
     def __call__(self, what: str, options: Sequence[T]) -> T: ...
 
 
 @define
 class FakeClock:
-    """Time that passes only when somebody sleeps or waits."""
+    """A clock that advances only by sleeping or waiting."""
 
     time: float = 1_000_000.0
 
@@ -201,11 +201,11 @@ class FakePlatform:
     deployed: list[Deployment] = field(factory=list[Deployment])
     """Every deployment that was begun in this run, in order."""
     passed: set[str] = field(factory=set[str])
-    """Tokens of the deployments that answered well while they were live."""
+    """Tokens of the deployments whose probes passed while they were live."""
     failed: set[Release] = field(factory=set[Release])
     """Releases that there was evidence against: a failed deployment or a failed answer."""
     others: tuple[Release, ...] = ()
-    """What someone else may deploy, whenever this run asks or writes."""
+    """What someone else may deploy, whenever this run probes or deploys."""
     sealed: list[Release] = field(factory=list[Release])
     kept: list[frozenset[str]] = field(factory=list[frozenset[str]])
     """What each ``prune`` was to keep."""

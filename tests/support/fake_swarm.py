@@ -24,7 +24,7 @@ LOST: Final = "rpc error: code = Unknown desc = update out of sequence"
 
 
 class RefusalError(Exception):
-    """Docker says no; the message is its own."""
+    """Docker refuses; the message is its own."""
 
     def __init__(self, message: str, status: int = 500) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class RefusalError(Exception):
 
 @frozen
 class Fate:
-    """What becomes of a task as soon as Swarm has made it."""
+    """The fate of a task as soon as Swarm has created it."""
 
     kind: str = "running task"
     """Of the recorded tasks."""
@@ -56,13 +56,13 @@ def recorded(kind: str) -> Json:
 
 
 def part(data: Json, key: str) -> Json:
-    """Take an object out of another; what is missing or null is empty."""
+    """Return a member that is an object; empty if missing or null."""
     found: Json = data.get(key) or {}
     return found
 
 
 def parts(data: Json, key: str) -> list[Json]:
-    """Take a list of objects out of another."""
+    """Return a member that is a list of objects; empty if missing or null."""
     found: list[Json] = data.get(key) or []
     return found
 
@@ -87,7 +87,7 @@ def _no_write() -> None:
 
 @define
 class FakeSwarm:
-    """One manager, and what its API tells; tests read and change it directly."""
+    """One manager, with the objects of its API; tests read and change it directly."""
 
     info: Json = field(factory=lambda: recorded("info"))
     nodes: list[Json] = field(factory=lambda: [recorded("node")])
@@ -102,9 +102,9 @@ class FakeSwarm:
     registry: dict[str, str] = field(factory=dict[str, str])
     """Digests, by name and tag."""
     containers: dict[str, Json] = field(factory=dict[str, Json])
-    """By id, as ``docker inspect`` tells them."""
+    """By id, as ``docker inspect`` prints them."""
     listed: dict[str, Json] = field(factory=dict[str, Json])
-    """The same, as ``docker ps`` tells them."""
+    """The same, as ``docker ps`` prints them."""
     logs: dict[str, bytes] = field(factory=dict[str, bytes])
     """Of containers, by id."""
     fates: dict[str, Fate] = field(factory=dict[str, Fate])
@@ -112,7 +112,7 @@ class FakeSwarm:
     pid: int = 0
     """The process of each running task."""
     before_write: Callable[[], None] = _no_write
-    """Somebody else's chance, after the docker command has read a service and before it writes."""
+    """Called after the docker command has read a service and before it writes."""
     _index: int = 100
     _labels: dict[str, Json] = field(factory=dict[str, Json])
     """Of the service that a task was made for, by the task's id: Swarm keeps them with it."""
@@ -128,7 +128,7 @@ class FakeSwarm:
     # What an operator does ------------------------------------------------------------------------
 
     def add_image(self, *references: str, digests: tuple[str, ...] = ()) -> str:
-        """Give the engine an image; return its id."""
+        """Add an image; return its id."""
         identity = "sha256:" + secrets.token_hex(32)
         made = {**recorded("image"), "Id": identity, "RepoDigests": list(digests)}
         made["RepoTags"] = [name for name in references if "@" not in name]
@@ -143,7 +143,7 @@ class FakeSwarm:
         return str(node["ID"])
 
     def change_service(self, name: str, change: Callable[[Json], None]) -> None:
-        """Write a service as somebody else would, who has read it just now."""
+        """Write a service as someone else would, with its present version index."""
         spec = copy.deepcopy(self.services[name]["Spec"])
         change(spec)
         self.put_service(spec, version=self.services[name]["Version"]["Index"])
@@ -234,7 +234,7 @@ class FakeSwarm:
         return self._labels[task["ID"]]
 
     def status_of(self, service: Json) -> Json:
-        """Say what ``ServiceStatus`` is."""
+        """Return the ``ServiceStatus`` of a service."""
         tasks = self.tasks_of(service)
         states = [task["Status"]["State"] for task in tasks]
         wanted = [task for task in tasks if task["DesiredState"] == "running"]

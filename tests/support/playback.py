@@ -1,4 +1,4 @@
-"""A server that plays the Docker engine."""
+"""A server that plays recorded responses of the Docker API."""
 
 import contextlib
 import http.server
@@ -13,7 +13,7 @@ from typing_extensions import override
 
 
 class Playback(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """Plays an engine: what it is to say, by path. None is an engine that breaks off."""
+    """Plays responses, by path; for None the connection breaks off."""
 
     daemon_threads = True
 
@@ -50,7 +50,7 @@ class _Player(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def playing(socket: Path, says: Mapping[str, object]) -> Generator[Playback]:
-    """Play an engine meanwhile, that says this to begin with."""
+    """Play a Docker API meanwhile, with these responses to begin with."""
     with Playback(socket) as server, ThreadPoolExecutor(1) as thread:
         server.says |= says
         thread.submit(server.serve_forever, 0.05)

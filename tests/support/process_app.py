@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 from safe_probes import CALLER, proven
 
 from runner.config.app import AppConfig, DirectorySource, ProcessPlatformConfig
-from runner.platforms.build import Wired, make_platform
+from runner.platforms.build import BuiltPlatform, make_platform
 from runner.platforms.process.instances import Instances
 from runner.platforms.process.platform import IDENTITY_PATH, ProcessPlatform
 from runner.reconcile.gate import GatePolicy
@@ -23,7 +23,7 @@ from runner.reconcile.probes import Identity
 from runner.storage.paths import StateDir
 
 AMPLE: Final = 20.0
-"""Seconds that nothing takes in a good run."""
+"""Seconds; no step of a good run takes as long."""
 PROGRAM: Final = """
 import os, select, signal, socket, sys, time
 with open(sys.argv[1].removeprefix("--configFile=")) as file:
@@ -66,7 +66,7 @@ with open("ended", "w") as file:
 
 
 def hold_port() -> socket.socket:
-    """Bind a port without listening: nobody is given it meanwhile, and our program may have it."""
+    """Bind a port without listening: no other program gets it meanwhile, but ours may."""
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.bind(("127.0.0.1", 0))
@@ -134,7 +134,7 @@ class ProcessApp:
         )
 
     @contextlib.contextmanager
-    def wired(self, state: StateDir) -> Generator[Wired]:
+    def wired(self, state: StateDir) -> Generator[BuiltPlatform]:
         """Wire it as a run does."""
         probes = tuple(proven(probe) for probe in self.config.probes)
         with make_platform(self.config, state, probes) as wired:
@@ -163,7 +163,7 @@ class ProcessApp:
 
 
 def latest(platform: ProcessPlatform, token: str = "token-1") -> Deployment:  # noqa: S107 - no password
-    """Take in the newest release, and make a deployment of it."""
+    """Store the newest release, and make a deployment of it."""
     release = platform.latest()
     assert isinstance(release, Release), release
     return Deployment(release, token)

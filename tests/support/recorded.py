@@ -4,7 +4,7 @@ Shortened; and paths of the dump are not where it was made. ``systemd-VERSION/``
 systemd 252, 257 and 262 printed about the same units, files in ``-utf8`` in a UTF-8 locale and with
 colours; shortened to the lines that say something about order. The lists of routers are those of
 Traefik 3.7.15, over HTTP as the overlay of the recipe with one site has them; of TCP, from a file.
-The services are those that the engine listed beside it, shortened.
+The services are those that Docker listed at that time, shortened.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Protocol
 
 
 class Systemctl(Protocol):
-    """Makes ``systemctl`` say something: by command, or by a script for all of it."""
+    """Makes ``systemctl`` print texts: by command, or with a script for all of it."""
 
     def __call__(self, *, script: str = "", **texts: str) -> None: ...
 

@@ -1,4 +1,4 @@
-"""A server of a test's own: it takes connections until its end, each in a thread."""
+"""A TCP server for tests: it accepts connections until its end, each in a thread."""
 
 import contextlib
 import socket
@@ -21,7 +21,7 @@ class Certificate:
 
 
 class ThreadedServer:
-    """Hands every connection to ``serve``; whoever derives from it says what that does."""
+    """Passes every connection to ``serve``, which subclasses implement."""
 
     def __init__(self, listener: socket.socket) -> None:
         self._open: list[socket.socket] = []
@@ -34,7 +34,7 @@ class ThreadedServer:
         raise NotImplementedError
 
     def leave(self) -> None:
-        """Listen no more; what is open stays open."""
+        """Stop listening; open connections stay open."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

@@ -1,4 +1,4 @@
-"""An app on the fake Docker engine: its releases, its config, and a Traefik that answers for it."""
+"""An app on the fake dockerd: its releases, its config, and a fake Traefik."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from servers import ThreadedServer, read_request
 from typing_extensions import override
 
 from runner.config.app import AppConfig, DirectorySource, SwarmPlatformConfig
-from runner.platforms.build import Wired, make_platform
+from runner.platforms.build import BuiltPlatform, make_platform
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.objects import TOKEN_VARIABLE
 from runner.platforms.swarm.platform import SwarmPlatform
@@ -29,7 +29,7 @@ IDENTITY: Final = "/.warm-reconcile/identity"
 STACK: Final = "s"
 GATED: Final = "s_app"
 AMPLE: Final = 60.0
-"""Seconds that no answer needs."""
+"""Seconds; no response takes as long."""
 
 
 class FakeTraefik(ThreadedServer):
@@ -54,7 +54,7 @@ class FakeTraefik(ThreadedServer):
             self._swarm.running(self._service) if self._service in self._swarm.services else []
         )
         if self.is_silent or not running:
-            return  # as a port that nobody listens on
+            return  # as a port without a listener
         spec = running[-1]["Spec"]["ContainerSpec"]
         variables = variables_of(spec)
         version = spec["Image"].partition("@")[0].rpartition(":v")[2]
@@ -103,7 +103,7 @@ class SwarmApp:
         (self.home / "overlay" / "compose.gate.yml").write_text(yaml.safe_dump(document))
 
     def release(self, label: str, *, pulled: bool = True, **sections: Json) -> None:
-        """Offer a release; its image is in the engine, under its tag and its digest.
+        """Offer a release; its image is in Docker, under its tag and its digest.
 
         Args:
             label: such as ``1.0.0+v3.5.1``.
@@ -138,7 +138,7 @@ class SwarmApp:
         (place / "compose.yml").write_text(yaml.safe_dump(document))
 
     def configure(self, *probes: Probe, **platform: object) -> None:
-        """Change what the gate asks, or the options of the platform."""
+        """Change the probes of the gate, or the options of the platform."""
         if probes:
             self.config = evolve(self.config, probes=probes)
         assert isinstance(self.config.platform, SwarmPlatformConfig)
@@ -146,7 +146,7 @@ class SwarmApp:
         self.config = evolve(self.config, platform=changed)
 
     @contextlib.contextmanager
-    def wired(self, state: StateDir) -> Generator[Wired]:
+    def wired(self, state: StateDir) -> Generator[BuiltPlatform]:
         """Wire it as a run does."""
         probes = tuple(proven(probe) for probe in self.config.probes)
         with make_platform(self.config, state, probes) as wired:
@@ -160,7 +160,7 @@ class SwarmApp:
 
 
 def latest(platform: SwarmPlatform, token: str = "token-1") -> Deployment:  # noqa: S107 - no password
-    """Take in the newest release, and make a deployment of it."""
+    """Store the newest release, and make a deployment of it."""
     release = platform.latest()
     assert isinstance(release, Release), release
     return Deployment(release, token)

@@ -11,13 +11,13 @@ from attrs import frozen
 
 @frozen
 class Tool:
-    """Where a program is, what it must be able to do, and which package has it."""
+    """A program: the package that has it, and a check of its version."""
 
     package: str
     check: tuple[str, ...] = ()
-    """A command that only a version that is new enough knows."""
+    """A command that only new enough versions support."""
     version: str = ""
-    """Which version that is, in words."""
+    """That version, in words."""
 
 
 TOOLS: Final = {

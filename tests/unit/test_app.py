@@ -267,7 +267,7 @@ def swarm(docker: FakeDocker, tmp_path: Path, systemctl_says: Systemctl) -> Gene
 
 
 def test_what_a_deployment_costs_is_told_with_the_outcome(swarm: OnSwarm) -> None:
-    """The listener watches from the deployment on; a run that deploys nothing costs nothing."""
+    """The downtime meter runs from the deployment on; a run that deploys nothing costs nothing."""
     swarm.release(FIRST)
     report = run(swarm)
     assert report.downtime is not None

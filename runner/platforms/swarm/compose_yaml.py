@@ -1,4 +1,4 @@
-"""Compose documents as text: what Docker prints is read, and what is kept is written. Pure."""
+"""Reads and writes compose documents as YAML and canonical JSON. Pure."""
 
 import contextlib
 import json
@@ -11,16 +11,16 @@ from runner.platforms.swarm.compose import Document
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads YAML as its version 1.2 does, which is how Docker writes it.
+    """Reads YAML 1.2, which Docker writes.
 
-    Version 1.1 would take a plain ``=`` or ``2001-1-1`` for something other than a text.
+    Version 1.1 would not read a plain ``=`` or ``2001-1-1`` as a string.
     """
 
     yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - declared so by the base class
 
 
 def _resolve(tag: str, pattern: str, first: str) -> None:
-    """Take a plain scalar that begins with one of ``first`` and is ``pattern`` for a ``tag``."""
+    """Read a plain scalar as ``tag`` if it begins with one of ``first`` and matches ``pattern``."""
     resolver = (f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern})\Z"))
     for character in first or ("",):
         _Loader.yaml_implicit_resolvers.setdefault(character, []).append(resolver)
@@ -37,8 +37,8 @@ def parse(text: bytes) -> Document:
     """Read what ``docker stack config`` prints, each value with the type that Docker gave it.
 
     Raises:
-        yaml.YAMLError: it is no YAML.
-        ValueError: it is no document.
+        yaml.YAMLError: it is not YAML.
+        ValueError: it is not a mapping.
     """
     found = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     if not isinstance(found, dict):
@@ -47,10 +47,10 @@ def parse(text: bytes) -> Document:
 
 
 def canonical(document: Document) -> str:
-    """Write a document in the one way that a digest is made of; JSON that is YAML, too.
+    """Write a document in canonical form, from which digests are made: JSON that is also YAML.
 
-    YAML takes some characters for line ends and others for none at all, and knows no surrogates:
-    what lies outside ASCII is escaped where one escape is enough, and stands as it is elsewhere.
+    YAML reads some characters as line ends, forbids others, and has no surrogate pairs: characters
+    from DEL to U+FFFF are escaped, those above are written as they are.
     """
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return re.sub(r"[\x7f-\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text)

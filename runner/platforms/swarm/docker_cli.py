@@ -1,4 +1,4 @@
-"""Runs the ``docker`` command: what turns a compose file into services is there, and only there."""
+"""Runs the ``docker`` command, the only program that turns compose files into Swarm services."""
 
 import os
 import subprocess
@@ -11,23 +11,24 @@ from runner.reconcile.errors import EngineUnreachableError, ReconcileError
 from runner.subprocesses import run
 
 INHERITED: Final = ("PATH", "HOME", "DOCKER_CONFIG")
-"""All that the command gets of our environment: compose files must not depend on who calls."""
+"""The only variables of our environment that the command gets: a compose file must not depend on
+which user runs us."""
 _NO_ENGINE: Final = (
     *("Cannot connect to the Docker daemon", "failed to connect to the docker API"),
     *("error during connect", "deadline exceeded", "the server probably has client authentication"),
     *("permission denied while trying to connect", "code = Unavailable"),
     *("does not have a leader", "not a swarm manager"),
 )
-"""Words by which the command, of version 20.10 to 29, says that it reached no engine."""
+"""Errors of the command, versions 20.10 to 29, if it can't reach dockerd or a swarm leader."""
 
 
 class RefusedError(ReconcileError):
-    """The command, or the engine behind it, said no."""
+    """The command, or dockerd, refused."""
 
 
 @frozen
 class Docker:
-    """The command, bound to one engine."""
+    """The command, bound to one Docker host."""
 
     url: str
     """As in ``DOCKER_HOST``."""
@@ -40,11 +41,11 @@ class Docker:
         Args:
             arguments: of ``docker``.
             timeout: in seconds, for the whole command.
-            environment: what compose files may refer to.
+            environment: variables that compose files may refer to.
 
         Raises:
-            RefusedError: it said no; the message is its own.
-            EngineUnreachableError: there is no command, no engine, or no answer in time.
+            RefusedError: it failed; the message has its stderr.
+            EngineUnreachableError: no such command, dockerd is unreachable, or the time ran out.
         """
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         everything = {**(environment or {}), **inherited, "DOCKER_HOST": self.url}
@@ -58,10 +59,10 @@ class Docker:
             raise RefusedError(f"`docker {verb}` failed: {said or 'no reason given'}") from error
         except subprocess.TimeoutExpired as error:
             raise EngineUnreachableError(f"`docker {verb}` took more than {timeout:g} s") from error
-        except ValueError as error:  # a variable that no program can be given
+        except ValueError as error:  # a variable with a NUL byte
             raise RefusedError(f"`docker {verb}` can't be run: {error}") from error
         except OSError as error:
             raise EngineUnreachableError(
                 f"the docker command can't be run: {error.strerror}",
-                hint="install Docker's command line, 25 or newer, beside its engine",
+                hint="install the docker CLI, version 25 or newer",
             ) from error

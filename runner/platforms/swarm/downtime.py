@@ -1,7 +1,7 @@
-"""Watches a public listener without a pause, as a client would: how long nobody answered.
+"""Measures downtime: sends requests to one identity route without a pause, as a client would.
 
-The rounds of a gate look now and then; what flaps between two of them is seen here. And it adds up
-what an attempt cost those who wanted to be served.
+It sees outages between two rounds of a gate, which fail the next round, and adds up the seconds
+without an answer for the report.
 """
 
 import asyncio
@@ -16,44 +16,44 @@ from runner.reconcile.probes import Identity
 from runner.reconcile.replies import TOKEN_HEADER
 
 PAUSE: Final = 0.05
-"""Seconds between two probes: an outage is known to within a tenth of a second."""
+"""Seconds between two requests: an outage is measured to within a tenth of a second."""
 PATIENCE: Final = 1.0
-"""Seconds that a client waits before it calls that an outage."""
+"""Seconds without an answer after which a request counts as unanswered."""
 
 
 @frozen
-class Sight:
-    """What was seen since the last look, and in all."""
+class Reading:
+    """Requests since the last reading, and the downtime since the start."""
 
-    asked: int
-    missed: int
-    """Of those asked since the last look, how many had no answer."""
-    dark: float
-    """Seconds in all in which no deployment of ours answered, from one answer to the next."""
+    requests: int
+    unanswered: int
+    """Of the requests since the last reading, how many had no answer."""
+    seconds: float
+    """Seconds since the start without an answer, each gap from its last answer to the next one."""
 
 
-class Listener:
-    """Asks one identity probe, of plain http, over and over.
+class DowntimeMeter:
+    """Repeats the request of one identity probe of plain http, in a thread.
 
-    Any deployment of ours will do for an answer.
+    A response with any token counts as an answer, also one of an older deployment.
     """
 
     def __init__(self, probe: Identity) -> None:
         self._probe = probe
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="listener", daemon=True)
-        self._asked = 0
-        self._missed = 0
-        self._dark = 0.0
-        self._dark_since: float | None = None
+        self._thread = threading.Thread(target=self._watch, name="downtime-meter", daemon=True)
+        self._requests = 0
+        self._unanswered = 0
+        self._seconds = 0.0
+        self._down_since: float | None = None
 
     @property
     def is_on(self) -> bool:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin, unless it has begun; what was before is nobody's outage."""
+        """Start, unless it has started; downtime before the start does not count."""
         if not self.is_on:
             self._thread.start()
 
@@ -62,42 +62,42 @@ class Listener:
         if self.is_on:
             self._thread.join()
 
-    def look(self) -> Sight:
-        """Tell what was seen, and begin to count anew."""
+    def read(self) -> Reading:
+        """Return the counts since the last reading, and reset them."""
         with self._lock:
-            dark, missed = self._dark, self._missed
-            if self._dark_since is not None:
-                dark += time.monotonic() - self._dark_since
-                missed = max(missed, 1)  # the probe that is waiting for its answer
-            sight = Sight(max(self._asked, missed), missed, dark)
-            self._asked = self._missed = 0
-            return sight
+            seconds, unanswered = self._seconds, self._unanswered
+            if self._down_since is not None:
+                seconds += time.monotonic() - self._down_since
+                unanswered = max(unanswered, 1)  # the request that is waiting for its answer
+            reading = Reading(max(self._requests, unanswered), unanswered, seconds)
+            self._requests = self._unanswered = 0
+            return reading
 
     def _watch(self) -> None:
-        asyncio.run(self._keep_asking())
+        asyncio.run(self._repeat())
 
-    async def _keep_asking(self) -> None:
+    async def _repeat(self) -> None:
         last = time.monotonic()
         while not self._stop.wait(PAUSE):
-            answered = await _answers(self._probe)
+            answered = await _is_answered(self._probe)
             now = time.monotonic()
             with self._lock:
-                self._asked += 1
+                self._requests += 1
                 if not answered:
-                    self._missed += 1
-                    # Conservative: it may have stopped right after it answered last.
-                    self._dark_since = last if self._dark_since is None else self._dark_since
-                elif self._dark_since is not None:
-                    self._dark += now - self._dark_since
-                    self._dark_since = None
+                    self._unanswered += 1
+                    # Counted from the last answer: the service may have stopped right after it.
+                    self._down_since = last if self._down_since is None else self._down_since
+                elif self._down_since is not None:
+                    self._seconds += now - self._down_since
+                    self._down_since = None
             if answered:
                 last = now
 
 
-async def _answers(probe: Identity) -> bool:
-    """Ask once; true if a deployment of ours answered, whichever, within ``PATIENCE``."""
+async def _is_answered(probe: Identity) -> bool:
+    """Send one request; return whether a response with a token came within ``PATIENCE``."""
     url = httpx.URL(probe.url)
-    # Without a host name, as the probes ask: names are redirected.
+    # Without a host name, as the identity probe: an entrypoint may redirect requests with one.
     request = b"GET %b HTTP/1.1\r\nHost: \r\nConnection: close\r\n\r\n" % url.raw_path
     try:
         async with asyncio.timeout(PATIENCE):

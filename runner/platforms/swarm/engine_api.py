@@ -1,7 +1,7 @@
-"""Asks the Docker Engine over its socket. Reads only: writing is left to the ``docker`` command.
+"""Reads the Docker Engine API over its socket; all writes go through the ``docker`` command.
 
-The API is HTTP with JSON, and httpx is here already. Paths carry no version: the engine then speaks
-its own, and none of the fields that are read here has changed since 1.25 (Docker 1.13).
+The API is HTTP with JSON, spoken by httpx. Paths carry no version: dockerd then uses its newest,
+and none of the fields that are read here has changed since 1.25 (Docker 1.13).
 """
 
 import asyncio
@@ -16,32 +16,32 @@ from runner.reconcile.errors import EngineUnreachableError
 from runner.reconcile.http_client import httpx
 
 Json: TypeAlias = dict[str, Any]
-"""An object as the engine sends it."""
+"""An object of the API."""
 Published: TypeAlias = tuple[str, str, int]
-"""A published port: protocol, address of the host ("" is every one), number."""
+"""A published port: protocol, address of the host ("" for all), number."""
 
 TIMEOUT: Final = 6.0
-"""Seconds for one answer. A manager that has lost its quorum answers after 5 s, with an error."""
+"""Seconds for one response. A manager without a quorum returns an error after 5 s."""
 LOG_LINES: Final = 5
 _STREAMS: Final = frozenset({0, 1, 2, 3})
-"""Of a log: input, output, errors, and what the engine itself has to say."""
+"""Stream types of a log: stdin, stdout, stderr, and errors of dockerd itself."""
 _FRAME: Final = 8
-"""Bytes before each piece of a log: which stream, and its length."""
+"""Bytes of the header before each piece of a log: stream type and length."""
 _OK: Final = 200
 _NOT_FOUND: Final = 404
 
 
 class _SlowError(EngineUnreachableError):
-    """No answer in time."""
+    """No complete response in time."""
 
 
 @frozen
 class Engine:
-    """The engine behind one socket."""
+    """The Docker Engine API on one socket."""
 
     socket: str = DEFAULT_SOCKET
     timeout: float = TIMEOUT
-    """Seconds for one answer."""
+    """Seconds for one response."""
 
     @property
     def url(self) -> str:
@@ -52,17 +52,17 @@ class Engine:
         return self._object("/info")
 
     def swarm_node(self) -> str:
-        """Name the id of this node; the engine has to be a manager of a swarm.
+        """Return the id of this node, which has to be a swarm manager.
 
         Raises:
-            EngineUnreachableError: it is none.
+            EngineUnreachableError: it is not, or Docker can't be asked.
         """
         swarm = self.info().get("Swarm", {})
         if swarm.get("LocalNodeState") != "active" or not swarm.get("ControlAvailable"):
             raise EngineUnreachableError(
-                f"the engine at {self.socket} is no manager of a swarm"
+                f"dockerd at {self.socket} is not a swarm manager"
                 f" ({swarm.get('LocalNodeState') or 'inactive'})",
-                hint="make it one: docker swarm init --advertise-addr 127.0.0.1",
+                hint="start a swarm: docker swarm init --advertise-addr 127.0.0.1",
             )
         return str(swarm["NodeID"])
 
@@ -102,8 +102,8 @@ class Engine:
     def published_ports(self) -> frozenset[Published]:
         """List the ports of this host that running containers publish.
 
-        A container that could not be started names the ports that it asked for, too: it is left
-        out.
+        Containers that could not be started are left out, although they name the ports that they
+        asked for.
         """
         found: set[Published] = set()
         for container in self._list("/containers/json"):
@@ -115,7 +115,7 @@ class Engine:
     def mesh_ports(self) -> frozenset[Published]:
         """List the ports that services publish through the routing mesh, on every address.
 
-        Only a manager knows them; on any other engine the list is empty.
+        Only a manager knows them; elsewhere the list is empty.
         """
         if not self.info().get("Swarm", {}).get("ControlAvailable"):
             return frozenset()
@@ -127,10 +127,10 @@ class Engine:
         return frozenset(found)
 
     def registry_digest(self, reference: str) -> str | None:
-        """Ask the registry, through the engine, for the digest of an image; None if it says no."""
+        """Query the registry through dockerd for the digest of an image; None if it has none."""
         try:
             response = self._get(f"/distribution/{reference}/json")
-        except _SlowError:  # the registry is; the engine waits for it
+        except _SlowError:  # it is the registry that is slow: dockerd waits for it
             return None
         if response.status_code != _OK:
             return None
@@ -138,11 +138,11 @@ class Engine:
         return str(found["Descriptor"]["digest"])
 
     def health(self, container: str, *, only: str = "") -> str:
-        """Read what the last health check of a container said; empty if there was none.
+        """Return the output of a container's last health check; empty if there was none.
 
         Args:
             container: its id.
-            only: the state of health in which that is of interest; empty: any.
+            only: return it only in this state of health; empty: in any.
         """
         found = self.container(container)
         health: Json | None = found["State"].get("Health") if found is not None else None
@@ -151,13 +151,13 @@ class Engine:
         log: list[Json] = health.get("Log") or []
         return str(log[-1].get("Output", "")).strip() if log else ""
 
-    def ran_out(self, container: str) -> bool:
-        """Say whether the kernel ended a container because it wanted more memory than it may."""
+    def was_oom_killed(self, container: str) -> bool:
+        """Return whether the kernel killed a container for exceeding its memory limit."""
         found = self.container(container)
         return found is not None and bool(found["State"].get("OOMKilled"))
 
-    def last_words(self, container: str) -> str:
-        """Read the last lines of a container's log; empty if its log driver keeps none."""
+    def last_log_lines(self, container: str) -> str:
+        """Return the last lines of a container's log; empty if its log driver keeps none."""
         parameters = {"stdout": "1", "stderr": "1", "tail": str(LOG_LINES)}
         response = self._get(f"/containers/{container}/logs", parameters)
         if response.status_code != _OK:
@@ -187,19 +187,19 @@ class Engine:
             return asyncio.run(self._fetch(path, parameters or {}))
         except (TimeoutError, httpx.TimeoutException) as error:
             raise _SlowError(
-                f"the Docker engine at {self.socket} doesn't answer: nothing whole in"
+                f"dockerd at {self.socket} doesn't answer: no complete response within"
                 f" {self.timeout:g} s",
-                hint="is docker.service busy, or hung?",
+                hint="is it busy, or does it hang? systemctl status docker.service",
             ) from error
         except (httpx.HTTPError, OSError) as error:
             reason = str(error) or type(error).__name__
             raise EngineUnreachableError(
-                f"the Docker engine at {self.socket} doesn't answer: {reason}",
-                hint="is docker.service up, and may this user use its socket?",
+                f"dockerd at {self.socket} doesn't answer: {reason}",
+                hint="systemctl status docker.service; this user needs access to the socket",
             ) from error
 
     async def _fetch(self, path: str, parameters: dict[str, str]) -> httpx.Response:
-        """Ask anew each time, whole or not at all: httpx bounds each read, not their sum."""
+        """Send one request on a new connection. httpx bounds each read, `timeout` their sum."""
         transport = httpx.AsyncHTTPTransport(uds=self.socket, verify=False)
         async with (
             asyncio.timeout(self.timeout),
@@ -212,22 +212,24 @@ class Engine:
         ):
             return await client.get(path, params=parameters)
 
-    def _read(self, response: httpx.Response) -> Any:  # noqa: ANN401 - whatever it sent
-        """Take anything but success for an engine that can't be asked: a lost quorum says 500."""
+    def _read(self, response: httpx.Response) -> Any:  # noqa: ANN401 - any JSON
+        """Parse a response; raise for any status but 200 (without a quorum: 500)."""
         if response.status_code != _OK:
             try:
                 said = str(response.json()["message"])
             except (ValueError, KeyError, TypeError):
                 said = f"status {response.status_code}"
-            raise EngineUnreachableError(f"the Docker engine at {self.socket} says: {said}")
+            raise EngineUnreachableError(f"dockerd at {self.socket} returned an error: {said}")
         try:
             return response.json()
         except ValueError as error:
-            raise EngineUnreachableError(f"what answers at {self.socket} is no engine") from error
+            raise EngineUnreachableError(
+                f"the response at {self.socket} is not JSON: expected the Docker API"
+            ) from error
 
 
 def _unframe(log: bytes) -> bytes:
-    """Take the stream headers out of a log; that of a terminal has none."""
+    """Remove the stream headers from a log; the log of a container with a TTY has none."""
     pieces: list[bytes] = []
     rest = log
     while len(rest) >= _FRAME and rest[0] in _STREAMS and rest[1:4] == b"\0\0\0":

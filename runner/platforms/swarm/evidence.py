@@ -1,7 +1,7 @@
-"""What the engine's evidence says about a deployment. Pure: a snapshot in, findings out.
+"""Judges a deployment by the states of its services and tasks. Pure: snapshot in, results out.
 
-A task belongs to a deployment if its spec is the one that the service has now, token included; what
-the service's labels or its ``UpdateStatus`` say about a task is no evidence.
+A task belongs to a deployment if its spec is the one that the service has now, token included. The
+service's labels and its ``UpdateStatus`` are no evidence about a task.
 """
 
 import re
@@ -15,29 +15,29 @@ from runner.reconcile.model import Outcome
 from runner.storage.records import Written
 
 _NON_ZERO: Final = re.compile(r"^task: non-zero exit \(\d+\)(: )?")
-"""What Docker says of an end, before what it knows of the cause."""
+"""The beginning of Docker's error for a task that exited; the cause may follow."""
 UNSCHEDULABLE: Final = "no suitable node"
 SETTLING: Final = 3.0
-"""Seconds that a task may be unschedulable after it was written: a port that was just left is seen
-as free by the scheduler up to a second later."""
+"""Seconds that a task may be unschedulable after it was written: the scheduler sees a released port
+as free up to a second later."""
 LEAVING: Final = 15.0
-"""Seconds that a port may be in use: a container gets ten to stop (``stop_grace_period``), and one
-whose service was removed is in no list of tasks any more."""
+"""Seconds that a port may be in use: a container gets 10 s to stop (``stop_grace_period``), and one
+of a removed service is in no list of tasks any more."""
 _TAKEN: Final = re.compile(r"Bind for \S*:(\d+) failed: port is already allocated")
-"""What the engine's own allocator of ports says. Of a port that somebody else listens on it says
-"address already in use", and of one that another task has, the scheduler says it."""
+"""The error of dockerd's own port allocator. For a port that another program listens on, dockerd
+reports "address already in use"; for one that another task has, the scheduler reports it."""
 
 
 @frozen
 class TaskResult:
-    """One thing that the engine's evidence shows."""
+    """One result from the states of services and tasks, still without the unit."""
 
-    about: str
+    probe: str
     outcome: Outcome
     reason: str
     terminal: bool = False
     container: str = ""
-    """The one that can explain it: by its last words, or by its health check."""
+    """Id of the container whose log or health check explains it; empty if there is none."""
 
 
 def judge(
@@ -48,53 +48,53 @@ def judge(
     require: Literal["all", "quorum"],
     denied: Mapping[str, float],
 ) -> list[TaskResult]:
-    """Say what the evidence shows: one finding for the stack, one for the tasks of the gate.
+    """Return a result for the stack, one for the gated tasks, one for each failing side service.
 
     Args:
-        snapshot: what the engine says now.
+        snapshot: the stack now.
         written: what the deployment wrote.
         token: the deployment's.
-        excused: ids of tasks whose end is nobody's fault: a restart of the engine took them.
+        excused: ids of tasks whose end is no evidence, for example: a restart of dockerd ended it.
         require: how many tasks must run.
-        denied: ids of tasks that the engine denied a port that no container has, and for how many
-            seconds that has been so.
+        denied: ids of tasks that failed because of a leaked port, with the seconds since it was
+            first seen.
     """
     changes = describe_changes(snapshot, written, token)
     if changes:
-        # Another hand's tasks are no evidence about the release, in either direction.
+        # Tasks of a changed service are no evidence about the release, in either direction.
         return [TaskResult("stack", Outcome.INCONCLUSIVE, f"since it was deployed, {changes}")]
-    findings = [TaskResult("stack", Outcome.PASS, "the engine holds what was deployed")]
+    results = [TaskResult("stack", Outcome.PASS, "the services are as they were deployed")]
     for name in written.specs:
         is_gated = name == written.gated
-        finding = _judge_service(
+        judged = _judge_service(
             snapshot, snapshot.services[name], written, excused, require, denied
         )
-        if is_gated or finding[0] is not Outcome.PASS:
-            answer, reason, terminal, container = finding
-            about = "tasks" if is_gated else f"tasks of {name}"
-            findings.append(TaskResult(about, answer, reason, terminal, container))
-    return findings
+        if is_gated or judged[0] is not Outcome.PASS:
+            outcome, reason, terminal, container = judged
+            probe = "tasks" if is_gated else f"tasks of {name}"
+            results.append(TaskResult(probe, outcome, reason, terminal, container))
+    return results
 
 
 def describe_changes(snapshot: Snapshot, written: Written, token: str) -> str:
-    """Name the first way in which the engine holds something else than was written."""
+    """Describe the first difference between the services and what was written; empty if none."""
     if written.gated not in written.specs:
-        return f"nobody recorded what {written.gated} is"
+        return f"the record of the deployment lacks {written.gated}"
     for name, spec in written.specs.items():
         service = snapshot.services.get(name)
         if service is None:
             return f"service {name} is gone"
         if service.spec != spec or (name == written.gated and service.token != token):
             by = f" (Swarm says {service.update})" if "rollback" in service.update else ""
-            return f"service {name} was changed by another hand{by}"
+            return f"service {name} was changed by someone else{by}"
     more = sorted(set(snapshot.services) - set(written.specs))
-    return f"service {more[0]} was added by another hand" if more else ""
+    return f"service {more[0]} was added by someone else" if more else ""
 
 
 def denied_port(task: Task) -> int | None:
-    """Name the port that the engine could not give to a task: its allocator has given it away."""
-    said = _TAKEN.search(task.error) if task.has_ended else None
-    return int(said[1]) if said is not None else None
+    """Return the port that dockerd's port allocator denied to an ended task; None if it did not."""
+    found = _TAKEN.search(task.error) if task.has_ended else None
+    return int(found[1]) if found is not None else None
 
 
 _Judgement = tuple[Outcome, str, bool, str]
@@ -110,8 +110,8 @@ def _judge_service(
 ) -> _Judgement:
     is_gated = service.name == written.gated
     if service.is_job:
-        answer = Outcome.FAIL if is_gated else Outcome.PASS
-        return answer, "a job: it is meant to end", False, ""
+        outcome = Outcome.FAIL if is_gated else Outcome.PASS
+        return outcome, "a job: its tasks are meant to end", False, ""
     hopeless = (
         _find_end(snapshot, service, written, excused)
         or _find_leak(snapshot, service, denied)
@@ -140,9 +140,9 @@ def _judge_service(
 def _find_end(
     snapshot: Snapshot, service: Service, written: Written, excused: frozenset[str]
 ) -> _Judgement | None:
-    """Find a task that has ended."""
+    """Return a failure if a task of this deployment has ended, unless it is excused."""
     for task in snapshot.current(service):
-        # Those of the gated service bear the token; a side service may be what it was before.
+        # Tasks of the gated service have the token; those of a side service may be older.
         is_gated = service.name == written.gated
         is_of_now = is_gated or task.since >= written.at - 1
         is_done = task.state == "complete" and service.may_complete and not is_gated
@@ -154,32 +154,33 @@ def _find_end(
 def _find_leak(
     snapshot: Snapshot, service: Service, denied: Mapping[str, float]
 ) -> _Judgement | None:
-    """Find out that no release could start: its newest end is that it was denied a port.
+    """Return an inconclusive result if the newest ended task was denied a leaked port.
 
-    A container that is just ending may be in no list any more while it still has its ports.
+    No release could start then. It becomes terminal only after `LEAVING` seconds: a container that
+    is stopping may be in no list any more while it still has its ports.
     """
     ended = [task for task in snapshot.current(service) if task.has_ended]
     newest = max(ended, key=lambda task: task.since, default=None)
     if newest is None or newest.id not in denied:
         return None
     reason = (
-        f"the engine holds port {denied_port(newest)} for no container, so it can start nothing"
-        " there; `systemctl restart docker.service` frees it"
+        f"dockerd holds port {denied_port(newest)} although no container uses it, so no task can"
+        " publish it; `systemctl restart docker.service` frees it"
     )
     return Outcome.INCONCLUSIVE, reason, denied[newest.id] >= LEAVING, ""
 
 
 def _find_pause(service: Service, written: Written) -> _Judgement | None:
-    """Find an update that Swarm gave up."""
+    """Return a failure if Swarm paused the update of this deployment."""
     if "paused" in service.update and service.update_started >= written.at - 1:
-        return Outcome.FAIL, f"Swarm stopped the update, {service.update}", True, ""
+        return Outcome.FAIL, f"Swarm gave up the update: {service.update}", True, ""
     return None
 
 
 def _older(snapshot: Snapshot, service: Service) -> list[Task]:
     """List the tasks of older specs that may still serve.
 
-    Not those on a node that is down: they keep their last state for a day, and serve nobody.
+    Not those on a node that is down: they keep their last state for a day, but don't run.
     """
     down = {node.id for node in snapshot.nodes if not node.is_up}
     return [
@@ -192,7 +193,7 @@ def _older(snapshot: Snapshot, service: Service) -> list[Task]:
 def _wanted(
     snapshot: Snapshot, service: Service, require: Literal["all", "quorum"]
 ) -> tuple[int, list[str]]:
-    """Count the tasks that must run, and name the nodes that can't run theirs."""
+    """Return how many tasks must run, and the names of nodes that are down and had one."""
     theirs = {task.node for task in snapshot.tasks_of(service)}
     down = [node.name for node in snapshot.nodes if not node.is_up and node.id in theirs]
     missing = down if service.is_global else []
@@ -209,18 +210,18 @@ def _describe_lack(
     waiting = [task for task in current if not task.has_ended and not task.is_running]
     lack = f"{len(snapshot.running(service))} of {wanted} tasks running"
     if not waiting:
-        return Outcome.FAIL, f"{lack}, and none is on its way", False, ""
+        return Outcome.FAIL, f"{lack}, and none is starting", False, ""
     task = max(waiting, key=lambda task: bool(task.error))
-    says = f"{lack}; task {task.name} is {task.state}" + (f": {task.error}" if task.error else "")
-    # A task waits from the beginning of an update on, and an older one may stop much later: its
-    # place is known to be free only a moment after that.
+    reason = f"{lack}; task {task.name} is {task.state}" + (f": {task.error}" if task.error else "")
+    # A task waits from the beginning of an update, while an older one may stop much later: count
+    # from the last end of a task.
     ends = [other.since for other in snapshot.tasks_of(service) if other.has_ended]
     has_waited = snapshot.now - max(task.since, *ends, 0.0)
     patience = LEAVING if "port" in task.error else SETTLING
     is_stuck = task.error.startswith(UNSCHEDULABLE) and has_waited > patience
-    # While an older task holds the port, or a node may still come up, that is no news.
+    # It may heal while an older task holds the port, or while a node may still come up.
     may_heal = bool(older) or not all(node.is_up for node in snapshot.nodes)
-    return Outcome.FAIL, says, is_stuck and not may_heal, task.container
+    return Outcome.FAIL, reason, is_stuck and not may_heal, task.container
 
 
 def _describe_end(task: Task) -> str:

@@ -1,4 +1,7 @@
-"""Asks about a deployment on the swarm: first the engine, then the very tasks that it named."""
+"""Runs one gate round on Docker Swarm.
+
+Reads task states from the Docker API, then probes exactly the tasks that run this deployment.
+"""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -24,17 +27,17 @@ LONGEST_NAME: Final = 128
 
 @frozen
 class Evidence:
-    """What the engine says, and of whom."""
+    """The results from the Docker API, and the tasks and service that they are about."""
 
     results: Round
     running: tuple[Task, ...]
-    """The tasks that may answer."""
+    """The tasks of the deployment that run: only they may answer a probe."""
     service: Service | None
     """The gated one."""
 
     @property
     def is_final(self) -> bool:
-        """Say whether no answer of a task could change what this round comes to."""
+        """Return whether probing the tasks could not change the outcome of this round."""
         return any(
             result.outcome is Outcome.INCONCLUSIVE or result.terminal for result in self.results
         )
@@ -42,7 +45,7 @@ class Evidence:
 
 @define
 class StackGate:
-    """Asks about one stack; remembers what a loss of the engine excuses."""
+    """The gate rounds of one stack; remembers which ends of tasks a loss of Docker excuses."""
 
     stacks: Stacks
     stack: str
@@ -50,72 +53,72 @@ class StackGate:
     """The systemd unit that deploys the stack, and so serves it."""
     require: Literal["all", "quorum"] = "all"
     _excused: dict[str, frozenset[str]] = field(factory=dict[str, frozenset[str]])
-    """By the token of a deployment, the tasks whose end is not held against it."""
+    """By the token of a deployment: the tasks whose end is no evidence against it."""
     _seen: frozenset[str] = frozenset()
     has_lost: bool = field(default=False, init=False)
-    """The engine was out of reach at some time."""
+    """Docker was unreachable in at least one round."""
     _is_lost: bool = False
     _leaked: dict[int, float] = field(factory=dict[int, float])
-    """Ports that the engine holds for no container, and since when (Unix time) that was seen."""
+    """Leaked ports, and when each was first seen (Unix time)."""
     _node: str = ""
 
-    def ask_engine(self, record: Record, *, is_ours: bool) -> Evidence:
-        """Ask for the evidence about what was deployed.
+    def read_evidence(self, record: Record, *, is_ours: bool) -> Evidence:
+        """Read the states of the services and tasks, and judge the deployment by them.
 
         Args:
             record: of the deployment.
-            is_ours: this very run deployed it. If not, what ended before it looked is not held
-                against it: the engine, or the host, may have been started anew in between.
+            is_ours: this very run deployed it. If not, tasks that ended before the first round
+                are no evidence against it: Docker or the host may have been restarted since.
         """
         try:
             self._node = self._node or self.stacks.engine.swarm_node()
-            snapshot = self.stacks.look(self.stack)
+            snapshot = self.stacks.read_snapshot(self.stack)
             denied = self._find_denied(snapshot)
             excused = self._excuse(snapshot, record, frozenset(denied), is_ours=is_ours)
         except EngineUnreachableError as error:
             self.has_lost = self._is_lost = True
-            result = self._result("engine", Outcome.INCONCLUSIVE, error.message)
+            result = self._result("docker", Outcome.INCONCLUSIVE, error.message)
             return Evidence((result,), (), None)
         written = record.written
-        findings = judge(snapshot, written, record.deployment.token, excused, self.require, denied)
-        results = tuple(self._tell(finding) for finding in findings)
+        judged = judge(snapshot, written, record.deployment.token, excused, self.require, denied)
+        results = tuple(self._to_result(result) for result in judged)
         service = snapshot.services.get(written.gated)
         running = tuple(snapshot.running(service)) if service is not None else ()
         return Evidence(results, running, service)
 
-    def ask_each(
+    def probe_tasks(
         self,
         expected: Expected,
         tasks: Iterable[Task],
         probes: tuple[SafeProbe, ...],
         limit: float,
     ) -> list[Round]:
-        """Ask each task of this host from inside its own network; at most ``limit`` seconds.
+        """Probe each task of this host in its network namespace; at most ``limit`` seconds.
 
-        Of a task elsewhere the engine's evidence is all there is: its pid means nothing here.
+        A task on another node is judged only by its state: its pid means nothing here.
         """
         chosen = [task for task in tasks if task.pid and task.node == self._node]
-        ask = functools.partial(self._ask_one, expected, probes, limit)
+        ask = functools.partial(self._probe_task, expected, probes, limit)
         with ThreadPoolExecutor(max_workers=max(1, len(chosen))) as threads:
             return list(threads.map(ask, chosen))
 
-    def sum_up(self, rounds: list[Round]) -> ProbeResult:
-        """Say whether enough of the tasks that were asked each for itself gave good answers."""
+    def summarize(self, rounds: list[Round]) -> ProbeResult:
+        """Combine the rounds of the tasks: pass if as many passed as ``require`` demands."""
         bad = [[r for r in each if r.outcome is not Outcome.PASS] for each in rounds]
         good = sum(bool(each) and not worse for each, worse in zip(rounds, bad, strict=True))
         worst = {r.outcome for results in bad for r in results}
-        # A quorum excuses who can't be asked. Who answers wrongly is served from.
+        # A quorum excuses tasks that can't be probed. One with a failed probe serves clients.
         enough = len(rounds) // 2 + 1 if self.require == "quorum" else max(1, len(rounds))
         is_enough = good >= enough and Outcome.FAIL not in worst
         complaints = [f"{results[0].probe}: {results[0].reason}" for results in bad if results]
-        reason = "; ".join([f"{good} of {len(rounds)} answered well", *complaints])
+        reason = "; ".join([f"{good} of {len(rounds)} tasks passed", *complaints])
         could_ask = Outcome.FAIL if Outcome.FAIL in worst else Outcome.INCONCLUSIVE
         return self._result("each task", Outcome.PASS if is_enough else could_ask, reason)
 
-    def _ask_one(
+    def _probe_task(
         self, expected: Expected, probes: tuple[SafeProbe, ...], limit: float, task: Task
     ) -> Round:
-        named = tuple(safe.about(_named(safe.probe, task)) for safe in probes)
+        named = tuple(safe.about(_with_task_name(safe.probe, task)) for safe in probes)
         only = evolve(expected, tasks=frozenset({task.id}))
 
         def ask() -> Round:
@@ -130,13 +133,13 @@ class StackGate:
         except (FileNotFoundError, ProcessLookupError):
             return (self._result("inside", Outcome.FAIL, f"task {task.name} has just ended"),)
         except OSError as error:
-            reason = f"task {task.name} can't be asked from inside: {error.strerror}"
+            reason = f"task {task.name} can't be probed from inside: {error.strerror}"
             return (self._result("inside", Outcome.INCONCLUSIVE, reason),)
 
     def _excuse(
         self, snapshot: Snapshot, record: Record, denied: frozenset[str], *, is_ours: bool
     ) -> frozenset[str]:
-        """Name the tasks whose end is no evidence: it was the engine's end, not their own."""
+        """Return the ids of the tasks whose end is no evidence: dockerd caused it."""
         ended = frozenset(task.id for task in snapshot.tasks if task.state in BROKEN)
         token = record.deployment.token
         excused = self._excused.get(token, frozenset() if is_ours else ended) | denied
@@ -148,11 +151,11 @@ class StackGate:
         return excused
 
     def _find_denied(self, snapshot: Snapshot) -> dict[str, float]:
-        """Say which tasks the engine denied a port that no container has, and since how long.
+        """Return the tasks that were denied a leaked port, with the seconds since it was seen.
 
-        After a cut of the power it may come back with what a container had that is no more: it
-        removes such an endpoint without giving back its ports, until it is started again
-        (libnetwork's cleanupLocalEndpoints; seen in Docker 20.10).
+        After a power cut dockerd may remove the endpoint of a deleted container without releasing
+        its ports; they stay allocated until dockerd is restarted (libnetwork's
+        cleanupLocalEndpoints; seen in Docker 20.10).
         """
         here = (task for task in snapshot.tasks if task.node == self._node)
         denied = {task.id: port for task in here if (port := denied_port(task)) is not None}
@@ -165,27 +168,28 @@ class StackGate:
             if port in leaked
         }
 
-    def _tell(self, finding: TaskResult) -> ProbeResult:
-        """Add what the container says: of its health while it starts, else its last words."""
-        words = self._hear(finding) if finding.container else ""
+    def _to_result(self, judged: TaskResult) -> ProbeResult:
+        """Make a probe result; add a starting task's health check, or an ended task's log."""
+        words = self._read_container(judged) if judged.container else ""
         lines = [printable(line) for line in words.splitlines() if line.strip()]
-        link = ": " if finding.terminal else "; its health check says "
-        reason = finding.reason + (link + lines[-1] if lines else "")
-        result = self._result(finding.about, finding.outcome, reason)
-        return evolve(result, terminal=finding.terminal, excerpt=printable(words))
+        link = ": " if judged.terminal else "; its health check printed "
+        reason = judged.reason + (link + lines[-1] if lines else "")
+        result = self._result(judged.probe, judged.outcome, reason)
+        return evolve(result, terminal=judged.terminal, excerpt=printable(words))
 
-    def _hear(self, finding: TaskResult) -> str:
-        """Read the last health check of what still starts, or the last words of who ended.
+    def _read_container(self, judged: TaskResult) -> str:
+        """Read the last health check of a starting container, or the log and cause of an ended one.
 
-        What can't be read explains nothing; it is no loss of the engine, which has just answered.
+        Returns nothing if Docker can't be asked; that is not counted as a loss of Docker, which
+        has just answered.
         """
-        engine, container = self.stacks.engine, finding.container
+        engine, container = self.stacks.engine, judged.container
         try:
-            if not finding.terminal:
+            if not judged.terminal:
                 return engine.health(container)
-            words = without_colours(engine.last_words(container))
+            words = without_colours(engine.last_log_lines(container))
             health = engine.health(container, only="unhealthy")
-            memory = "out of memory" if engine.ran_out(container) else ""
+            memory = "out of memory" if engine.was_oom_killed(container) else ""
         except EngineUnreachableError:
             return ""
         cause = memory or (f"unhealthy: {health}" if health else "")
@@ -195,21 +199,21 @@ class StackGate:
         return ProbeResult(probe, outcome, reason, self.unit)
 
 
-def public(probes: Iterable[SafeProbe]) -> tuple[SafeProbe, ...]:
-    """Leave out what is asked only inside of a task."""
+def host_probes(probes: Iterable[SafeProbe]) -> tuple[SafeProbe, ...]:
+    """Return the probes that are sent from the host: all but those for inside a task."""
     return tuple(safe for safe in probes if safe.probe.asked_from is not AskedFrom.TASK)
 
 
-def personal(probes: Iterable[SafeProbe], ports: Mapping[int, int]) -> tuple[SafeProbe, ...]:
-    """Choose the probes that each task is asked inside, in their form for there.
+def task_probes(probes: Iterable[SafeProbe], ports: Mapping[int, int]) -> tuple[SafeProbe, ...]:
+    """Return the probes that can be sent inside a task, in their form for there.
 
     Args:
         probes: of the gate.
-        ports: from the published ones to the task's own.
+        ports: from the published ports to those of the task.
     """
     inside = ((safe, safe.probe.inside(ports)) for safe in probes)
     return tuple(safe.about(probe) for safe, probe in inside if probe is not None)
 
 
-def _named(probe: Probe, task: Task) -> Probe:
+def _with_task_name(probe: Probe, task: Task) -> Probe:
     return evolve(probe, name=f"{probe.name}@{task.name}"[:LONGEST_NAME])

@@ -1,13 +1,13 @@
-"""The images of releases: pinned by content, and kept where nobody else can take them away.
+"""Pins the images of releases by digest, and archives them so that a rollback works offline.
 
 ::
 
-    images/SHA256/image.tar      of the image that is pinned by the text with that hash
-    images/SHA256/id             its id in the engine
-    images/SHA256/sha256         of the archive, to find rot
+    images/SHA256/image.tar      the archive (docker image save); SHA256 is the hash of the pin
+    images/SHA256/id             its id in Docker
+    images/SHA256/sha256         the hash of the archive, to detect damage
 
-A pin is ``name:tag@sha256:DIGEST``, which any engine can pull, or, of an image that no registry
-gave, its id ``sha256:ID``.
+A pin is ``name:tag@sha256:DIGEST``, which any node can pull, or, for an image from no registry, its
+id ``sha256:ID``.
 """
 
 import hashlib
@@ -35,12 +35,12 @@ HASH: Final = "sha256"
 _PINNED: Final = re.compile(r"(?:.+@)?sha256:[0-9a-f]{64}")
 _TAGGED: Final = re.compile(r"(?P<name>.+?)(?::(?P<tag>[^:/]+))?")
 _PULL_SHARE: Final = 0.5
-"""How much of the time a registry may take that doesn't answer, where there is an archive."""
+"""Share of the time that a pull may take if there is an archive to fall back on."""
 
 
 @frozen
 class Images:
-    """The images that one engine runs, and the directory of archives of them."""
+    """The images of one Docker host, and the directory of their archives."""
 
     directory: Path
     engine: Engine
@@ -49,11 +49,11 @@ class Images:
     """Seconds for one command: a pull, a save or a load."""
 
     def pin(self, reference: str) -> str:
-        """Say which image ``reference`` means now: the engine's, else the registry's.
+        """Return the pin of a reference: of the image in Docker, else of that in the registry.
 
         Raises:
-            SourceUnreachableError: neither knows it.
-            EngineUnreachableError: the engine can't be asked.
+            SourceUnreachableError: neither has it.
+            EngineUnreachableError: Docker can't be asked.
         """
         if _PINNED.fullmatch(reference):
             return reference
@@ -65,20 +65,20 @@ class Images:
         digest = self.engine.registry_digest(f"{name}:{tag}")
         if digest is None:
             raise SourceUnreachableError(
-                f"the image {name}:{tag} is neither in the engine nor to be had from its registry",
+                f"the image {name}:{tag} is neither in Docker nor available from its registry",
                 hint=f"try it by hand: docker pull {name}:{tag}",
             )
         return f"{name}:{tag}@{digest}"
 
     def obtain(self, pinned: str) -> None:
-        """Make sure that the engine has the image.
+        """Make sure that Docker has the image: pull it, or load it from the archive.
 
-        What was pulled gets its tag, if nothing has it: the same release is known again offline.
-        What came out of the archive gets none: without its digest it would be another release.
+        A pulled image gets its tag, unless another image has it: so the same release is recognised
+        offline. A loaded one gets none: without its digest it would be pinned differently.
 
         Raises:
-            SourceUnreachableError: it can't be had.
-            EngineUnreachableError: the engine can't be asked.
+            SourceUnreachableError: neither worked.
+            EngineUnreachableError: Docker can't be asked.
         """
         try:
             reference, identity = self.usable(pinned)
@@ -89,14 +89,14 @@ class Images:
             raise SourceUnreachableError(error.message, hint=error.hint) from error
 
     def usable(self, pinned: str) -> tuple[str, str]:
-        """Make sure that the engine has the image; say what a service is to name, and the id.
+        """Make sure that Docker has the image; return the reference for a service, and the id.
 
-        An image out of the archive has lost its digest and goes by its id, which is worth less:
-        another node couldn't pull it. So a registry is asked first.
+        An image from the archive has lost its digest, and is referred to by its id, which another
+        node can't pull. So the registry is tried before the archive.
 
         Raises:
-            NotPreparedError: it is neither in the engine nor in a registry nor in the archive.
-            EngineUnreachableError: the engine can't be asked.
+            NotPreparedError: it is neither in Docker nor in a registry nor in the archive.
+            EngineUnreachableError: Docker can't be asked.
         """
         identity = self._identity(pinned)
         if identity is not None:
@@ -108,26 +108,26 @@ class Images:
         kept = self._kept(pinned)
         if kept is None:
             raise NotPreparedError(
-                f"the image {pinned} is gone from the engine and not in the archive: {complaint}"
+                f"the image {pinned} is neither in Docker nor in the archive: {complaint}"
             )
         if self._identity(kept) is None:
             self._load(pinned)
         if self._identity(kept) is None:
-            raise NotPreparedError(f"the archive of {pinned} doesn't hold the image {kept}")
+            raise NotPreparedError(f"the archive of {pinned} doesn't contain the image {kept}")
         return kept, kept
 
     def keep(self, pinned: str) -> None:
-        """Archive the image, unless it is archived already.
+        """Archive the image, unless an undamaged archive exists.
 
         Raises:
             DeployError: that failed.
-            EngineUnreachableError: the engine can't be asked.
+            EngineUnreachableError: Docker can't be asked.
         """
         if self._kept(pinned) is not None and self._rot(pinned) is None:
             return
         identity = self._identity(pinned) or self._kept(pinned)
         if identity is None:
-            raise DeployError(f"the image {pinned} is gone from the engine: it can't be kept")
+            raise DeployError(f"the image {pinned} is not in Docker: it can't be archived")
         try:
             self.directory.mkdir(mode=0o700, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.directory, prefix=".new-") as scratch:
@@ -141,31 +141,31 @@ class Images:
                 (draft / ID).write_text(identity + "\n")
                 put(draft, self._entry(pinned))
         except (RefusedError, OSError) as error:
-            raise DeployError(f"the image {pinned} can't be kept: {error}") from error
+            raise DeployError(f"the image {pinned} can't be archived: {error}") from error
 
     def has(self, pinned: str) -> bool:
-        """Say whether the image is in the archive or in the engine.
+        """Return whether the image is in the archive or in Docker.
 
         Raises:
-            EngineUnreachableError: it is not in the archive, and the engine can't be asked.
+            EngineUnreachableError: it is not in the archive, and Docker can't be asked.
         """
         return self._kept(pinned) is not None or self._identity(pinned) is not None
 
     def check(self, pinned: str, *, deep: bool) -> None:
-        """Make sure that the image can be had offline; ``deep`` reads an archive that is needed.
+        """Make sure that the image is available offline; ``deep`` also verifies its archive.
 
         Raises:
-            DeployError: it is gone, or its archive has changed and the engine hasn't got it.
-            EngineUnreachableError: it is not in the archive, and the engine can't be asked.
+            DeployError: it is missing, or only in an archive that is damaged.
+            EngineUnreachableError: it is not in the archive, and Docker can't be asked.
         """
         if not self.has(pinned):
-            raise DeployError(f"the image {pinned} is neither in the engine nor in the archive")
+            raise DeployError(f"the image {pinned} is neither in Docker nor in the archive")
         rot = self._rot(pinned) if deep and self._kept(pinned) is not None else None
         if rot is not None and self._identity(pinned) is None:
             raise DeployError(rot)
 
     def prune(self, keep: Iterable[str]) -> None:
-        """Remove the archives of all images but these; what is in the engine is not ours."""
+        """Remove the archives of all images but these; images in Docker are left alone."""
         prune(self.directory, frozenset(map(_key, keep)))
 
     def _entry(self, pinned: str) -> Path:
@@ -176,7 +176,7 @@ class Images:
         return None if found is None else str(found["Id"])
 
     def _kept(self, pinned: str) -> str | None:
-        """Read the id of an archived image; None if there is no whole archive."""
+        """Return the id of an archived image; None if the archive is missing or incomplete."""
         entry = self._entry(pinned)
         try:
             identity = (entry / ID).read_text("utf-8").strip()
@@ -186,7 +186,7 @@ class Images:
         return identity if whole and _PINNED.fullmatch(identity) else None
 
     def _rot(self, pinned: str) -> str | None:
-        """Say what is wrong with an archive, by reading it."""
+        """Verify the hash of an archive; return a description of the damage, or None."""
         entry = self._entry(pinned)
         try:
             promised = (entry / HASH).read_bytes().strip()
@@ -197,15 +197,15 @@ class Images:
         return f"the archive of {pinned} has changed since it was stored"
 
     def _pull(self, pinned: str) -> str:
-        """Try the registry; return why it gave nothing."""
+        """Pull from the registry; return why the image may still be missing."""
         if "@" not in pinned:
-            return "it came from no registry"
+            return "no registry has it: it was built or loaded on this host"
         share = 1.0 if self._kept(pinned) is None else _PULL_SHARE
         try:
             self.docker.run("image", "pull", "--quiet", pinned, timeout=self.timeout * share)
         except (RefusedError, EngineUnreachableError) as error:
             return error.message
-        return "the engine doesn't show it"
+        return "it was pulled, but Docker doesn't list it"
 
     def _load(self, pinned: str) -> None:
         rot = self._rot(pinned)
@@ -221,7 +221,7 @@ class Images:
 
 
 def split(reference: str) -> tuple[str, str]:
-    """Take a reference apart: its name, and its tag, which is ``latest`` if it has none."""
+    """Split a reference into name and tag, which is ``latest`` if it has none."""
     match = _TAGGED.fullmatch(reference.partition("@")[0])
     return (match["name"], match["tag"] or "latest") if match else (reference, "latest")
 
@@ -236,14 +236,14 @@ def _hash(archive: Path) -> str:
 
 
 def _repository_digest(image: Json, name: str) -> str | None:
-    """Find under which digest the registry has the image."""
+    """Return the digest of an image in the registry of ``name``; None if it is not from there."""
     listed = sorted(map(str, image.get("RepoDigests") or ()))
     pairs = (each.partition("@") for each in listed)
     return next((digest for known, _, digest in pairs if _plain(known) == _plain(name)), None)
 
 
 def _plain(name: str) -> str:
-    """Name an image of Docker's own registry the short way, as the engine may or may not."""
+    """Shorten a name in Docker Hub: dockerd lists it in the long or in the short form."""
     for prefix in ("index.docker.io/", "docker.io/"):
         name = name.removeprefix(prefix)
     return name.removeprefix("library/")

@@ -22,15 +22,15 @@ from typing import Final, Protocol
 from attrs import frozen
 
 PROGRAM: Final = "docker-proxy"
-LOOKS: Final = 10
+SAMPLES: Final = 10
 PAUSE: Final = 1.0
-"""Seconds between two looks. Docker starts the proxies of a container before it lists the container
-as running, and ends them after it: each look must find the same process without a container."""
+"""Seconds between two samples. Docker starts the proxies of a container before it lists it as
+running, and ends them after that: each sample must find the same process without a container."""
 
 
 @frozen
 class Proxy:
-    """A process that holds a port of the host."""
+    """A ``docker-proxy`` process, which holds a port of the host."""
 
     pid: int
     protocol: str
@@ -40,7 +40,7 @@ class Proxy:
 
 
 class Publishing(Protocol):
-    """The Docker API, as far as it is used here. A port: protocol, address or "", number."""
+    """The part of the Docker API that is used here. A port is (protocol, address or "", number)."""
 
     def published_ports(self) -> frozenset[tuple[str, str, int]]: ...
 
@@ -48,26 +48,26 @@ class Publishing(Protocol):
 
 
 def find_leaks(engine: Publishing, pid: int, proc: Path = Path("/proc")) -> frozenset[int]:
-    """Return the host ports that dockerd holds although nothing publishes them.
+    """Return the host ports that dockerd holds although no container or service publishes them.
 
     Args:
         engine: the Docker API.
         pid: of dockerd, the parent of its proxies.
-        proc: where processes are listed.
+        proc: the procfs.
 
     Raises:
-        EngineUnreachableError: Docker doesn't say what is published.
+        EngineUnreachableError: Docker can't list the published ports.
     """
-    leaked = _look(engine, pid, proc)
-    for _ in range(LOOKS - 1):
+    leaked = _sample(engine, pid, proc)
+    for _ in range(SAMPLES - 1):
         if not leaked:
             break
         time.sleep(PAUSE)
-        leaked &= _look(engine, pid, proc)
+        leaked &= _sample(engine, pid, proc)
     return frozenset(proxy.port for proxy in leaked)
 
 
-def _look(engine: Publishing, pid: int, proc: Path) -> set[Proxy]:
+def _sample(engine: Publishing, pid: int, proc: Path) -> set[Proxy]:
     proxies = set(list_proxies(pid, proc))
     published = engine.published_ports() if proxies else frozenset[tuple[str, str, int]]()
     unexplained = {proxy for proxy in proxies if not _is_published(proxy, published)}
@@ -88,9 +88,9 @@ def list_proxies(parent: int, proc: Path = Path("/proc")) -> Iterator[Proxy]:
             continue
         try:
             words = (entry / "cmdline").read_text().split("\0")
-            # Behind the name, which may have any character: state, then the parent.
+            # After the name, which may contain any character: the state, then the parent.
             behind = (entry / "stat").read_text().rpartition(")")[2].split()
-        except (OSError, UnicodeDecodeError):  # it has ended, or is no proxy
+        except (OSError, UnicodeDecodeError):  # it has ended, or is not a proxy
             continue
         if Path(words[0]).name == PROGRAM and int(behind[1]) == parent:
             given = dict(itertools.pairwise(words))
@@ -99,7 +99,7 @@ def list_proxies(parent: int, proc: Path = Path("/proc")) -> Iterator[Proxy]:
             )
 
 
-def tell_ports(ports: Iterable[int]) -> str:
-    """Name ports in a sentence: ``ports 80, 443``."""
+def format_ports(ports: Iterable[int]) -> str:
+    """Format ports for a sentence: ``ports 80, 443``."""
     listed = sorted(ports)
     return f"port{'s' * (len(listed) > 1)} {', '.join(map(str, listed))}"

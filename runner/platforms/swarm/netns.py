@@ -1,7 +1,7 @@
-"""Runs something inside the network namespace of a container: what it reaches is that container.
+"""Runs a function in the network namespace of a container, where loopback is that container.
 
-Several tasks share a published port, and one in isolation has none; on its own loopback each can be
-addressed by itself. Needs root (CAP_SYS_ADMIN), as the use of the Docker socket does in effect.
+Several tasks share a published port, and a preflight publishes none; on its own loopback each task
+can be probed alone. Needs root (CAP_SYS_ADMIN), as the use of the Docker socket does in effect.
 """
 
 import ctypes
@@ -20,14 +20,14 @@ def run_inside(pid: int, function: Callable[[], _T]) -> _T:
     """Run ``function`` in the network namespace of process ``pid``.
 
     Raises:
-        OSError: the process has gone, or this user may not enter.
+        OSError: the process has ended, or this user may not enter the namespace.
     """
 
     def enter() -> _T:
         _enter(pid)
         return function()
 
-    # The namespace belongs to the thread: it ends with it, and this thread stays where it is.
+    # setns(2) changes only the thread that calls it: a thread of its own leaves this one alone.
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="inside") as thread:
         return thread.submit(enter).result()
 

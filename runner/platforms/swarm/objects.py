@@ -1,4 +1,4 @@
-"""Services, tasks and nodes, as the engine reports them. Pure: its JSON in, values out."""
+"""Parses services, tasks and nodes of the Docker API. Pure: JSON in, values out."""
 
 import hashlib
 import json
@@ -9,22 +9,22 @@ from typing import Any, Final, TypeAlias, cast
 from attrs import frozen
 
 Json: TypeAlias = Mapping[str, Any]
-"""An object as the engine sends it."""
+"""An object of the Docker API."""
 
 TOKEN_VARIABLE: Final = "WARM_RECONCILE_TOKEN"  # noqa: S105 - the name of a variable
 STACK_LABEL: Final = "com.docker.stack.namespace"
 
 ENDED: Final = frozenset({"complete", "shutdown", "failed", "rejected", "remove", "orphaned"})
-"""Task states that nothing follows (SwarmKit's task model)."""
+"""Final task states (SwarmKit's task model)."""
 BROKEN: Final = frozenset({"failed", "rejected", "complete", "orphaned"})
-"""Of these, the ends that nobody asked for: a Traefik that ends with status 0 has ended, too."""
+"""Final states that Swarm did not request. ``complete`` too: a Traefik must not exit with 0."""
 _POINTER: Final = "Init"
-"""The one truth value of a spec that may be absent: false overrides the engine's configuration."""
+"""The one boolean of a spec whose false differs from null: it overrides dockerd's configuration."""
 
 
 @frozen
 class Task:
-    """One task, as the engine reports it."""
+    """One task, as the Docker API reports it."""
 
     id: str
     service: str
@@ -38,7 +38,7 @@ class Task:
     container: str
     pid: int
     template: str
-    """Hash of the spec that it was made from."""
+    """Hash of the spec that it was created from."""
 
     @property
     def has_ended(self) -> bool:
@@ -55,7 +55,7 @@ class Task:
 
 @frozen
 class Service:
-    """One service of a stack, as the engine reports it."""
+    """One service of a stack, as the Docker API reports it."""
 
     id: str
     name: str
@@ -64,11 +64,11 @@ class Service:
     spec: str
     """Hash of the whole spec."""
     template: str
-    """Hash of what its tasks are made from."""
+    """Hash of the spec that its tasks are created from."""
     token: str | None
     image: str
     wanted: int
-    """How many tasks there are to be; of a global service, one on each node that may have one."""
+    """Number of tasks that should run; for a global service one on each eligible node."""
     is_global: bool
     is_job: bool
     """Its tasks are meant to end."""
@@ -80,7 +80,7 @@ class Service:
     update_started: float
     """Unix time, seconds."""
     may_complete: bool = False
-    """Its tasks may end well, and are not started again then."""
+    """Its tasks may end with status 0, and are not restarted then."""
 
 
 @frozen
@@ -91,12 +91,12 @@ class Node:
     name: str
     address: str
     is_up: bool
-    """It is heard of. One that is drained is up: its operator wants it so."""
+    """Its state is ready. A drained node is up: its operator wants it so."""
 
 
 @frozen
 class Snapshot:
-    """What the engine said about one stack, at about one moment."""
+    """The services, tasks and nodes of one stack, read at about one moment."""
 
     services: Mapping[str, Service]
     """By name."""
@@ -109,14 +109,14 @@ class Snapshot:
         return [task for task in self.tasks if task.service == service.id]
 
     def current(self, service: Service) -> list[Task]:
-        """List the tasks that were made from the spec that the service has now."""
+        """List the tasks that were created from the present spec of the service."""
         return [task for task in self.tasks_of(service) if task.template == service.template]
 
     def running(self, service: Service) -> list[Task]:
         return [task for task in self.current(service) if task.is_running]
 
     def completed(self, service: Service) -> list[Task]:
-        """List the tasks of the current spec that were done, where that is allowed."""
+        """List the completed tasks of the present spec, if the service may complete."""
         current = self.current(service) if service.may_complete else []
         return [task for task in current if task.state == "complete"]
 
@@ -155,15 +155,15 @@ def read_service(data: Json) -> Service:
 
 
 def part(data: Json, key: str) -> dict[str, Any]:
-    """Take an object out of another; the engine leaves out, or nulls, what is empty."""
+    """Return a member that is an object; empty if it is missing or null."""
     found: dict[str, Any] | None = data.get(key)
     return {} if found is None else found
 
 
 def _wanted_tasks(data: Json, mode: Json) -> int:
-    """Count the tasks that there are to be.
+    """Return how many tasks should run.
 
-    Of a global service the orchestrator tells: only it knows every constraint.
+    For a global service it is the orchestrator's number: only it knows every constraint.
     """
     if "Replicated" in mode:
         return int(part(mode, "Replicated").get("Replicas", 1))
@@ -204,29 +204,29 @@ def _hash(value: object) -> str:
 
 
 def _essence(value: object) -> object:
-    """Leave out what says nothing: each null, and each false.
+    """Remove null and false members, which mean the same as missing ones.
 
-    A newer engine shows, in what an older one was told, fields that the older one did not know:
-    Docker 26 has ``"NoNewPrivileges": false`` where 20.10 has nothing.
+    Otherwise an upgrade of Docker would look like a foreign change, as newer versions show fields
+    that older ones lack: 26 has ``"NoNewPrivileges": false`` where 20.10 has nothing.
     """
     if isinstance(value, dict):
         members = cast("dict[str, object]", value).items()
-        told = ((k, v) for k, v in members if v is not None and (v is not False or k == _POINTER))
-        return {key: _essence(member) for key, member in told}
+        kept = ((k, v) for k, v in members if v is not None and (v is not False or k == _POINTER))
+        return {key: _essence(member) for key, member in kept}
     if isinstance(value, list):
         return [_essence(item) for item in cast("list[object]", value)]
     return value
 
 
 def _hash_template(template: Json) -> str:
-    """Hash what a task is made from.
+    """Hash the spec that a task is created from.
 
-    Without the runtime, which the engine names in services but not in tasks; and without the
-    placement: Swarm keeps a task whose node still fits, with the placement that it had.
+    Without the runtime, which the API has in services but not in tasks; and without the placement:
+    Swarm keeps a task whose node still fits, with its old placement.
     """
     return _hash({k: v for k, v in template.items() if k not in {"Runtime", "Placement"}})
 
 
 def _time(text: str | None) -> float:
-    """Read RFC 3339 with nanoseconds; 0 if there is none."""
+    """Parse RFC 3339 with nanoseconds; 0 if there is no time."""
     return datetime.fromisoformat(text).timestamp() if text else 0.0

@@ -1,7 +1,7 @@
-"""the platform of production: the app as a stack of a Docker Swarm.
+"""The Swarm platform, for production: deploys the app as a stack of Docker Swarm, and gates it.
 
-Swarm starts tasks and restarts them; every judgement is ours. ``docker stack deploy`` returns when
-the spec is written, Swarm's own rollback is turned off, and neither is taken for evidence.
+Swarm starts and restarts tasks; whether a deployment is healthy is decided here. ``docker stack
+deploy`` returns when the spec is written, which is no evidence; Swarm's own rollback is turned off.
 """
 
 import contextlib
@@ -18,10 +18,10 @@ from runner.platforms.swarm.compose import (
     published,
 )
 from runner.platforms.swarm.docker_cli import RefusedError
-from runner.platforms.swarm.downtime import Listener
+from runner.platforms.swarm.downtime import DowntimeMeter
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.evidence import describe_changes
-from runner.platforms.swarm.gate_round import StackGate, personal
+from runner.platforms.swarm.gate_round import StackGate, task_probes
 from runner.platforms.swarm.objects import STACK_LABEL, Snapshot
 from runner.platforms.swarm.preflight import Preflight
 from runner.platforms.swarm.prerequisites import (
@@ -37,7 +37,7 @@ from runner.platforms.swarm.stack_document import (
     locate,
     use_images,
 )
-from runner.platforms.swarm.traefik_api import Routes
+from runner.platforms.swarm.traefik_api import TraefikApi
 from runner.reconcile.errors import DeployError, EngineUnreachableError, NotPreparedError
 from runner.reconcile.model import (
     Deployment,
@@ -56,7 +56,7 @@ COMPOSE: Final = "compose.json"
 
 
 class Store(Protocol):
-    """Where releases are kept, as this platform sees it."""
+    """The part of `releases.store.Store` that this platform uses."""
 
     def latest(self) -> Release | LatestUnknown: ...
 
@@ -74,20 +74,20 @@ class Store(Protocol):
 
 
 class Images(Protocol):
-    """The images of the kept releases."""
+    """The part of `images.Images` that this platform uses."""
 
     def usable(self, pinned: str) -> tuple[str, str]: ...
 
 
 @frozen
 class Target:
-    """What is deployed where."""
+    """The stack, the gated service, and the unit that deploys it."""
 
     stack: str
     service: str
     """The key of the gated service in the recipe."""
     unit: str
-    """The systemd unit that deploys it, and so serves it."""
+    """The systemd unit that deploys the stack, and so serves it."""
 
     @property
     def gated(self) -> str:
@@ -96,7 +96,7 @@ class Target:
 
 @define
 class SwarmPlatform:
-    """One app as a stack."""
+    """One app as a stack of Docker Swarm."""
 
     target: Target
     store: Store
@@ -106,26 +106,28 @@ class SwarmPlatform:
     prober: Prober
     gate: StackGate
     preflight: Preflight | None
-    listener: Listener | None
-    routes: Routes
+    downtime_meter: DowntimeMeter | None
+    traefik_api: TraefikApi
     _deployed: dict[str, Record] = field(factory=dict[str, Record], init=False)
-    """By this very run."""
+    """By token: what this very run deployed."""
     _seen: Snapshot | None = field(default=None, init=False)
-    """What the decisions so far rest on."""
+    """The stack as it was read last: the decisions so far rest on it."""
 
     def latest(self) -> Release | LatestUnknown:
         return self.store.latest()
 
     def live(self) -> Deployment | NotLive:
-        snapshot = self._seen = self.stacks.look(self.target.stack)
+        snapshot = self._seen = self.stacks.read_snapshot(self.target.stack)
         service = snapshot.services.get(self.target.gated)
         if service is None:
             others = ", ".join(sorted(snapshot.services))
-            return NotLive(f"there is no {self.target.gated}, but {others}" if others else "")
-        record = self.stacks.read(service.token) if service.token is not None else None
+            return NotLive(
+                f"there is no service {self.target.gated}, but {others}" if others else ""
+            )
+        record = self.stacks.read_record(service.token) if service.token is not None else None
         if record is None:
             by = f" (Swarm says {service.update})" if service.update else ""
-            return NotLive(f"{service.name} was deployed by another hand{by}")
+            return NotLive(f"{service.name} was deployed by someone else{by}")
         changes = describe_changes(snapshot, record.written, record.deployment.token)
         return NotLive(changes) if changes else record.deployment
 
@@ -143,34 +145,36 @@ class SwarmPlatform:
         )
         self._keep(deployment.release)
         self._refuse_lost_update()
-        if self.listener is not None:
-            self.listener.start()
+        if self.downtime_meter is not None:
+            self.downtime_meter.start()
         target = self.target
         record = self.stacks.write(target.stack, escape(made), deployment, target.gated)
-        self.stacks.remember(record)
+        self.stacks.store_record(record)
         self._deployed[deployment.token] = record
-        self._seen = self.stacks.look(target.stack)
+        self._seen = self.stacks.read_snapshot(target.stack)
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
         record = self._deployed.get(deployment.token)
         is_ours = record is not None
-        record = record or self.stacks.read(deployment.token)
+        record = record or self.stacks.read_record(deployment.token)
         if record is None:
             return (
-                self._result("stack", Outcome.INCONCLUSIVE, "nobody recorded what was written"),
+                self._result(
+                    "stack", Outcome.INCONCLUSIVE, "there is no record of this deployment"
+                ),
             )
-        evidence = self.gate.ask_engine(record, is_ours=is_ours)
+        evidence = self.gate.read_evidence(record, is_ours=is_ours)
         if evidence.is_final or evidence.service is None:
             return evidence.results
         expected = Expected(deployment, frozenset(task.id for task in evidence.running))
         results = [*evidence.results, *self.prober.ask(expected, timeout)]
         if self._asks_inside or len(evidence.running) > 1:
-            asked = personal(self.probes, evidence.service.published)
-            each = self.gate.ask_each(expected, evidence.running, asked, timeout)
-            results += [self.gate.sum_up(each)] if each or self._asks_inside else []
-        results += self.routes.confirm(safe.probe for safe in self.probes)
-        if self.listener is not None and self.listener.is_on:
-            results.append(self._listen(self.listener))
+            asked = task_probes(self.probes, evidence.service.published)
+            each = self.gate.probe_tasks(expected, evidence.running, asked, timeout)
+            results += [self.gate.summarize(each)] if each or self._asks_inside else []
+        results += self.traefik_api.check_targets(safe.probe for safe in self.probes)
+        if self.downtime_meter is not None and self.downtime_meter.is_on:
+            results.append(self._read_downtime(self.downtime_meter))
         return tuple(results)
 
     def seal(self, release: Release) -> None:
@@ -190,16 +194,16 @@ class SwarmPlatform:
 
     @property
     def _asks_inside(self) -> bool:
-        """Say whether a gate without an answer from inside of a task would know nothing."""
+        """Return whether a probe of the gate can only be sent inside a task."""
         return any(safe.probe.asked_from is AskedFrom.TASK for safe in self.probes)
 
     def _prepare(self, release: Release) -> Document:
-        """Do all that can fail without touching what serves.
+        """Do everything that can fail and does not touch the live stack.
 
         Raises:
             NotPreparedError: the host lacks something.
-            DeployError: the release asks for what this swarm can't do.
-            EngineUnreachableError: the engine can't be asked.
+            DeployError: the release needs something that this swarm can't do.
+            EngineUnreachableError: Docker can't be asked.
         """
         self.stacks.engine.swarm_node()
         try:
@@ -209,8 +213,8 @@ class SwarmPlatform:
         document = self._read(release.digest)
         if self._asks_inside and not can_be_isolated(document):
             raise DeployError(
-                "it is on the host's own network, where anybody could answer for a task",
-                hint="give it a network of its own, or ask it by an identity probe",
+                "it uses the host's network, where another program could answer for a task",
+                hint="attach it to a network of its own, or use an identity probe",
             )
         require_externals(self.stacks.engine, document)
         require_nodes(self.stacks.engine, document)
@@ -219,7 +223,7 @@ class SwarmPlatform:
         return locate(use_images(document, chosen), self.store.files(release.digest))
 
     def _keep(self, release: Release) -> None:
-        """Archive the images of a new release before anything that serves is touched.
+        """Archive the images of a new release before the live stack is touched.
 
         A failure here is not reported: `seal` tries again at the end of the run, and reports it.
         A release that serves and passes its gate is healthy, whether or not it could be archived.
@@ -237,39 +241,43 @@ class SwarmPlatform:
         return document
 
     def _needs_trial(self, release: Release, document: Document) -> bool:
-        """Say whether a trial is worth its time: something serves, and this was never proven."""
+        """Return whether a preflight is worth its time: a task runs, the release is unproven."""
         if self.store.is_sealed(release.digest) or not can_be_isolated(document):
             return False
-        snapshot = self.stacks.look(self.target.stack)
+        snapshot = self.stacks.read_snapshot(self.target.stack)
         service = snapshot.services.get(self.target.gated)
         return service is not None and bool(snapshot.running(service))
 
     def _refuse_lost_update(self) -> None:
-        """Don't write over what another hand has written since this run looked.
+        """Refuse to overwrite a change that someone else made since this run read the stack.
 
         Raises:
-            NotPreparedError: a service is not what it was.
+            NotPreparedError: a service was changed, added or removed.
         """
         if self._seen is None:
             return
-        now = self.stacks.look(self.target.stack).services
+        now = self.stacks.read_snapshot(self.target.stack).services
         for name in sorted({*now, *self._seen.services}):
             before, after = self._seen.services.get(name), now.get(name)
             if (before and before.spec) != (after and after.spec):
                 versions = [str(s.version) if s else "none" for s in (before, after)]
                 raise NotPreparedError(
-                    f"another hand has written service {name} since this run looked"
-                    f" (version index {versions[0]} then, {versions[1]} now)"
+                    f"service {name} was changed by someone else during this run"
+                    f" (version {versions[0]} → {versions[1]})",
+                    hint=f"docker service inspect {name}",
                 )
 
-    def _listen(self, listener: Listener) -> ProbeResult:
-        sight = listener.look()
-        outcome = Outcome.FAIL if sight.missed else Outcome.PASS
-        since = f"{sight.missed} of {sight.asked} probes since the last round had no answer"
-        return self._result("listener", outcome, f"{since}; {sight.dark:.1f} s in all without one")
+    def _read_downtime(self, meter: DowntimeMeter) -> ProbeResult:
+        reading = meter.read()
+        outcome = Outcome.FAIL if reading.unanswered else Outcome.PASS
+        reason = (
+            f"{reading.unanswered} of {reading.requests} requests since the last round had no"
+            f" answer; {reading.seconds:.1f} s of downtime in all"
+        )
+        return self._result("downtime", outcome, reason)
 
     def _prune_configs(self, keep: frozenset[str]) -> None:
-        """Remove the configs that no kept release has; the engine keeps those in use."""
+        """Remove the configs that no kept release has; Docker refuses to remove those in use."""
         needed = {
             config.get("name")
             for digest in keep

@@ -1,4 +1,4 @@
-"""What a swarm must have before a stack is written to it, and what its tasks must be told of it."""
+"""Checks what a stack needs of the swarm: external objects, nodes, and the gateway bridge."""
 
 import time
 from typing import Final
@@ -17,15 +17,15 @@ from runner.platforms.swarm.stack_document import ASK_FROM_INSIDE
 from runner.reconcile.errors import DeployError, NotPreparedError
 
 GATEWAY: Final = "docker_gwbridge"
-"""The bridge between tasks and their host: a local client is seen as its gateway."""
+"""The bridge between tasks and their host: tasks see a local client as its gateway address."""
 GATEWAY_PATIENCE: Final = 5.0
-"""Seconds that a young swarm may take to make it: 0.3 to 0.6 after `swarm init` has returned."""
+"""Seconds to wait for it in a new swarm: it is there 0.3 to 0.6 s after `swarm init` returns."""
 GATEWAY_OPTIONS: Final = (
     f"com.docker.network.bridge.name={GATEWAY}",
     "com.docker.network.bridge.enable_icc=false",
     "com.docker.network.bridge.enable_ip_masquerade=true",
 )
-"""Those that the engine itself makes it with."""
+"""Those that dockerd itself creates it with."""
 CREATE_TIMEOUT: Final = 10.0
 """Seconds."""
 PAUSE: Final = 0.1
@@ -39,11 +39,11 @@ CREATE: Final = {
 
 
 def require_externals(engine: Engine, document: Document) -> None:
-    """Make sure that all is there which the stack takes for given.
+    """Make sure that the external networks, secrets and configs of a stack exist.
 
     Raises:
-        NotPreparedError: something is not; the hint says how to make it.
-        EngineUnreachableError: the engine can't be asked.
+        NotPreparedError: one does not exist; the hint has the command that creates it.
+        EngineUnreachableError: Docker can't be asked.
     """
     wanted = (
         ("network", external_networks(document), engine.network),
@@ -55,37 +55,37 @@ def require_externals(engine: Engine, document: Document) -> None:
             if find(name) is None:
                 raise NotPreparedError(
                     f"the {kind} {name} doesn't exist in the swarm",
-                    hint=f"make it: {CREATE[kind].format(name)}",
+                    hint=f"create it: {CREATE[kind].format(name)}",
                 )
 
 
 def require_nodes(engine: Engine, document: Document) -> None:
-    """Refuse what Swarm would leave pending for ever, while the old task answers.
+    """Refuse more tasks with host ports than there are nodes: Swarm would leave them pending.
 
     Raises:
-        DeployError: a service wants more tasks than there are hosts for its ports.
-        EngineUnreachableError: the engine can't be asked.
+        DeployError: a service wants more tasks than there are nodes for its ports.
+        EngineUnreachableError: Docker can't be asked.
     """
     nodes = sum(data["Status"]["State"] == "ready" for data in engine.nodes())
     for key, service in document["services"].items():
         wanted: int = part(service, "deploy").get("replicas", 1)
         if host_ports(service) and wanted > nodes:
             raise DeployError(
-                f"service {key} wants {wanted} tasks that each hold a port of their host,"
+                f"service {key} needs {wanted} tasks that each publish a port on their host,"
                 f" but there is only {nodes} node{'s' if nodes > 1 else ''}",
                 hint="publish in mode ingress, or set deploy.mode: global",
             )
 
 
 def require_gateway(engine: Engine, docker: Docker) -> None:
-    """Make sure that the address is known by which tasks see their host.
+    """Make sure that the gateway bridge exists: its gateway is the host's address for tasks.
 
-    The engine makes the bridge soon after a swarm begins, at the latest for its first task. A task
-    that was started before could not be told who may ask it, and would answer nobody.
+    Dockerd creates the bridge soon after `swarm init`, at the latest for the first task. A task
+    that starts before it would refuse the identity probe, as the address is in its environment.
 
     Raises:
-        NotPreparedError: it can't be made.
-        EngineUnreachableError: the engine can't be asked.
+        NotPreparedError: it can't be created.
+        EngineUnreachableError: Docker can't be asked.
     """
     deadline = time.monotonic() + GATEWAY_PATIENCE
     while not _pools(engine.network(GATEWAY)):
@@ -99,8 +99,10 @@ def require_gateway(engine: Engine, docker: Docker) -> None:
                 timeout=CREATE_TIMEOUT,
             )
         except RefusedError as error:
-            if not _pools(engine.network(GATEWAY)):  # else the engine was faster
-                raise NotPreparedError(f"the network {GATEWAY}: {error.message}") from error
+            if not _pools(engine.network(GATEWAY)):  # else dockerd was faster
+                raise NotPreparedError(
+                    f"the network {GATEWAY} can't be created: {error.message}"
+                ) from error
 
 
 def name_askers(engine: Engine, service: Document) -> str:

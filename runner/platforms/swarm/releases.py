@@ -1,11 +1,11 @@
-"""Releases of the Swarm platform: a Co-op Cloud recipe, rendered, pinned, and free of its origin.
+"""Packs releases of the Swarm platform: renders a Co-op Cloud recipe and pins its images.
 
-What is kept of a recipe is::
+The stored files are::
 
-    compose.json       the whole stack: every variable set, every image pinned by its content
-    configs/KEY        the content of each of its configs
+    compose.json       the whole stack: variables substituted, images pinned by digest
+    configs/KEY        the content of each config
 
-A rollback needs neither the recipe, nor the variables of the time, nor a registry.
+So a rollback needs neither the recipe, nor its variables, nor a registry.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import yaml
 from attrs import frozen
 
 from runner.platforms.swarm import compose
-from runner.platforms.swarm.compose import Document, Subject
+from runner.platforms.swarm.compose import Document, RecipeRelease
 from runner.platforms.swarm.compose_yaml import canonical, parse, use_newest_format
 from runner.platforms.swarm.docker_cli import Docker, RefusedError
 from runner.platforms.swarm.images import Images, split
@@ -33,31 +33,31 @@ from runner.storage.atomic import remove
 COMPOSE: Final = "compose.json"
 OVERLAY: Final = "compose.gate.yml"
 RENDER_TIMEOUT: Final = 30.0
-"""Seconds; 0.05 is what it takes."""
+"""Seconds; it takes 0.05."""
 _DEPTH: Final = 64
-"""Folders: more than any ``../..`` of a compose file climbs."""
+"""Directories: more than any ``../..`` in a compose file goes up."""
 _TOO_OLD: Final = (
     *("unknown flag: --compose-file", "unknown shorthand flag"),
     *("unknown command", "is not a docker command"),
 )
-"""What a command line without ``stack config`` says; the first is that of Docker 20.10."""
+"""Errors of a docker CLI without ``stack config``; the first is that of version 20.10."""
 
 
 @frozen(kw_only=True)
-class Recipes:
-    """How the Swarm platform packs a release: its parts are the pinned images."""
+class RecipePackaging:
+    """The `Packaging` of the Swarm platform: the parts of a release are its pinned images."""
 
     stack: str
     service: str
-    """The one that the gate is about, by its key."""
+    """The key of the gated service."""
     overlay: Path | None
     """The directory of ``compose.gate.yml`` and the config files that it names."""
     images: Images
     docker: Docker
     env_file: Path | None = None
-    """What the variables of the recipe are; read anew for each release."""
+    """With the variables of the recipe; read for each release."""
     recipe: str | None = None
-    """Its name, for abra."""
+    """The name of the recipe, for abra's labels."""
 
     def describe(self, label: str, files: Path) -> Manifest:
         with _about(label):
@@ -65,7 +65,7 @@ class Recipes:
             compose.check(document, self.service)
             pins = {name: self.images.pin(name) for name in sorted(compose.images(document))}
             version = _version(label, document["services"][self.service]["image"])
-            subject = Subject(
+            subject = RecipeRelease(
                 stack=self.stack, service=self.service, label=label, recipe=self.recipe
             )
             hashes = {key: hashlib.sha256(data).hexdigest() for key, data in contents.items()}
@@ -91,7 +91,7 @@ class Recipes:
 
     def _render(self, files: Path) -> tuple[Document, dict[str, bytes]]:
         """Return the rendered document, and the content of its configs by their keys."""
-        hash_files(files)  # refuses links: what they lead to is not kept
+        hash_files(files)  # refuses links: their targets are not stored
         environment = variables(self.stack, files, self.env_file)
         names = compose_files(environment, files)
         if self.overlay is not None:
@@ -102,8 +102,8 @@ class Recipes:
             (files / name).unlink()  # it may be read-only, for example from a Nix store
             (files / name).write_bytes(use_newest_format(text))
         with tempfile.TemporaryDirectory() as scratch:
-            # Seen from a place of its own kind, deep down: a relative path that ends up in the
-            # document begins with it, however far it climbs, and is told from an absolute one.
+            # Docker makes relative paths absolute. In this deep directory each of them begins with
+            # ``scratch``, however many ``..`` it has, and so differs from one that was absolute.
             place = Path(scratch, *["_"] * _DEPTH, "recipe")
             place.parent.mkdir(parents=True)
             place.symlink_to(files.absolute())
@@ -128,7 +128,7 @@ class Recipes:
             too_old = any(words in error.message for words in _TOO_OLD)
             raise SourceUnreachableError(
                 f"{', '.join(names)}: {_useful(error.message).replace(f'{place}/', '')}",
-                hint="it takes Docker's command line 25 or newer" if too_old else "",
+                hint="install the docker CLI, version 25 or newer" if too_old else "",
             ) from error
         except (yaml.YAMLError, ValueError) as error:
             raise SourceUnreachableError(
@@ -138,7 +138,7 @@ class Recipes:
 
 @contextlib.contextmanager
 def _about(label: str) -> Generator[None]:
-    """Name the release in what is raised: no engine, or no command, is "can't be known now"."""
+    """Add the release to errors; an unreachable Docker becomes an unreachable source."""
     try:
         yield
     except (SourceUnreachableError, EngineUnreachableError) as error:
@@ -146,25 +146,25 @@ def _about(label: str) -> Generator[None]:
 
 
 def _useful(complaint: str) -> str:
-    """Find the first line that says something; one that ends in a colon needs the next, too."""
+    """Return the first relevant line of stderr, with the next one if it ends in a colon."""
     said = complaint.partition(" failed: ")[2].splitlines()
     lines = [line.strip() for line in said if line and not line.startswith("time=")]
     return " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]) or complaint
 
 
 def _version(label: str, image: str) -> str:
-    """Say which version a release deploys: its label tells, or else the tag of the image."""
+    """Return the deployed version: from the label, else from the tag of the image."""
     version = (label.partition("+")[2] or split(image)[1]).removeprefix("v")
     if not (is_safe_name(version) and version[0].isdigit()):
         raise SourceUnreachableError(
-            f"neither the label nor the image {image} tells the version that is deployed",
+            f"neither the label nor the image {image} contains the version that is deployed",
             hint="name the release as 3.4.0+v3.5.1: its own version, and that of what it deploys",
         )
     return version
 
 
 def _lay_over(overlay: Path, files: Path) -> None:
-    """Copy the overlay into a recipe: the compose file, and the config files that it names."""
+    """Copy the overlay into a recipe: its compose file and the config files that it names."""
     file = overlay / OVERLAY
     text = _read(file)
     try:
@@ -197,7 +197,9 @@ def _read(file: Path) -> bytes:
 def _content(key: str, file: str, place: Path) -> bytes:
     path = Path(file)
     if not path.is_relative_to(place):
-        raise SourceUnreachableError(f"configs.{key}.file leads out of the recipe: it is not kept")
+        raise SourceUnreachableError(
+            f"configs.{key}.file is outside the recipe: it would not be stored"
+        )
     try:
         return path.read_bytes()
     except OSError as error:
@@ -208,13 +210,13 @@ def _content(key: str, file: str, place: Path) -> bytes:
 
 
 def _check_places(document: Document, place: str) -> None:
-    """Refuse what refers to files beside the compose files, but for configs, which are kept."""
+    """Refuse relative paths outside of configs: only configs are stored."""
     for section in ("services", "networks", "volumes"):
         entries: Document = document.get(section) or {}
         for key, entry in entries.items():
             if place in json.dumps(entry):
                 raise SourceUnreachableError(
-                    f"{section}.{key} has a relative path: what is there is not kept",
+                    f"{section}.{key} has a relative path: such files are not stored",
                     hint="use a config, a named volume or an absolute path",
                 )
 

@@ -1,11 +1,11 @@
-"""Writes stacks to the swarm, and remembers what it wrote.
+"""Deploys stacks to the swarm, and records what was written, to detect changes by others.
 
 ::
 
-    instances/TOKEN/deployment.json    which deployment, and the hash of each service's spec
+    instances/TOKEN/deployment.json    the deployment, and the hash of each service's spec
 
-The hashes are taken from what the engine holds right after the write; so every later write by
-another hand is noticed, even one that leaves labels and images as they were.
+The specs are read back from Docker right after the write; so every later write by someone else is
+noticed, even one that leaves labels and images as they were.
 """
 
 import re
@@ -31,26 +31,26 @@ RECORD: Final = "deployment.json"
 WRITE_TIMEOUT: Final = 30.0
 """Seconds for one ``docker stack`` command; it takes 0.05 s and waits for no task."""
 IMAGE_LABEL: Final = "com.docker.stack.image"
-"""Where ``docker stack deploy`` notes what it wrote last, to leave another hand's image alone."""
+"""Label in which ``docker stack deploy`` notes the image that it wrote last."""
 TRIES: Final = 3
-"""To write, where somebody else is faster."""
-LOST: Final = "update out of sequence"
-"""What the engine says to a write that was based on an older version index than it has by now."""
+"""Attempts at a write, if another process writes in between."""
+OUT_OF_SEQUENCE: Final = "update out of sequence"
+"""Swarm's error for a write that is based on an older version index than the present one."""
 
 
 @frozen
 class Stacks:
-    """The stacks of one engine, and the records of one app."""
+    """The stacks of one swarm, and the records of one app."""
 
     engine: Engine
     docker: Docker
     directory: Path
 
-    def look(self, stack: str) -> Snapshot:
-        """Read all that the engine says of a stack.
+    def read_snapshot(self, stack: str) -> Snapshot:
+        """Read the services and tasks of a stack, and the nodes.
 
         Raises:
-            EngineUnreachableError: it says nothing.
+            EngineUnreachableError: Docker can't be asked.
         """
         services = [read_service(data) for data in self.engine.services(stack)]
         return Snapshot(
@@ -61,27 +61,27 @@ class Stacks:
         )
 
     def write(self, stack: str, document: Document, deployment: Deployment, gated: str) -> Record:
-        """Make the stack exactly this; say what was written. No task has started yet.
+        """Deploy exactly this document as the stack; return the record. Does not wait for tasks.
 
         Args:
             stack: its name.
             document: escaped, with config files named by absolute paths.
             deployment: whose token is in the document.
-            gated: the full name of the service that the gate is about.
+            gated: the full name of the gated service.
 
         Raises:
-            DeployError: the engine refuses it.
-            NotPreparedError: another hand was faster.
-            EngineUnreachableError: the engine can't be told.
+            DeployError: Docker refuses it.
+            NotPreparedError: another process changed the stack at the same time.
+            EngineUnreachableError: Docker can't be asked.
         """
         began = time.time()
         self._deploy(stack, document)
-        snapshot = self.look(stack)
+        snapshot = self.read_snapshot(stack)
         service = snapshot.services.get(gated)
         if service is None or service.token != deployment.token:
             raise NotPreparedError(
-                f"stack {stack} was written, but {gated} holds something else",
-                hint="somebody else deploys this stack, too; `docker stack services` tells",
+                f"stack {stack} was written, but {gated} is not from this deployment",
+                hint=f"find out who else deploys this stack: docker service inspect {gated}",
             )
         specs: dict[str, str] = {}
         for key, wanted in document["services"].items():
@@ -95,14 +95,14 @@ class Stacks:
         return Record(deployment, Written(began, gated, specs))
 
     def remove(self, stack: str) -> None:
-        """Take a stack away; without a word if that can't be done: who cleans up finds it again."""
+        """Remove a stack. A failure is not reported: `Preflight.clear` removes leftovers later."""
         try:
             self.docker.run("stack", "rm", stack, timeout=WRITE_TIMEOUT)
         except (RefusedError, EngineUnreachableError):
             return
 
-    def remember(self, record: Record) -> None:
-        """Keep a record durably.
+    def store_record(self, record: Record) -> None:
+        """Store a record durably.
 
         Raises:
             NotPreparedError: it can't be written.
@@ -119,8 +119,8 @@ class Stacks:
                 f"the deployment can't be recorded: {error.strerror or error}"
             ) from error
 
-    def read(self, token: str) -> Record | None:
-        """Read what was recorded under a token; None if there is nothing whole."""
+    def read_record(self, token: str) -> Record | None:
+        """Return the record of a token; None if it is missing or damaged."""
         if re.fullmatch(r"[\w-]+", token) is None:
             return None
         try:
@@ -131,9 +131,9 @@ class Stacks:
         return record if record is not None and record.deployment.token == token else None
 
     def prune(self, tokens: frozenset[str], digests: frozenset[str]) -> None:
-        """Drop all records but those of these deployments, and those of these releases."""
+        """Remove all records but those of these deployments and of these releases."""
         there = [entry.name for entry in self.directory.glob("*")]
-        records = {token: self.read(token) for token in there}
+        records = {token: self.read_record(token) for token in there}
         wanted = {
             token
             for token, record in records.items()
@@ -144,8 +144,8 @@ class Stacks:
     def _forget_images(self, stack: str) -> None:
         """Make ``docker stack deploy`` write every image.
 
-        It keeps a service's image if the one in the compose file is the one it wrote last: what
-        another hand put in between would stay, and be gated and committed as ours.
+        It keeps a service's image if the compose file has the one that it wrote last: an image that
+        someone else set in between would stay, and be gated and committed as ours.
         """
         for data in self.engine.services(stack):
             spec = data["Spec"]
@@ -163,19 +163,20 @@ class Stacks:
             self._write("stack", "deploy", f"--compose-file={file}", *options, stack)
 
     def _write(self, *arguments: str) -> None:
-        """Write what is absolute, and so may be written again.
+        """Run a write command; repeat it if the version index was out of date.
 
-        Swarm's own notes on a service raise its version index, too, between reading and writing.
+        The writes are absolute, so a repetition is safe. Swarm's own updates of a service raise its
+        version index, too, between reading and writing.
         """
         for left in reversed(range(TRIES)):
             try:
                 self.docker.run(*arguments, timeout=WRITE_TIMEOUT)
             except RefusedError as error:
-                is_lost = LOST in error.message
+                is_lost = OUT_OF_SEQUENCE in error.message
                 if is_lost and left:
                     continue
                 if is_lost:
-                    message = f"another hand writes at the same time: {error.message}"
+                    message = f"another process writes at the same time: {error.message}"
                     raise NotPreparedError(message) from error
                 raise DeployError(error.message) from error
             return

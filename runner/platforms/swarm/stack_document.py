@@ -1,4 +1,4 @@
-"""What is written to the swarm: a release's compose document, made one deployment's own. Pure."""
+"""Adapts a release's compose document to one deployment, or to its preflight. Pure."""
 
 import copy
 import hashlib
@@ -29,18 +29,18 @@ def inject(
     unit: str,
     askers: str,
 ) -> Document:
-    """Make a document the one of this deployment.
+    """Add a deployment's token and labels to a document.
 
-    The token is part of the spec: the same release deployed again gets new tasks, and whoever
-    answers with it was started for this deployment. The labels are for people, and for telling
-    which unit serves a service; nothing is decided by what a label says of a release.
+    The token is part of the spec: the same release deployed again gets new tasks, and a task that
+    returns the token was started for this deployment. The labels are for people, and name the unit
+    that deploys a service; no decision rests on the labels about the release.
 
     Args:
         document: of the release.
         deployment: whose token and release it gets.
-        service: the one that the gate is about, by its key.
+        service: the key of the gated service.
         unit: the systemd unit that deploys it.
-        askers: a rule of Traefik that holds for whoever may ask for the identity.
+        askers: a rule of Traefik for the clients that may read the identity.
     """
     made = copy.deepcopy(document)
     _introduce(made, deployment, service, askers)
@@ -58,18 +58,18 @@ def inject(
 def isolate(
     document: Document, deployment: Deployment, *, service: str, stack: str, node: str
 ) -> Document:
-    """Make a document that can be tried beside the live stack without touching it.
+    """Make a document that can run beside the live stack without touching it: a preflight.
 
-    Same images, configs, commands and environment; but no published port, one private network
-    without a way out (so that no certificate can be asked for), volumes that are empty and end with
-    it, bind mounts that can't be written, and no label that a proxy could act upon.
+    Same images, configs, commands and environment; but no published port, one internal network
+    without a gateway (so that no certificate can be ordered), empty tmpfs volumes, read-only bind
+    mounts, and no label that a proxy could act upon.
 
     Args:
         document: of the release.
-        deployment: what is tried; its token is the trial's own.
-        service: the one that the gate is about, by its key.
-        stack: the live one, which the trial is named after.
-        node: the id of this host's node: the trial is asked from inside.
+        deployment: of the preflight, with a token of its own.
+        service: the key of the gated service.
+        stack: the live stack, which the preflight's label names.
+        node: the id of this host's node: probes enter the network namespaces of the tasks.
     """
     made = copy.deepcopy(document)
     _introduce(made, deployment, service, ASK_FROM_INSIDE)
@@ -77,7 +77,7 @@ def isolate(
     made.pop("volumes", None)
     for key, config in made.get("configs", {}).items():
         if not config.get("external"):
-            # Else it would be the live stack's own, and be taken away with the trial.
+            # Under its own name it would be the live stack's, and be removed with the preflight.
             name = hashlib.sha256(f"{deployment.token} {key}".encode()).hexdigest()
             config["name"] = f"try-{name[:_NAME_LENGTH]}"
     made["services"] = {key: each for key, each in made["services"].items() if not _is_job(each)}
@@ -88,7 +88,7 @@ def isolate(
 
 
 def locate(document: Document, directory: PurePath) -> Document:
-    """Name config files by where they are: ``docker stack deploy`` reads them from there."""
+    """Make the paths of config files absolute, for ``docker stack deploy``."""
     made = copy.deepcopy(document)
     for config in made.get("configs", {}).values():
         if "file" in config:
@@ -97,7 +97,7 @@ def locate(document: Document, directory: PurePath) -> Document:
 
 
 def use_images(document: Document, images: Mapping[str, str]) -> Document:
-    """Replace images by what the engine can use now."""
+    """Replace image references, for example by the id of an image that is only in the archive."""
     made = copy.deepcopy(document)
     for each in made["services"].values():
         each["image"] = images.get(each["image"], each["image"])
@@ -105,7 +105,7 @@ def use_images(document: Document, images: Mapping[str, str]) -> Document:
 
 
 def can_be_isolated(document: Document) -> bool:
-    """Say whether a trial could run beside the live stack: not on the host's own network."""
+    """Return whether a preflight can run beside the live stack: not on the host's network."""
     networks = part(document, "networks")
     host = {key for key in networks if part(networks, key).get("name") == "host"}
     return not any(
@@ -119,7 +119,7 @@ def _is_job(service: Document) -> bool:
 
 
 def _introduce(document: Document, deployment: Deployment, service: str, askers: str) -> None:
-    """Tell the tasks of the gated service who they are: Swarm expands the id, task by task."""
+    """Set the identity of the gated service's tasks; Swarm expands the template for each task."""
     environment = document["services"][service].setdefault("environment", {})
     environment[TOKEN_VARIABLE] = deployment.token
     environment[TASK_VARIABLE] = "{{.Task.ID}}"
@@ -135,8 +135,8 @@ def _confine(service: Document) -> None:
     service["stop_grace_period"] = "1s"
     service["volumes"] = [_harmless(volume) for volume in service.get("volumes") or ()]
     if "interval" in part(service, "healthcheck"):
-        # A task runs once its first check has passed. The trial's own deadline says how long that
-        # may take: more checks must not mean less time.
+        # A task counts as running once its first check has passed. Only the preflight's deadline
+        # limits how long that takes, so retries are in effect unlimited.
         service["healthcheck"].update(interval="1s", start_period="0s", retries=3600)
     service.setdefault("deploy", {})
 
@@ -153,9 +153,9 @@ def _trim(deploy: Document, stack: str, node: str) -> None:
     deploy["mode"] = "replicated"
     deploy["replicas"] = 1
     deploy["labels"] = {PREFLIGHT_LABEL: stack, "traefik.enable": "false"}
-    # It runs beside the live stack: what there is once is reserved already.
+    # It runs beside the live stack, which may have reserved the node's last resources.
     part(deploy, "resources").pop("reservations", None)
-    # An end is an answer: nothing is gained by starting it again.
+    # A task that ends is evidence: a restart would only hide it.
     deploy["restart_policy"] = {"condition": "none"}
     deploy["placement"] = {"constraints": [f"node.id=={node}"]}
 

@@ -1,7 +1,7 @@
-"""Asks the Traefik of this host for its own table of routers, from inside its task's network.
+"""Reads the router lists of the Traefik API on this host, from its task's network namespace.
 
-The route to it (recipes/traefik/gate.yml) answers nobody else: no port is opened, and of the API
-nothing but the two lists of routers can be reached.
+The route to it (recipes/traefik/gate.yml) allows loopback clients only, so no port is opened; of
+the API it exposes only the lists of HTTP and TCP routers.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from runner.platforms.swarm.objects import STACK_LABEL, Service, Task, read_serv
 from runner.platforms.swarm.stack_document import UNIT_LABEL
 from runner.platforms.swarm.traefik_routers import (
     Table,
+    TableUnknown,
     Unresolved,
-    Untold,
-    contradict,
+    describe_contradiction,
     read_owners,
     read_routers,
     resolve,
@@ -32,67 +32,73 @@ from runner.reconcile.model import Outcome, ProbeResult, Round
 from runner.reconcile.probes import Probe
 
 TABLE_LABEL: Final = "warm-reconcile.table"
-"""Of the service whose tasks tell their table: compose.gate.yml says so."""
+"""Label of the service whose tasks have the route; compose.gate.yml sets it."""
 TABLE_PATH: Final = "/.warm-reconcile/api"
 TIMEOUT: Final = 3.0
-"""Seconds for the whole table through one port."""
+"""Seconds for both lists through one port."""
 MOST: Final = 10_000
-"""Routers; Traefik's pages hold 100 unless asked for more."""
+"""Routers in one page; Traefik's default is 100."""
 DEFAULT_PORT: Final = 80
-_NOBODY: Final = "no Traefik on this swarm tells what it routes"
+_NO_TRAEFIK: Final = "no Traefik on this swarm lists its routers"
 _OK: Final = 200
 _LAST_PAGE: Final = "1"
-"""What the last page says is the next one."""
+"""The number of the next page, in the header of the last one."""
 
 
-class _SilentError(Exception):
-    """Nothing tells a table at a port."""
+class _NoTableError(Exception):
+    """The router lists can't be read at a port."""
 
 
 @frozen
-class Routes:
-    """The table of the one Traefik that the swarm has."""
+class TraefikApi:
+    """Reads the routers of the one Traefik that the swarm has."""
 
     engine: Engine
 
-    def read(self) -> Table | Untold:
-        """Read what is routed now, and who deployed it. Never raises."""
+    def read(self) -> Table | TableUnknown:
+        """Read the routers, and which units deployed their services. Never raises."""
         try:
             services = [read_service(data) for data in self.engine.all_services()]
-            telling = [service for service in services if TABLE_LABEL in service.labels]
-            if len(telling) != 1:
-                names = ", ".join(sorted(service.name for service in telling))
-                return Untold(f"there are several Traefiks: {names}" if names else _NOBODY)
-            (traefik,) = telling
+            labelled = [service for service in services if TABLE_LABEL in service.labels]
+            if len(labelled) != 1:
+                names = ", ".join(sorted(service.name for service in labelled))
+                return TableUnknown(
+                    f"several Traefiks list their routers: {names}" if names else _NO_TRAEFIK
+                )
+            (traefik,) = labelled
             tasks = self._tasks_here(traefik)
         except EngineUnreachableError as error:
-            return Untold(error.message)
+            return TableUnknown(error.message)
         if not tasks:
-            return Untold(f"no task of {traefik.name} runs on this host")
+            return TableUnknown(f"no task of {traefik.name} runs on this host")
         ports = sorted(set(traefik.published.values())) or [DEFAULT_PORT]
         reasons: list[str] = []
         for task, port in itertools.product(tasks, ports):
             try:
-                http, tcp = run_inside(task.pid, functools.partial(_ask, port))
+                http, tcp = run_inside(task.pid, functools.partial(_fetch_in_thread, port))
                 routers = read_routers(http, tcp)
             except PermissionError:
-                return Untold(f"this unit may not enter the network of {traefik.name}")
-            except (_SilentError, OSError, ValueError) as error:
+                return TableUnknown(
+                    f"no permission to enter the network namespace of {traefik.name}"
+                )
+            except (_NoTableError, OSError, ValueError) as error:
                 reasons.append(f"{port}: {error}")
                 continue
             return Table(routers, read_owners(services), traefik.labels.get(UNIT_LABEL, ""))
-        return Untold(f"{traefik.name} tells no table (port {'; port '.join(reasons)})")
+        return TableUnknown(
+            f"{traefik.name} doesn't list its routers (port {'; port '.join(reasons)})"
+        )
 
-    def confirm(self, probes: Iterable[Probe]) -> Round:
-        """Say of each probe about a name whether what it declares is what is routed now.
+    def check_targets(self, probes: Iterable[Probe]) -> Round:
+        """Check, for each probe of a host name, the unit that it declares against the routers.
 
-        Where no table can be had there is nothing to say: that was said before the deployment.
+        Returns nothing if the routers can't be read: that was reported before the deployment.
         """
         routed = [(probe, probe.routed_url) for probe in probes if probe.routed_url is not None]
-        table = self.read() if routed else Untold("")
-        if isinstance(table, Untold):
+        table = self.read() if routed else TableUnknown("")
+        if isinstance(table, TableUnknown):
             return ()
-        return tuple(_confirm(table, probe, url) for probe, url in routed)
+        return tuple(_check_target(table, probe, url) for probe, url in routed)
 
     def _tasks_here(self, service: Service) -> list[Task]:
         """List the running tasks of a service whose network this host can enter, newest first."""
@@ -107,9 +113,9 @@ class Routes:
         return sorted(here, key=lambda task: task.since, reverse=True)
 
 
-def _confirm(table: Table, probe: Probe, url: str) -> ProbeResult:
+def _check_target(table: Table, probe: Probe, url: str) -> ProbeResult:
     found = resolve(table, url)
-    wrong = found.reason if isinstance(found, Unresolved) else contradict(probe, found)
+    wrong = found.reason if isinstance(found, Unresolved) else describe_contradiction(probe, found)
     return ProbeResult(
         probe=f"route of {probe.name}",
         outcome=Outcome.FAIL if wrong else Outcome.PASS,
@@ -118,16 +124,16 @@ def _confirm(table: Table, probe: Probe, url: str) -> ProbeResult:
     )
 
 
-def _ask(port: int) -> tuple[Any, Any]:
+def _fetch_in_thread(port: int) -> tuple[Any, Any]:
     return asyncio.run(_fetch(port))
 
 
 async def _fetch(port: int) -> tuple[Any, Any]:
-    """Ask for both lists, whole or not at all.
+    """Fetch the lists of HTTP and TCP routers.
 
     Raises:
-        _SilentError: they can't be had here.
-        ValueError: what answers speaks no JSON.
+        _NoTableError: they can't be read at this port.
+        ValueError: the response is not JSON.
     """
     try:
         async with (
@@ -144,15 +150,15 @@ async def _fetch(port: int) -> tuple[Any, Any]:
         ):
             http, tcp = [await client.get(f"/{kind}/routers") for kind in ("http", "tcp")]
     except (TimeoutError, httpx.TimeoutException):
-        raise _SilentError(f"no whole answer within {TIMEOUT:g} s") from None
+        raise _NoTableError(f"no complete answer within {TIMEOUT:g} s") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _SilentError(str(error) or type(error).__name__) from error
+        raise _NoTableError(str(error) or type(error).__name__) from error
     return tuple(_read(response) for response in (http, tcp))
 
 
-def _read(response: httpx.Response) -> Any:  # noqa: ANN401 - whatever it sent
+def _read(response: httpx.Response) -> Any:  # noqa: ANN401 - any JSON
     if response.status_code != _OK:
-        raise _SilentError(f"status {response.status_code}")
+        raise _NoTableError(f"status {response.status_code}")
     if response.headers.get("x-next-page", _LAST_PAGE) != _LAST_PAGE:
-        raise _SilentError(f"more than {MOST} routers")
+        raise _NoTableError(f"more than {MOST} routers")
     return json.loads(response.content)

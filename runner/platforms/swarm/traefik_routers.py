@@ -1,8 +1,8 @@
-"""Who serves a name that Traefik routes: what its own table of routers says. Pure.
+"""Finds the systemd unit that serves a host name, from Traefik's routers and Swarm labels. Pure.
 
-A probe that asks for a host name asks whoever is behind Traefik. Which unit that is, a config only
-declares; the table, and the labels that our deployments write, tell. What neither tells stays
-open, and is said: it is never taken for an answer.
+A probe for a host name reaches the service behind Traefik. A config only declares which unit that
+is; Traefik's routers, and the labels that deployments write to services, show it. If neither does,
+the result is `Unresolved` with a reason: it is never taken for a confirmation.
 """
 
 import math
@@ -20,9 +20,9 @@ from runner.reconcile.ordering import Served, Target, target_of
 from runner.reconcile.probes import ProbeKind
 
 INTERNAL: Final = "internal"
-"""The provider of what Traefik serves itself: its API, its ping, its redirects."""
+"""The provider of Traefik's own services: its API, its ping, its redirects."""
 _SWARM: Final = frozenset({"swarm", "docker"})
-"""The providers that make services out of labels; before version 3 it was one for both."""
+"""The providers that make services from labels; before version 3 one provider did both."""
 _SERVICE_LABEL: Final = re.compile(r"traefik\.(?:http|tcp)\.services\.([^.]+)\..+", re.IGNORECASE)
 
 
@@ -42,19 +42,19 @@ class Router:
 
 @frozen
 class Table:
-    """What one Traefik routes, and who deployed what it routes to."""
+    """The routers of one Traefik, and the units that deployed the services behind them."""
 
     routers: tuple[Router, ...]
     owners: Mapping[str, frozenset[str]]
     """From services of the swarm provider, in lower case and without it, to the systemd units that
-    deployed them; an empty name for what was deployed by another hand."""
+    deployed them; an empty name for a service without our label."""
     unit: str
-    """The systemd unit that deploys the Traefik itself; empty if it is another hand's."""
+    """The systemd unit that deploys the Traefik itself; empty if someone else deployed it."""
 
 
 @frozen
-class Untold:
-    """There is no table."""
+class TableUnknown:
+    """Traefik's routers can't be read."""
 
     reason: str
 
@@ -69,7 +69,7 @@ class Resolved:
 
 @frozen
 class Unresolved:
-    """Nobody can tell which unit serves a routed name."""
+    """It is not known which unit serves a routed name."""
 
     reason: str
 
@@ -78,15 +78,15 @@ Resolution: TypeAlias = Resolved | Unresolved
 
 
 def is_of_traefik(probes: Iterable[ProbeKind]) -> bool:
-    """Return whether a gate is that of Traefik itself."""
+    """Return whether a gate is for Traefik itself."""
     return any(probe.asks_traefik for probe in probes)
 
 
 def target_in_gate(probe: ProbeKind, *, of_traefik: bool) -> Target:
-    """Say what a probe asks, as part of a gate.
+    """Return the unit that a probe of a gate depends on, and how it is served.
 
-    Whoever deploys Traefik deploys nothing that a name is routed to: on a cold boot nothing is,
-    and so a name is never asked of the caller, not even one that is routed to Traefik's own API.
+    In the gate of Traefik a probe for a host name never counts as served by the caller, not even
+    one that is routed to Traefik's own API: on a cold boot nothing behind Traefik runs yet.
     """
     if of_traefik and probe.routed_url is not None:
         return Target(probe.target_unit, Served.BY_ITSELF)
@@ -97,7 +97,7 @@ def read_routers(http: Iterable[Any], tcp: Iterable[Any]) -> tuple[Router, ...]:
     """Read ``/api/http/routers`` and ``/api/tcp/routers``.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is not a list of routers.
     """
     try:
         found = [_read(data, is_tcp=False) for data in http if data["status"] != "disabled"]
@@ -121,7 +121,7 @@ def _read(data: Mapping[str, Any], *, is_tcp: bool) -> Router:
 
 
 def read_owners(services: Iterable[Service]) -> Mapping[str, frozenset[str]]:
-    """Read from the labels of the swarm's services which unit deployed what Traefik calls how."""
+    """Map Traefik's names for Swarm services to the units that deployed them, by their labels."""
     owners: dict[str, frozenset[str]] = {}
     for service in services:
         unit = frozenset({service.labels.get(UNIT_LABEL, "")})
@@ -131,26 +131,26 @@ def read_owners(services: Iterable[Service]) -> Mapping[str, frozenset[str]]:
 
 
 def _names(service: Service) -> set[str]:
-    """Name a service as its labels do; without any, Traefik makes a name from the service's own."""
+    """List Traefik's names for a service: from its labels, else derived from its own name."""
     labelled = {
         found[1].lower() for found in map(_SERVICE_LABEL.fullmatch, service.labels) if found
     }
     return labelled or {"-".join(re.findall(r"[^\W_]+", service.name)).lower()}
 
 
-def resolve(table: Table | Untold, url: str) -> Resolution:
+def resolve(table: Table | TableUnknown, url: str) -> Resolution:
     """Find the unit that serves a URL.
 
-    Every router that could get the request counts, on every entrypoint: they have to lead to one
-    unit.
+    Every router that could get the request counts, on every entrypoint: they must all lead to the
+    same unit.
     """
-    if isinstance(table, Untold):
+    if isinstance(table, TableUnknown):
         return Unresolved(table.reason)
     parts = urlsplit(url)
     request = Request(parts.hostname or "", parts.path or "/")
     routers = _candidates(table, request, has_tls=parts.scheme == "https")
     if not routers:
-        return Unresolved(f"no router of Traefik is for {request.host}")
+        return Unresolved(f"no router of Traefik matches {request.host}")
     units: set[str] = set()
     for router in routers:
         found = _units(table, router)
@@ -159,17 +159,17 @@ def resolve(table: Table | Untold, url: str) -> Resolution:
         units |= found
     names = ", ".join(sorted(router.name for router in routers))
     if len(units) > 1:
-        told = ", ".join(sorted(units))
-        return Unresolved(f"{request.host} may be served by any of {told} (routers {names})")
+        any_of = ", ".join(sorted(units))
+        return Unresolved(f"{request.host} may be served by any of {any_of} (routers {names})")
     return Resolved(units.pop(), names)
 
 
 def _candidates(table: Table, request: Request, *, has_tls: bool) -> list[Router]:
-    """List the routers that could get a request, on whichever entrypoint it arrives.
+    """List the routers that could get a request, on any entrypoint.
 
-    Of HTTP routers these are the first one that matches, its equals, and those above it that may
-    match. TCP routers see a connection first, but which of them leave a name to HTTP differs: all
-    that may match count.
+    Of HTTP routers: the first that matches, those of equal priority, and those above that may
+    match. TCP routers see a connection first, but not all of them pass it on to HTTP: all that may
+    match count.
     """
     fitting: list[tuple[Router, Truth]] = []
     for router in table.routers:
@@ -180,7 +180,7 @@ def _candidates(table: Table, request: Request, *, has_tls: bool) -> list[Router
     for entrypoint in sorted({name for router, _ in fitting for name in router.entrypoints}):
         here = [(router, truth) for router, truth in fitting if entrypoint in router.entrypoints]
         if not has_tls and all(router.is_tcp for router, _ in here):
-            continue  # it passes bytes on: no HTTP is spoken there
+            continue  # only TCP routers: no HTTP is spoken on this entrypoint
         sure = [router.priority for router, truth in here if truth and not router.is_tcp]
         least = max(sure, default=-math.inf)
         found += [
@@ -198,21 +198,25 @@ def _units(table: Table, router: Router) -> frozenset[str] | Unresolved:
     elif provider in _SWARM:
         units = table.owners.get(service.lower(), frozenset())
     else:
-        return Unresolved(f"router {router.name} leads to {router.service}, which no unit deploys")
+        return Unresolved(
+            f"router {router.name} uses service {router.service}, which no unit deploys"
+        )
     if not units:
-        return Unresolved(f"router {router.name} leads to {router.service}, which is not there")
+        return Unresolved(
+            f"router {router.name} uses service {router.service}, which doesn't exist"
+        )
     if "" in units:
-        what = f"router {router.name} leads to {router.service}"
-        return Unresolved(f"{what}, which was deployed by another hand")
+        what = f"router {router.name} uses service {router.service}"
+        return Unresolved(f"{what}, which someone else deployed (no label {UNIT_LABEL})")
     return units
 
 
-def contradict(probe: ProbeKind, resolution: Resolution) -> str:
-    """Say how what a probe declares is not so; empty if nothing speaks against it."""
+def describe_contradiction(probe: ProbeKind, resolution: Resolution) -> str:
+    """Describe how the routers contradict a probe's ``target_unit``; empty if they don't."""
     if isinstance(resolution, Unresolved) or resolution.unit == probe.target_unit:
         return ""
     host = urlsplit(probe.routed_url or "").hostname
     return (
-        f"it declares {probe.target_unit}, but {host} is served by {resolution.unit}:"
-        f" so says Traefik's router {resolution.router}"
+        f"it declares {probe.target_unit}, but {host} is served by {resolution.unit}"
+        f" (Traefik's router {resolution.router})"
     )

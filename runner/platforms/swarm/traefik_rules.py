@@ -1,8 +1,8 @@
-"""Whether a rule of a Traefik router matches a request: yes, no, or nobody here can tell. Pure.
+"""Evaluates the rule of a Traefik router for a request: it matches, it does not, or unknown. Pure.
 
 A rule is an expression of matchers with ``&&``, ``||``, ``!`` and parentheses, which bind as they
-do in Python: so Python's own parser reads it. What isn't about the host or the path, and every
-matcher that is not known here, is open.
+do in Python: so Python's own parser reads it. A matcher is unknown if it is not about the host or
+the path, or not implemented here.
 """
 
 import ast
@@ -13,26 +13,26 @@ from typing import Final, TypeAlias
 from attrs import frozen
 
 Truth: TypeAlias = bool | None
-"""None: it can't be told."""
+"""None: unknown."""
 
 _TEXT: Final = r'`[^`]*`|"[^"\\]*"'
 _MATCHER: Final = re.compile(
     rf"(?P<name>[A-Za-z]+)\((?P<texts>\s*(?:{_TEXT})(?:\s*,\s*(?:{_TEXT}))*)\s*\)"
 )
 _ANY_HOST: Final = frozenset({"^.+$", "{host:.+}"})
-"""How Traefik itself writes it, in the router that redirects a whole entrypoint."""
+"""Traefik's own patterns for any host, in the router that redirects a whole entrypoint."""
 
 
 @frozen
 class Request:
-    """What a probe asks, as far as a router looks at it."""
+    """The host and path of a request, which routers match."""
 
     host: str
     path: str
 
 
 def matches(rule: str, request: Request) -> Truth:
-    """Say whether a rule matches a request."""
+    """Evaluate a rule for a request; unknown also if the rule can't be parsed."""
     truths: list[Truth] = []
 
     def remember(found: re.Match[str]) -> str:
@@ -71,7 +71,7 @@ def _judge(name: str, texts: list[str], request: Request) -> Truth:
 
 
 def _is_literal(texts: list[str], request: Request) -> bool:
-    """Say whether paths can be compared as they stand: no pattern of version 2, no escape."""
+    """Return whether paths can be compared as text: no pattern of version 2, no escape."""
     return "{" not in "".join(texts) and "%" not in request.path
 
 
@@ -89,7 +89,7 @@ def _evaluate(node: ast.expr, truths: list[Truth]) -> Truth:
 
 
 def _combine(deciding: bool, truths: Iterator[Truth]) -> Truth:  # noqa: FBT001 - a truth among truths
-    """Combine as Kleene does: a ``deciding`` truth decides, else one that is open leaves it so."""
+    """Combine in Kleene logic: a ``deciding`` operand decides, else an unknown one does."""
     all_ = list(truths)
     if deciding in all_:
         return deciding

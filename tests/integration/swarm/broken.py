@@ -1,4 +1,4 @@
-"""Releases that are broken on a swarm, each in a way of its own, and what has to be said of each.
+"""Broken releases on a swarm, each with the reason that has to be reported.
 
 Some need more than a recipe: their image starts a shell script, which runs the real Traefik and
 then misbehaves, or only pretends to be one.
@@ -20,7 +20,7 @@ from swarm.images import TRAEFIK, make_variant
 Write: TypeAlias = Callable[[Host, str], object]
 """Write such a release under a label."""
 Changes: TypeAlias = Sequence[tuple[str, str]]
-Fate: TypeAlias = Literal["fails", "is refused", "can't be tried", "can't be taken in"]
+Fate: TypeAlias = Literal["fails", "is refused", "can't be tried", "can't be stored"]
 
 
 @frozen
@@ -41,7 +41,7 @@ class Broken:
     quick: bool = False
     """It is one of those that are always tried."""
     beside: Callable[[Host], AbstractContextManager[object]] = contextlib.nullcontext
-    """Who else is on the host meanwhile."""
+    """What else runs on the host meanwhile."""
     window: float = 1.5
     """Seconds that it would have to hold."""
 
@@ -208,7 +208,7 @@ def live_token(host: Host) -> str:
 
 
 def with_a_token_in_its_config(host: Host, label: str) -> None:
-    """Copy what the live one answers into the configuration, as whoever fakes a header would."""
+    """Copy the live one's token into the configuration, to fake the identity header."""
     header = json.dumps({"X-Warm-Reconcile-Token": live_token(host)})
     text = f"http: {{middlewares: {{lie: {{headers: {{customResponseHeaders: {header}}}}}}}}}\n"
     dynamic(text, at_web("lie@file"))(host, label)
@@ -235,7 +235,7 @@ def redirecting_its_ping(host: Host, label: str) -> None:
 
 
 def with_a_secret(host: Host, label: str) -> None:
-    """Want a secret that nobody has made."""
+    """Need a secret that does not exist."""
     compose(
         ("    networks: [proxy]\n", "    networks: [proxy]\n    secrets: [nosuch]\n"),
         ("networks:\n  proxy:\n", "secrets: {nosuch: {external: true}}\n\nnetworks:\n  proxy:\n"),
@@ -281,7 +281,7 @@ PROCESS: Final = (
         quick=True,
     ),
     Broken("exits at once with status 0", scripted("exit 0"), rf"{ENDED} 0", cold=True),
-    Broken("tells its version and ends", service("command: [version]"), rf"{ENDED} 0: "),
+    Broken("prints its version and ends", service("command: [version]"), rf"{ENDED} 0: "),
     Broken(
         "its static config is no YAML",
         static(("entryPoints:\n", "entryPoints: {\n")),
@@ -347,7 +347,7 @@ PROCESS: Final = (
     Broken(
         "stops before it serves",
         scripted("sh -c 'kill -STOP $$; exec traefik' & wait"),
-        rf"{STARTING}; its health check says .*refused",
+        rf"{STARTING}; its health check printed .*refused",
         trial=STARTING,
         cold=True,
     ),
@@ -361,13 +361,13 @@ PROCESS: Final = (
     Broken(
         "its health check fails",
         compose((TEST, 'test: [CMD, sh, -c, "echo unwell; exit 1"]'), IMPATIENT),
-        r"ended with status \d+.*unhealthy|its health check says unwell|ended with status 0",
-        trial=r"unhealthy|its health check says unwell",  # the end of it takes a while
+        r"ended with status \d+.*unhealthy|its health check printed unwell|ended with status 0",
+        trial=r"unhealthy|its health check printed unwell",  # the end of it takes a while
     ),
     Broken(
         "its health check never passes",
         compose((TEST, 'test: [CMD, sh, -c, "echo unwell; exit 1"]')),
-        rf"{STARTING}; its health check says unwell",
+        rf"{STARTING}; its health check printed unwell",
         cold=True,
     ),
     Broken(

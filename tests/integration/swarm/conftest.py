@@ -27,23 +27,23 @@ TOOLS: Final = (
 )
 QUICK: Final = frozenset(
     {
-        "test_the_task_tells_who_it_is_to_this_host_and_to_nobody_else[ours-3.7.15]",
-        "test_a_trial_spares_what_serves[exits at once]",
+        "test_only_this_host_can_read_the_identity_of_a_task[ours-3.7.15]",
+        "test_a_preflight_spares_last_good[exits at once]",
         "test_the_gate_rolls_it_back[is another version under the right tag]",
         "test_a_first_release_is_committed_without_any_certificate[3.7.15]",
         "test_a_rerun_touches_nothing",
         "test_no_engine_at_the_beginning",
         "test_no_socket",
         "test_an_engine_without_a_swarm",
-        "test_what_somebody_did_is_told_and_put_right[a rollback by Swarm]",
+        "test_a_change_by_someone_else_is_reported_and_reverted[a rollback by Swarm]",
         "test_the_next_run_makes_it_good[an update-amid docker stack deploy]",
     }
 )
 """What `make test` has the time for; everything else here is slow, and is CI's."""
 OUTSIDE: Final = "172.31.255.2"
-"""The address of somebody outside: one of those that Docker's own networks have, too."""
+"""The address of another host, from a range that Docker's own networks use, too."""
 THERE: Final = "172.31.255.1"
-"""Where somebody outside finds the host."""
+"""The address of this host for other hosts."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def able(need: Callable[[str], str], missing: Callable[[str], NoReturn]) -> None:
-    """End a test where no engine can be started."""
+    """Skip a test if no dockerd can be started; in CI it fails."""
     if os.geteuid() != 0:
         missing("only root can start an engine of its own")
     for tool in TOOLS:
@@ -90,7 +90,7 @@ def engine(
 
 @pytest.fixture
 def host(engine: Engine, tmp_path: Path) -> Iterator[Host]:
-    """Make the app of a test; take it off afterwards, whatever happened to the engine."""
+    """Make the app of a test; remove it afterwards, also after a failure of dockerd."""
     host = Host(engine, tmp_path / "host")
     yield host
     host.stop()
@@ -98,7 +98,7 @@ def host(engine: Engine, tmp_path: Path) -> Iterator[Host]:
 
 @pytest.fixture
 def outsider(engine: Engine) -> Iterator[Network]:
-    """Be somebody on another host, which reaches this one at ``THERE``."""
+    """Make another host, which reaches this one at ``THERE``."""
     network = Network(f"{engine.name}-out")
     try:
         with engine.network.joined(network, f"{THERE}/24", f"{OUTSIDE}/24"):

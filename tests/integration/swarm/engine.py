@@ -1,7 +1,7 @@
-"""A real Docker engine of its own, in its own network namespace, as the one node of a swarm.
+"""A real dockerd of the test's own, in a network namespace, as the one node of a swarm.
 
 Everything it starts lives in its mount namespace or below its cgroup, and that is how it is found
-again and ended, whatever a test killed. Its mounts are seen by nobody else and end with it.
+again and ended, whatever a test killed. Its mounts are in a namespace of its own and end with it.
 """
 
 import contextlib
@@ -113,7 +113,7 @@ class Engine:
         self._process.kill()
         self._process.wait(END_LIMIT)
         self._process = None
-        # The next dockerd would wait for one that is still ending, or that nobody has reaped.
+        # The next dockerd would wait for one that is still ending, or a zombie.
         noted = self.home / "exec" / "containerd" / "containerd.pid"
         _kill(int(noted.read_text()))
         noted.unlink()
@@ -208,7 +208,7 @@ class Engine:
         )
 
     def inspect(self, kind: str, *names: str) -> list[dict[str, Any]]:
-        """Read what the engine knows of services, tasks, containers, images."""
+        """Read services, tasks, containers, images with ``docker inspect``."""
         found: list[dict[str, Any]] = json.loads(self.docker("inspect", f"--type={kind}", *names))
         return found
 

@@ -1,4 +1,4 @@
-"""One app under test: its recipe with version tags, its runs, and what the engine makes of them."""
+"""One app under test: its recipe with version tags, its runs, and its state in Docker."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ __all__ = ["NEW", "OLD", "OVERLAY", "RECIPE", "UPSTREAM", "Host", "Ran"]
 RECIPE: Final = Path(__file__).parents[3] / "recipes" / "traefik"
 """The recipe of this project."""
 UPSTREAM: Final = Path(__file__).parent / "upstream"
-"""A recipe as others write them."""
+"""A recipe in the style of other authors."""
 OVERLAY: Final = ("compose.gate.yml", "gate.yml")
 LABEL: Final = "1.0.0+v3.7.15"
 """What both recipes are labelled with, until a test releases them under another label."""
@@ -50,7 +50,7 @@ KILLED_RUN: Final = Path(__file__).parent / "killed_run.py"
 
 @frozen
 class Who:
-    """Who answered: what it was told when it started, and what it is."""
+    """The identity that answered: token, task and version."""
 
     token: str
     task: str
@@ -73,7 +73,7 @@ AMPLE: Final = 300.0
 
 
 class Host:
-    """A host with an engine and one app on it."""
+    """A host with a dockerd and one app on it."""
 
     def __init__(self, engine: Engine, home: Path) -> None:
         self.engine = engine
@@ -135,7 +135,7 @@ class Host:
             self._edit(name, changes)
         for name, text in (files or {}).items():
             (self.checkout / name).write_text(text)
-        # As whoever maintains a recipe does when a config changes; here they all do.
+        # As maintainers of a recipe do when a config changes; here all of them change.
         self._edit("abra.sh", [("_VERSION=v1", f"_VERSION=v{self._released}")])
         self._git("add", "--all")
         self._git("commit", "--quiet", "--allow-empty", f"--message={label}")
@@ -213,7 +213,7 @@ class Host:
     # Running it ----------------------------------------------------------------------------------
 
     def run(self, *flags: str) -> Ran:
-        """Reconcile once, as systemd would: through the command, inside the engine's network."""
+        """Reconcile once, as systemd would: by the command, in dockerd's network namespace."""
         return self.end(self.begin(*flags))
 
     def run_until(self, reason: str) -> Ran:
@@ -277,7 +277,7 @@ class Host:
         self.engine.docker(*deploy, given=stack.encode())
 
     def stop(self) -> None:
-        """End every run, and take everything off the engine."""
+        """End every run, and remove everything from Docker."""
         for run in self._runs:
             if run.poll() is None:
                 run.kill()
@@ -291,7 +291,7 @@ class Host:
     # What is so now ------------------------------------------------------------------------------
 
     def ask(self, url: str) -> Who | None:
-        """Ask one of the routes of the gate, as the gate does."""
+        """Send a request to one of the routes of the gate, as the gate does."""
         host = None if url.startswith("https:") else ""
         return Who.of(self.network.get(url, address="127.0.0.1", host=host))
 
@@ -305,13 +305,13 @@ class Host:
         return wait_for(look, f"{token!r} at {url}")
 
     def spec(self) -> dict[str, Any]:
-        """Read what the engine was told to run."""
+        """Read the spec of the gated service."""
         (service,) = self.engine.inspect("service", self.service)
         spec: dict[str, Any] = service["Spec"]
         return spec
 
     def tasks(self) -> list[dict[str, Any]]:
-        """Read the tasks that are to run now."""
+        """Read the tasks that should run now."""
         chosen = ("--filter", "desired-state=running", "--quiet", "--no-trunc")
         ids = self.engine.listed("service", "ps", *chosen, self.service)
         return self.engine.inspect("task", *ids) if ids else []

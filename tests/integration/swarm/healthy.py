@@ -1,4 +1,4 @@
-"""What the tests of whole runs on a swarm share: short runs, a proven release, and what is so."""
+"""Helpers for tests of whole runs on a swarm: short runs, a proven release, and checks."""
 
 import contextlib
 import time
@@ -21,7 +21,7 @@ _IN_A_HURRY: Final = (
     ("interval: 5s", "interval: 1s"),
     ("  app:\n", "  app:\n    stop_grace_period: 1s\n"),
 )
-"""What the overlay says here besides: tasks are found healthy sooner, and end sooner."""
+"""Additions to the overlay: tasks become healthy sooner, and end sooner."""
 
 
 def prepare(
@@ -63,7 +63,7 @@ def make_last_good(host: Host, label: str = LAST_GOOD) -> str:
 def assert_serving(host: Host, label: str) -> str:
     """Check that one task of the app runs, is of this release, and says so; return its container.
 
-    The token is what the engine was told last, so it is that of the deployment that is live.
+    The token is in the present spec, so it is that of the deployment that is live.
     """
     spec = host.spec()
     assert spec["Labels"][RELEASE_LABEL] == label
@@ -79,7 +79,7 @@ def assert_serving(host: Host, label: str) -> str:
 
 
 def token_of(host: Host) -> str:
-    """Read what the engine was told to tell the tasks."""
+    """Read the environment of the gated service's tasks."""
     entries = map(str, host.spec()["TaskTemplate"]["ContainerSpec"]["Env"])
     (token,) = (e.partition("=")[2] for e in entries if e.startswith(f"{TOKEN_VARIABLE}="))
     return token
@@ -147,7 +147,7 @@ class Keeper:
         return f"1.{self._labels}.0+v{version}"
 
     def stop(self) -> None:
-        """Take everything off the engine, whoever left it there."""
+        """Remove everything from Docker."""
         if self._host is not None:
             self._host.stop()
             self._host = None

@@ -6,8 +6,8 @@ step of the journal, a call of the platform, an entry that is put into the state
 it, a ``docker`` command that changes something. Between two lines nothing is changed; so dying
 before one is dying after the one above. A command is also left alone *amid*: it goes on by itself.
 
-EFFECT is a line of the trace; with any other text nobody dies. A second line that says the same
-ends in ``, 2``.
+EFFECT is a line of the trace; with any other text the run is not killed. A second line with the
+same text ends in ``, 2``.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ class Effects(Countdown):
             signal.raise_signal(signal.SIGKILL)
 
     def is_fatal(self, name: str) -> bool:
-        """Write down an effect; say whether to die now."""
+        """Write an effect to the trace; return whether to die now."""
         self._seen[name] += 1
         again = f", {self._seen[name]}" if self._seen[name] > 1 else ""
         os.write(self._trace, f"{name}{again}\n".encode())
@@ -117,7 +117,7 @@ class Effects(Countdown):
 
 
 def main(config_dir: Path, trace: Path, fatal: str) -> None:
-    tempfile.tempdir = str(trace.parent)  # what nobody lives to remove goes with the test
+    tempfile.tempdir = str(trace.parent)  # leftovers of a killed run are removed with the test
     app = find_app(APP, config=None, config_dir=config_dir)
     state = open_state(app.state_root, APP)
     effects = Effects(trace, fatal, state.home)

@@ -1,4 +1,4 @@
-"""Makes an engine that is down come back with ports that it holds for no container."""
+"""Makes a stopped dockerd come back with leaked ports."""
 
 from pathlib import Path
 from typing import Final
@@ -9,13 +9,13 @@ ELSEWHERE: Final = b"docker/network/v1.0/sandbOx/"
 
 
 def forget_sandboxes(networks: Path) -> None:
-    """Have the engine forget its containers' sandboxes, but not their endpoints.
+    """Delete the sandboxes of dockerd's containers from its database, but not their endpoints.
 
     It finds the endpoints when it starts, takes their ports, then removes them as nobody's, and
     never gives the ports back. A cut of the power in the middle of a removal leaves the same.
 
     Args:
-        networks: the engine's ``network/files/local-kv.db``.
+        networks: dockerd's ``network/files/local-kv.db``.
     """
     written = networks.read_bytes()
     assert SANDBOXES in written

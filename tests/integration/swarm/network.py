@@ -52,7 +52,7 @@ class Reply:
 
 
 class Network:
-    """Where an engine lives, or somebody outside of it: a namespace, made with this object."""
+    """A network namespace for a dockerd or for another host, made with this object."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -86,7 +86,7 @@ class Network:
             _ip("-n", self.name, "link", "delete", "cable")
 
     def listening(self) -> set[int]:
-        """List the TCP ports that somebody listens on."""
+        """List the TCP ports with a listener."""
         ports: set[int] = set()
         for table in ("tcp", "tcp6"):
             shown = subprocess.run(
@@ -127,7 +127,7 @@ class Network:
     def get(
         self, url: str, *, address: str = "", host: str | None = None, timeout: float = 30.0
     ) -> Reply | None:
-        """Ask once, on a connection of its own; None if nobody answers.
+        """Send one request on a new connection; None without an answer.
 
         Args:
             url: http or https; the name in it is what SNI and the header say.
@@ -156,7 +156,7 @@ class Network:
 
     @contextlib.contextmanager
     def stranger(self, port: int, answer: bytes) -> Generator[None]:
-        """Listen on a port and say the same to everybody; to nobody anything if it is empty."""
+        """Listen on a port and send every client the same bytes; nothing if they are empty."""
         with self.socket() as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("0.0.0.0", port))
@@ -171,7 +171,7 @@ class Network:
     def load(
         self, url: str, *, address: str = "", host: str | None = None, pause: float = 0.02
     ) -> Generator["Load"]:
-        """Ask again and again, and count what happens; ``pause`` in seconds."""
+        """Send requests without end, and record the results; ``pause`` in seconds."""
         load = Load()
         ended = threading.Event()
 
@@ -190,7 +190,7 @@ class Network:
 
 @frozen
 class Load:
-    """What became of requests: the time of each, and the status, 0 if nobody answered."""
+    """Results of requests: the time of each, and the status, 0 without an answer."""
 
     asked: list[tuple[float, int]] = field(factory=list[tuple[float, int]])
 
@@ -224,7 +224,7 @@ def _say(listener: socket.socket, answer: bytes) -> None:
 
 
 def _anybody() -> ssl.SSLContext:
-    """Accept every certificate: who answers is told by a header."""
+    """Accept every certificate: a header identifies the server."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -236,6 +236,6 @@ def _ip(*arguments: str) -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """Leave out what would send requests elsewhere, or to another engine."""
+    """Leave out proxy settings, and those that lead to another Docker."""
     unwanted = ("_proxy", "docker_")
     return {k: v for k, v in os.environ.items() if not any(u in k.lower() for u in unwanted)}

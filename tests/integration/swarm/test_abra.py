@@ -92,7 +92,7 @@ def abra(host: Host, tmp_path: Path) -> Abra:
 
 
 def labels(host: Host) -> dict[str, str]:
-    """Read what abra reads to say what is deployed."""
+    """Read the labels from which abra reports the deployed version."""
     prefix = f"coop-cloud.{host.stack}."
     found: dict[str, str] = host.spec()["Labels"]
     return {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
@@ -102,7 +102,7 @@ def truth(label: str) -> dict[str, str]:
     return {"version": label, "chaos": "false", "recipe": "traefik"}
 
 
-def test_the_newest_tag_of_the_checkout_is_deployed_and_abra_is_told(
+def test_the_newest_tag_of_the_checkout_is_deployed_and_labelled_for_abra(
     host: Host, abra: Abra
 ) -> None:
     """Not what the .env has recorded, which is what was attempted; nor what is checked out."""
@@ -117,9 +117,7 @@ def test_the_newest_tag_of_the_checkout_is_deployed_and_abra_is_told(
 
 
 @pytest.mark.slow
-def test_the_labels_tell_the_truth_after_an_update_and_after_a_rollback(
-    host: Host, abra: Abra
-) -> None:
+def test_the_labels_are_right_after_an_update_and_after_a_rollback(host: Host, abra: Abra) -> None:
     """A tag that is fetched is deployed although an older one is checked out."""
     ran = host.run()
     assert ran.outcome == "committed", ran

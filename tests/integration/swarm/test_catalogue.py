@@ -1,7 +1,7 @@
-"""Whatever is wrong with a release: it is never committed, and the reason says what it was.
+"""A broken release is never committed, and the reason names the cause.
 
-Where a release is proven, it serves at the end. Where a trial in isolation can tell, the proven one
-is not even touched; and without the trial, or where it can't tell, the gate finds out by itself.
+Where a release is proven, it serves at the end. If the preflight detects it, the proven
+one is not even touched; without a preflight, or if that passes, the gate detects it.
 """
 
 import re
@@ -43,11 +43,11 @@ from swarm.network import PATIENCE
 pytestmark = pytest.mark.swarm
 
 TRIAL: Final = 20.0
-"""Seconds for a trial of what never ends, and is never healthy."""
+"""Seconds for a preflight of a release that never ends, and is never healthy."""
 
 
 def _says(probe: str, text: str) -> str:
-    """Match what a probe says, of the public listener or inside a task."""
+    """Match the reason of a probe, from the host or inside a task."""
     return rf"\b{probe}(@\w+)?: {text}"
 
 
@@ -99,7 +99,7 @@ PLACE: Final = (
         cold=True,
     ),
     Broken(
-        "a stranger holds a port that it publishes",
+        "another program holds a port that it publishes",
         ways.publishing(ways.TAKEN),
         r"address already in use",
         in_trial=False,
@@ -132,7 +132,7 @@ STATIC: Final = (
     Broken(
         "has no ping",
         static(("ping:\n  entryPoint: web\n", "")),
-        rf"{STARTING}; its health check says .*ping",
+        rf"{STARTING}; its health check printed .*ping",
         cold=True,
     ),
     Broken(
@@ -186,7 +186,7 @@ DYNAMIC: Final = (
     Broken(
         "lacks the middleware of its entrypoint",
         static(ways.at_web("nosuch@file")),
-        rf"{STARTING}; its health check says .*404",
+        rf"{STARTING}; its health check printed .*404",
     ),
     Broken(
         "answers with a token out of its config",
@@ -216,7 +216,7 @@ PROVIDER: Final = (
     ),
     Broken("may not use the socket", service('user: "65534"'), _says("provider", NO_IDENTITY)),
     Broken(
-        "tells the provider no port",
+        "gives the provider no port",
         compose((ways.PORT_LABEL, "")),
         _says("provider", NO_IDENTITY),
         in_trial=False,  # it sees the live one's routes
@@ -227,20 +227,20 @@ REFUSED: Final = (
     Broken(
         "its image is not to be had",
         lambda host, label: host.release(label, image=f"nosuch:v{NEW}"),
-        rf"the image nosuch:v{NEW} is neither in the engine nor to be had",
-        fate="can't be taken in",
+        rf"the image nosuch:v{NEW} is neither in Docker nor available",
+        fate="can't be stored",
     ),
     Broken(
         "its recipe is no YAML",
         compose(("services:\n", "services: {\n")),
         r"the latest is unknown: .*compose\.yml",
-        fate="can't be taken in",
+        fate="can't be stored",
     ),
     Broken(
         "brings a gate of its own",
         lambda host, label: host.release(label, files={"gate.yml": "http: {}\n"}),
         r"the recipe has a file gate\.yml of its own",
-        fate="can't be taken in",
+        fate="can't be stored",
     ),
     Broken(
         "wants two tasks to hold one port",
@@ -289,7 +289,7 @@ def bare(keeper: Keeper, engine: Engine, tmp_path: Path) -> Iterator[Host]:
 
 
 def _trial(broken: Broken) -> float:
-    """Give a trial all the time that it needs if it ends by itself, with a terminal result."""
+    """Give a preflight all the time that it needs if it ends with a terminal result."""
     return AMPLE if ways.ENDED in (broken.trial or broken.reason) else TRIAL
 
 
@@ -307,7 +307,7 @@ def _assert_rolled_back(host: Host, ran: Ran, label: str) -> None:
 
 
 @_each(tuple(broken for broken in CATALOGUE if broken.in_trial))
-def test_a_trial_spares_what_serves(keeper: Keeper, broken: Broken) -> None:
+def test_a_preflight_spares_last_good(keeper: Keeper, broken: Broken) -> None:
     """The release never takes its place: last-good serves on in the same container."""
     host, label = keeper.serve(), keeper.label(NEW)
     container = assert_serving(host, LAST_GOOD)
@@ -323,7 +323,7 @@ def test_a_trial_spares_what_serves(keeper: Keeper, broken: Broken) -> None:
 
 @_each(CATALOGUE)
 def test_the_gate_rolls_it_back(keeper: Keeper, broken: Broken) -> None:
-    """Without a trial: it takes its place, is found out, and last-good serves again."""
+    """Without a preflight: it is deployed, fails its gate, and last-good serves again."""
     host, label = keeper.serve(), keeper.label(NEW)
     ran = _run(host, broken, label, 0.0)
     _assert_rolled_back(host, ran, label)
@@ -333,12 +333,12 @@ def test_the_gate_rolls_it_back(keeper: Keeper, broken: Broken) -> None:
 
 
 @_each(REFUSED)
-def test_what_can_not_be_deployed_touches_nothing(keeper: Keeper, broken: Broken) -> None:
-    """Last-good serves on in the same container; only what is the release's fault is noted."""
+def test_a_release_that_cannot_be_deployed_touches_nothing(keeper: Keeper, broken: Broken) -> None:
+    """Last-good serves on in the same container; only a fault of the release is recorded."""
     host, label = keeper.serve(), keeper.label(NEW)
     container = assert_serving(host, LAST_GOOD)
     ran = _run(host, broken, label, 0.0)
-    if broken.fate == "can't be taken in":
+    if broken.fate == "can't be stored":
         assert (ran.code, ran.outcome, ran.serving) == (0, "unchanged", LAST_GOOD), ran
     else:
         _assert_rolled_back(host, ran, label)
@@ -351,7 +351,7 @@ def test_what_can_not_be_deployed_touches_nothing(keeper: Keeper, broken: Broken
 
 @_each(tuple(broken for broken in (*CATALOGUE, *REFUSED) if broken.cold or broken in REFUSED))
 def test_nothing_is_proven_by_a_broken_first_release(bare: Host, broken: Broken) -> None:
-    """There is nothing to fall back on: stranded; undecided where nobody can say whose fault."""
+    """There is no fallback: stranded; undecided if the cause may not be the release."""
     label = f"1.0.0+v{NEW}"
     ran = _run(bare, broken, label, _trial(broken))
     if broken.fate == "can't be tried":
@@ -366,7 +366,7 @@ def test_nothing_is_proven_by_a_broken_first_release(bare: Host, broken: Broken)
 
 @pytest.mark.slow
 def test_what_deceives_the_trial_is_found_out_by_the_gate(keeper: Keeper) -> None:
-    """It dies after it has held for as long as a trial takes: the trial never replaces the gate."""
+    """It dies after it has held for as long as a preflight takes: that never replaces the gate."""
     host, label = keeper.serve(), keeper.label(NEW)
     container = assert_serving(host, LAST_GOOD)
     deceiver = Broken(
@@ -382,8 +382,8 @@ def test_what_deceives_the_trial_is_found_out_by_the_gate(keeper: Keeper) -> Non
 
 
 @pytest.mark.slow
-def test_explain_tells_the_cause_and_the_evidence(keeper: Keeper) -> None:
-    """What an operator reads in the morning names the release, the cause and every probe."""
+def test_explain_prints_the_cause_and_the_evidence(keeper: Keeper) -> None:
+    """The output names the release, the cause and every probe."""
     host, label = keeper.serve(), keeper.label(NEW)
     (broken,) = (case for case in IMAGE if case.quick)
     _run(host, broken, label, 0.0)

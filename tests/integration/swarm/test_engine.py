@@ -1,4 +1,4 @@
-"""The engine that the other tests use: it survives what tests do to it, and leaves nothing."""
+"""The dockerd of the other tests: it survives their faults, and leaves nothing."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The engine goes away, in every phase of a run: nothing is committed unseen, and nobody is blamed.
+"""Docker is lost in each phase of a run: no unproven commit, and no release is blamed.
 
 It is killed and comes back, or it hangs and goes on. Where it comes back the containers don't: the
 engine ends those that it finds, and Swarm starts others, as after a reboot.
@@ -30,14 +30,14 @@ BROKEN: Final = {"traefik.yml.tmpl": [('address: ":443"', 'address: "nonsense"')
 
 @pytest.fixture
 def host(host: Host) -> Host:
-    """Configure short runs, with time for an engine that comes back."""
+    """Configure short runs, with time for a dockerd that comes back."""
     prepare(host)
     return host
 
 
 @contextlib.contextmanager
 def hung(engine: Engine) -> Generator[None]:
-    """Let the engine hang meanwhile: it accepts connections, and says nothing."""
+    """Stop dockerd meanwhile: it accepts connections, and sends nothing."""
     daemon = int((engine.home / "pid").read_text())
     os.kill(daemon, signal.SIGSTOP)
     try:
@@ -47,7 +47,7 @@ def hung(engine: Engine) -> Generator[None]:
 
 
 def await_state(run: subprocess.Popen[str], state: str) -> str:
-    """Read a run's log until it has come to a state; return what it said."""
+    """Read a run's log until it has reached a state; return the log."""
     assert run.stderr is not None
     said = ""
     for line in run.stderr:
@@ -57,23 +57,23 @@ def await_state(run: subprocess.Popen[str], state: str) -> str:
     raise AssertionError(f"the run ended and never came to {state}: {said}")
 
 
-def assert_nobody_is_blamed(host: Host) -> None:
+def assert_no_blame(host: Host) -> None:
     assert quarantined(host) == {}
 
 
 def assert_undecided(host: Host, ran: Ran, reason: str) -> None:
-    """Check that the run decided nothing and said why."""
+    """Check that the run decided nothing and reported why."""
     assert (ran.code, ran.outcome, ran.serving) == (21, "undecided", None), ran
     assert reason in ran.reason, ran
-    assert_nobody_is_blamed(host)
+    assert_no_blame(host)
 
 
 def assert_next_run_commits(host: Host, label: str) -> None:
-    """Check that nothing of the trouble is left once the engine is back."""
+    """Check that a run ends well once dockerd is back."""
     ran = host.run()
     assert (ran.code, ran.serving) == (0, label), ran
     assert_serving(host, label)
-    assert_nobody_is_blamed(host)
+    assert_no_blame(host)
 
 
 # Before a run ------------------------------------------------------------------------------------
@@ -85,7 +85,7 @@ def test_no_engine_at_the_beginning(host: Host) -> None:
     host.release(SECOND)
     host.engine.kill()
     ran = host.run()
-    assert_undecided(host, ran, "the Docker engine at")
+    assert_undecided(host, ran, "dockerd at")
     host.engine.start()
     assert_next_run_commits(host, SECOND)
 
@@ -103,7 +103,7 @@ def test_an_engine_that_hangs_at_the_beginning(host: Host) -> None:
 
 @pytest.mark.slow
 def test_an_engine_that_hangs_for_a_moment(host: Host) -> None:
-    """A pause that is shorter than anybody's patience changes nothing."""
+    """A pause that is shorter than any timeout changes nothing."""
     make_last_good(host, FIRST)
     host.release(SECOND)
     run = host.begin()
@@ -126,7 +126,7 @@ def _killed(host: Host, run: subprocess.Popen[str]) -> None:
 
 def _hanging(host: Host, run: subprocess.Popen[str]) -> None:
     with hung(host.engine), contextlib.suppress(subprocess.TimeoutExpired):
-        run.wait(9.0)  # longer than anybody waits for an answer of the engine
+        run.wait(9.0)  # longer than any timeout of the Docker API
 
 
 LOSSES: Final = pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_loss_during_the_trial(host: Host, loss: Loss) -> None:
     loss(host, run)
     ran = host.end(run)
     assert ran.outcome in {"committed", "undecided", "rolled back"}, ran
-    assert_nobody_is_blamed(host)
+    assert_no_blame(host)
     if ran.outcome != "committed":
         assert SECOND not in proven(host)
     assert_next_run_commits(host, SECOND)
@@ -166,7 +166,7 @@ def test_a_loss_during_the_trial(host: Host, loss: Loss) -> None:
 
 @LOSSES
 def test_a_loss_during_the_gate(host: Host, loss: Loss) -> None:
-    """A good candidate is committed once it could be asked, or nothing is decided."""
+    """A good candidate is committed once it could be probed, or nothing is decided."""
     prepare(host, window=6)
     make_last_good(host, FIRST)
     host.release(SECOND)
@@ -175,13 +175,13 @@ def test_a_loss_during_the_gate(host: Host, loss: Loss) -> None:
     loss(host, run)
     ran = host.end(run)
     assert ran.outcome in {"committed", "undecided"}, ran
-    assert_nobody_is_blamed(host)
+    assert_no_blame(host)
     assert_next_run_commits(host, SECOND)
 
 
 @pytest.mark.slow
 def test_a_loss_right_after_the_stack_was_written(host: Host) -> None:
-    """The engine has taken the spec and dies: what it makes of it afterwards is gated."""
+    """Dockerd dies after it has stored the spec: the tasks that it starts later are gated."""
     make_last_good(host, FIRST)
     host.release(SECOND)
     trace = host.home / "trace"
@@ -212,7 +212,7 @@ def test_a_loss_during_a_rollback(host: Host, loss: Loss) -> None:
 @pytest.mark.slow
 @LOSSES
 def test_a_loss_while_last_good_is_looked_at(host: Host, loss: Loss) -> None:
-    """It is out of breath when the run begins, and the engine goes away before it recovers."""
+    """It fails its probes when the run begins, and dockerd goes away before it recovers."""
     make_last_good(host, FIRST)
     (task,) = host.tasks()
     traefik = psutil.Process(task["Status"]["ContainerStatus"]["PID"])
@@ -229,17 +229,17 @@ def test_a_loss_while_last_good_is_looked_at(host: Host, loss: Loss) -> None:
 
 @pytest.mark.slow
 def test_an_engine_that_never_comes_back(host: Host) -> None:
-    """The gate can't ask: nothing is committed, nobody is blamed, nothing can be rolled back.
+    """The gate can't probe: no commit, no blame, and no rollback is possible.
 
     The next run takes it up where it stood, and judges what serves.
     """
     make_last_good(host, FIRST)
     host.release(SECOND)
-    run = host.begin_until("the Docker engine at")
+    run = host.begin_until("dockerd at")
     await_state(run, "GATING")
     host.engine.kill()
     ran = host.end(run)
-    assert_undecided(host, ran, "the Docker engine at")
+    assert_undecided(host, ran, "dockerd at")
     assert proven(host) == [FIRST]
     host.engine.start()
     assert_next_run_commits(host, SECOND)
@@ -250,7 +250,7 @@ def test_an_engine_that_never_comes_back(host: Host) -> None:
 
 @pytest.fixture
 def lonely(able: None) -> Iterator[Engine]:
-    """Start an engine that is no part of any swarm."""
+    """Start a dockerd that is not in a swarm."""
     del able
     engine = Engine(lambda _: None)
     try:
@@ -261,7 +261,7 @@ def lonely(able: None) -> Iterator[Engine]:
 
 
 def test_an_engine_without_a_swarm(lonely: Engine, tmp_path: Path) -> None:
-    """It is told, with what to do about it."""
+    """The message is about the swarm, with the command as hint."""
     host = Host(lonely, tmp_path / "host")
     host.release(FIRST)
     ran = host.run()
@@ -270,17 +270,17 @@ def test_an_engine_without_a_swarm(lonely: Engine, tmp_path: Path) -> None:
 
 
 def test_no_socket(host: Host) -> None:
-    """It is named."""
+    """The message has its path."""
     host.release(FIRST)
     socket = str(host.engine.socket)
     host.config.write_text(host.config.read_text().replace(socket, "/nowhere/docker.sock"))
     ran = host.run()
-    assert_undecided(host, ran, "the Docker engine at /nowhere/docker.sock doesn't answer")
+    assert_undecided(host, ran, "dockerd at /nowhere/docker.sock doesn't answer")
 
 
 @pytest.mark.slow
 def test_no_docker_command(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Last-good is looked at as ever; what would need the command is left undone, and said."""
+    """Last-good is verified; steps that need the command are skipped with a warning."""
     make_last_good(host, FIRST)
     host.release(SECOND)
     programs = tmp_path / "bin"
@@ -295,5 +295,5 @@ def test_no_docker_command(host: Host, tmp_path: Path, monkeypatch: pytest.Monke
     ran = host.end(run)
     assert (ran.code, ran.outcome, ran.serving) == (0, "unchanged", FIRST), ran
     assert "docker command" in ran.reason, ran
-    assert_nobody_is_blamed(host)
+    assert_no_blame(host)
     assert_next_run_commits(host, SECOND)

@@ -1,4 +1,4 @@
-"""The fake Docker engine of the fast tests says what a real one says to the same calls."""
+"""The fake dockerd of the unit tests responds like a real one to the same calls."""
 
 import json
 import re
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 IMAGE: Final = "shell:latest"
 STACK: Final = "fake"
 AMPLE: Final = 60.0
-"""Seconds that no answer needs."""
+"""Seconds; no response takes as long."""
 WRITE: Final = ("--prune", "--resolve-image=never", "--with-registry-auth", STACK)
 IDS: Final = ("Target", "ConfigID", "SecretID")
 """Keys of a spec whose values each engine makes up."""
@@ -36,7 +36,7 @@ OURS: Final = frozenset({"PreviousSpec", "UpdateStatus", "JobStatus"})
 
 @frozen
 class Side:
-    """One of both engines."""
+    """The fake dockerd or the real one."""
 
     command: Callable[..., subprocess.CompletedProcess[str]]
     api: Api
@@ -130,7 +130,7 @@ def document(tmp_path: Path, token: str) -> Path:
 
 
 def essence(value: Any) -> Any:  # noqa: ANN401 - of any object
-    """Leave out what is null or false, as newer engines add such, and what each makes up."""
+    """Remove null and false values, which newer versions add, and generated values."""
     if isinstance(value, dict):
         members = cast("Json", value).items()
         kept = {k: v for k, v in members if v not in (None, False) and k not in IDS}
@@ -144,7 +144,7 @@ def essence(value: Any) -> Any:  # noqa: ANN401 - of any object
 
 
 def shape(value: Any) -> Any:  # noqa: ANN401 - of any object
-    """Say of which type each part of an object is; of a list, of which types its entries are."""
+    """Return the types of the members of an object, and of the entries of a list."""
     if isinstance(value, dict):
         return {key: shape(each) for key, each in cast("Json", value).items()}
     if isinstance(value, list):
@@ -153,14 +153,14 @@ def shape(value: Any) -> Any:  # noqa: ANN401 - of any object
 
 
 def assert_within(fake: Any, real: Any, where: str) -> None:  # noqa: ANN401 - shapes
-    """All that the fake tells is told by the real engine, each part with the same type.
+    """Each member in the fake's responses is in the real ones, with the same type.
 
-    What is null or an empty list in one of them has no type: the engine fills some only later.
+    What is null or an empty list in one of them has no type: dockerd fills some only later.
     """
     if isinstance(fake, dict) and isinstance(real, dict):
         told = cast("Json", real)
         for key, each in cast("Json", fake).items():
-            assert key in told, f"{where}.{key} is not told by a real engine"
+            assert key in told, f"{where}.{key} is not in the response of a real dockerd"
             assert_within(each, told[key], f"{where}.{key}")
     elif isinstance(fake, list) and isinstance(real, list):
         for mine, other in zip(
@@ -197,8 +197,8 @@ COMPLAINT: Final = re.compile(r"\b[0-9a-z]{25}\b")
 """Ids, in what the command prints."""
 
 
-def test_both_say_the_same_to_the_same_calls(fake: Side, actual: Side, tmp_path: Path) -> None:
-    """The command's verdicts and words, the specs word for word, and the shape of the rest."""
+def test_both_respond_alike_to_the_same_calls(fake: Side, actual: Side, tmp_path: Path) -> None:
+    """Exit codes and messages of the command, equal specs, and types of all else."""
     sides = (fake, actual)
     first, second = document(tmp_path, "t1"), document(tmp_path, "t2")
 
@@ -271,7 +271,7 @@ def _compare_shapes(fake: Side, actual: Side) -> None:
 
 
 def test_both_are_out_of_reach_alike(tmp_path: Path, actual: Side) -> None:
-    """The command says it in words that the product knows for an engine that is lost."""
+    """The command's error is one that docker_cli.py knows as unreachable."""
     with running_docker(tmp_path) as docker, docker.lost():
         environment = {
             **clean_environment(),

@@ -1,4 +1,4 @@
-"""What is healthy is committed, however odd it looks; and what is proven is left alone."""
+"""A healthy release is committed, however odd it looks; a live proven one is left alone."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,7 +20,7 @@ SLOW: Final = "sleep 6; exec traefik"
 
 @frozen
 class Odd:
-    """A way to look odd and be healthy."""
+    """A healthy release that looks odd."""
 
     name: str
     write: Write = lambda host, label: host.release(label)
@@ -43,14 +43,14 @@ def _another_app(*labels: str) -> Callable[[Host], object]:
 
 
 def _restart(host: Host) -> None:
-    """Kill the engine and start it: it replaces every task."""
+    """Kill and start dockerd: it replaces every task."""
     host.engine.restart()
 
     def look() -> bool | None:
         asked = (host.ask(WEB), host.ask(WEB_SECURE), host.ask(PROVIDER))
         return True if all(asked) else None
 
-    wait_for(look, "what served before the engine was killed")
+    wait_for(look, "the task from before dockerd was killed")
 
 
 def _with_a_sidecar(host: Host, label: str) -> None:
@@ -88,8 +88,8 @@ ODD: Final = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd.name)
-def test_what_is_healthy_is_committed(host: Host, odd: Odd) -> None:
-    """Over a last-good, first through a trial."""
+def test_a_healthy_release_is_committed(host: Host, odd: Odd) -> None:
+    """With a last-good, first in a preflight."""
     prepare(host)
     before = make_last_good(host)
     odd.before(host)
@@ -104,7 +104,7 @@ def test_what_is_healthy_is_committed(host: Host, odd: Odd) -> None:
 
 @pytest.mark.parametrize("version", [pytest.param(OLD, marks=pytest.mark.slow), NEW])
 def test_a_first_release_is_committed_without_any_certificate(host: Host, version: str) -> None:
-    """Cold: nothing serves, nothing is proven; there is nothing to spare by a trial."""
+    """Cold: nothing serves and nothing is proven, so there is no preflight."""
     prepare(host, preflight=AMPLE)
     label = f"1.0.0+v{version}"
     make_last_good(host, label)
@@ -115,7 +115,7 @@ def test_a_first_release_is_committed_without_any_certificate(host: Host, versio
 def test_a_first_release_is_committed_although_the_swarm_is_younger_than_its_bridge(
     host: Host,
 ) -> None:
-    """`swarm init` returns before the engine has made the bridge by which tasks see their host."""
+    """`swarm init` returns before dockerd has made the bridge between tasks and their host."""
     (bridge,) = host.engine.inspect("network", GATEWAY)
     for end in bridge["Containers"].values():
         host.engine.docker("network", "disconnect", "--force", GATEWAY, end["Name"])

@@ -1,4 +1,4 @@
-"""The power may go at any moment: the next run makes it good, whatever the last one had begun.
+"""A power cut at any effect of a run: the next run finishes or reverts it.
 
 ``killed_run.py`` is the run that dies; what comes after is the ordinary command. Each effect of
 three kinds of runs is tried, on one swarm after the other: what was proven before stays and serves.
@@ -38,7 +38,7 @@ class Scenario:
     begin: Callable[["Stage"], None]
     """Lay out what comes next."""
     ends: str
-    """How the run ends if nobody kills it."""
+    """How the run ends if it is not killed."""
     first: str = ""
     """The first effect that is worth a death; what is before it is another scenario's."""
     preflight: float = 0.0
@@ -122,7 +122,7 @@ class Stage:
             self.recover(deaths)
 
     def dies_at(self, effect: str) -> bool:
-        """Run until that effect; say whether it came."""
+        """Run until that effect; return whether it came."""
         proven = self._proven()
         ran = self.host.end(self.host.begin_killed(self._trace, effect))
         assert ran.code in {0, -signal.SIGKILL}, (effect, ran)
@@ -133,7 +133,7 @@ class Stage:
         return ran.code != 0
 
     def recover(self, deaths: list[str]) -> None:
-        """Run as ever, and check what came of it all."""
+        """Run as usual, and check the result."""
         host = self.host
         ran = host.run()
         assert ran.outcome in {self._scenario.ends, "unchanged"}, (deaths, ran)
@@ -150,7 +150,7 @@ class Stage:
         return set(proven(self.host)) if (self._state / "journal.sqlite3").exists() else set()
 
     def _configs(self) -> set[str]:
-        """Name the configs that the kept releases may still want."""
+        """Return the names of the configs that stored releases need."""
         files = (self._state / "releases").glob("*/files/compose.json")
         documents = [json.loads(file.read_bytes()) for file in files]
         return {config["name"] for d in documents for config in d["configs"].values()}

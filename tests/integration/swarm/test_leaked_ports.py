@@ -1,6 +1,7 @@
-"""The engine comes back from a cut of the power with ports that it holds for nobody.
+"""Dockerd comes back from a power cut with leaked ports.
 
-Nothing can start then, whatever its release: the run blames nobody and says what heals it.
+No task that publishes such a port can start then: the run blames no release, and reports the
+command that frees the ports.
 """
 
 import pytest
@@ -28,7 +29,7 @@ def host(host: Host) -> Host:
 
 
 def leak_ports(host: Host) -> None:
-    """Cut the power so that the engine comes back with ports of nobody's, and fails by them."""
+    """Cut the power so that dockerd comes back with leaked ports, and tasks fail."""
     host.engine.cut_power()
     forget_sandboxes(host.engine.home / "data" / "network" / "files" / "local-kv.db")
     host.engine.start()
@@ -42,35 +43,35 @@ def leak_ports(host: Host) -> None:
 
 
 def assert_stuck(host: Host) -> None:
-    """Check that a run decides nothing, and says why and what to do."""
+    """Check that a run decides nothing, and reports the cause and the command that helps."""
     ran = host.run()
     assert (ran.code, ran.outcome, ran.serving) == (23, "undecided", None), ran
-    assert "holds port 443 for no container" in ran.reason
+    assert "holds port 443 although no container uses it" in ran.reason
     assert "systemctl restart docker.service" in ran.reason
     assert (proven(host), quarantined(host)) == ([FIRST], {})
 
 
-def held_for_nobody(host: Host) -> frozenset[int]:
-    """Ask as ``free-ports`` does."""
+def leaked_ports(host: Host) -> frozenset[int]:
+    """Find leaked ports as ``free-ports`` does."""
     pid = int((host.engine.home / "pid").read_text())
     return find_leaks(Engine(str(host.engine.socket)), pid)
 
 
 def test_last_good_is_no_worse_for_it(host: Host) -> None:
-    """It comes back with the engine; what that held for nobody is found, and nothing else."""
-    assert held_for_nobody(host) == frozenset()
+    """It comes back with dockerd; the leaked ports are found, and no others."""
+    assert leaked_ports(host) == frozenset()
     leak_ports(host)
-    assert held_for_nobody(host) == {80, 443}
+    assert leaked_ports(host) == {80, 443}
     assert_stuck(host)
     host.engine.restart()
-    assert held_for_nobody(host) == frozenset()
+    assert leaked_ports(host) == frozenset()
     ran = host.run()
     assert (ran.code, ran.serving) == (0, FIRST), ran
     assert_serving(host, FIRST)
 
 
 def test_a_candidate_is_not_blamed(host: Host) -> None:
-    """A rollback was begun, and is finished first; then it gets its trial."""
+    """A rollback was begun, and is finished first; then the candidate is tried."""
     leak_ports(host)
     host.release(SECOND)
     assert_stuck(host)

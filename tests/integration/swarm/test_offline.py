@@ -1,4 +1,4 @@
-"""What is proven comes back from what is kept: without the recipe, a registry, or the images."""
+"""A proven release is restored from the store: without recipe, registry or images."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ BROKEN: Final = {"traefik.yml.tmpl": [('address: ":443"', 'address: "nonsense"')
 
 @pytest.fixture
 def host(host: Host) -> Host:
-    """Deploy from a git repository: it is what can be taken away."""
+    """Deploy from a git repository, which the test removes."""
     prepare(host)
     text = host.config.read_text()
     directory = f'kind = "directory"\npath = "{host.releases}"'
@@ -29,20 +29,20 @@ def host(host: Host) -> Host:
 
 
 def tag(host: Host, name: str, version: str) -> str:
-    """Give this test an image of its own: it is going to take it away."""
+    """Give this test an image of its own, which it removes."""
     make_variant(host.engine, name, f"traefik:v{version}", files={"etc/name": name.encode()})
     return name
 
 
 def take_away(host: Host, *images: str) -> None:
-    """Remove images by force, with whatever runs them, and all that nobody runs."""
+    """Remove images by force, with their containers, and all unused ones."""
     for image in images:
         found = host.engine.listed("image", "ls", "--quiet", "--no-trunc", image)
         host.engine.docker("image", "rm", "--force", *(found or [image]))
 
 
 def content(host: Host) -> str:
-    """Read which image the engine was told to run, by content alone.
+    """Read the id of the gated service's image.
 
     With containerd's image store an image made here has a digest under its name, until it comes
     out of an archive; with Docker's own it has none.
@@ -60,7 +60,7 @@ def lose_the_source(host: Host) -> None:
     host.env_file.unlink()
 
 
-def test_last_good_is_restored_from_what_is_kept_alone(host: Host) -> None:
+def test_last_good_is_restored_from_the_store_alone(host: Host) -> None:
     """No repository, no variables, no stack, no image: it serves again."""
     image = tag(host, "own:1", NEW)
     host.release(SECOND, image=image)
@@ -80,7 +80,7 @@ def test_last_good_is_restored_from_what_is_kept_alone(host: Host) -> None:
 
 
 @pytest.mark.slow
-def test_a_rollback_needs_nothing_but_what_is_kept(host: Host) -> None:
+def test_a_rollback_needs_nothing_but_the_store(host: Host) -> None:
     """The candidate takes its place, the image of last-good goes, and the candidate fails."""
     image = tag(host, "own:2", OLD)
     host.release(FIRST, image=image)
@@ -102,7 +102,7 @@ def test_a_rollback_needs_nothing_but_what_is_kept(host: Host) -> None:
 
 @pytest.mark.slow
 def test_an_archive_that_has_rotted_is_not_loaded(host: Host) -> None:
-    """It is told which one; an older proven release is what is left, and it serves."""
+    """The reason names it; an older proven release is left, and serves."""
     make_last_good(host, FIRST)
     image = tag(host, "own:3", NEW)
     host.release(SECOND, image=image)
@@ -134,7 +134,7 @@ def _id(host: Host, version: str) -> str:
 
 @pytest.mark.slow
 def test_another_image_under_the_same_tag_is_another_release(host: Host) -> None:
-    """What is proven is the content: the new one goes on trial, and the old one can come back."""
+    """The content is proven, not the tag: the new one is gated, and the old one can come back."""
     image = tag(host, "own:4", NEW)
     host.release(SECOND, image=image)
     assert host.run().outcome == "committed"

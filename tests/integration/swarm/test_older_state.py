@@ -1,4 +1,4 @@
-"""A release that an older version kept is deployed from its archive, and gated."""
+"""A release that an older version stored is deployed from its archive, and gated."""
 
 import platform
 import subprocess
@@ -28,7 +28,7 @@ body_contains = "ok 1.1.0+v1.1.0"
 
 
 def test_last_good_of_an_older_version_is_restored(host: Host) -> None:
-    """Docker has neither the stack nor the image: both come out of the state directory."""
+    """Docker has neither the stack nor the image: both are in the state directory."""
     state = host.home / "state"
     state.mkdir(mode=0o700)
     command = ["tar", "--extract", "--gzip", "--no-same-owner", f"--file={ARCHIVE}"]

@@ -1,4 +1,4 @@
-"""An app that can't be told who it is: each of its tasks is asked from inside its own network."""
+"""An app without the identity route: each task is probed in its network namespace."""
 
 import re
 import socketserver
@@ -79,7 +79,7 @@ def test_a_page_is_committed_and_updated(host: Host, preflight: float) -> None:
         ),
     ],
 )
-def test_what_is_broken_is_rolled_back_although_the_old_one_answers(
+def test_a_broken_release_is_rolled_back_although_the_old_task_answers(
     host: Host, write: Write, reason: str
 ) -> None:
     """The order is start-first: the old task still serves while the new one is judged."""
@@ -94,8 +94,8 @@ def test_what_is_broken_is_rolled_back_although_the_old_one_answers(
     assert set(quarantined(host)) == {NEXT}
 
 
-def test_nobody_outside_can_answer_for_a_task(host: Host) -> None:
-    """A stranger on the host has the very port, and says what is expected."""
+def test_a_program_on_the_host_cannot_answer_for_a_task(host: Host) -> None:
+    """A program on the host listens on the same port, and returns the expected page."""
 
     class Stranger(socketserver.StreamRequestHandler):
         @override
@@ -123,8 +123,8 @@ def test_nobody_outside_can_answer_for_a_task(host: Host) -> None:
     assert proven(host) == []
 
 
-def test_what_shares_the_network_of_the_host_is_refused(host: Host) -> None:
-    """There, anybody could answer for a task."""
+def test_a_service_on_the_host_network_is_refused(host: Host) -> None:
+    """There, another program could answer for a task."""
     _release(
         host,
         FIRST,
@@ -133,4 +133,4 @@ def test_what_shares_the_network_of_the_host_is_refused(host: Host) -> None:
     )
     ran = _run(host)
     assert (ran.code, ran.outcome) == (20, "stranded"), ran
-    assert "on the host's own network" in ran.reason
+    assert "uses the host's network" in ran.reason

@@ -1,4 +1,4 @@
-"""The recipe and its overlay on a real swarm: who may ask, what is answered, and nothing else."""
+"""The recipe and its overlay on a real swarm: which clients get the identity, and which not."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ BESIDE = (
 
 
 def knock(network: Network, path: str, address: str) -> list[Reply | None]:
-    """Ask for a path at each entrance, as the gate would."""
+    """Request a path on each entrypoint, as the gate does."""
     return [
         network.get(f"http://{address}{path}", host=""),
         network.get(f"https://warm-reconcile.invalid{path}", address=address),
@@ -45,7 +45,7 @@ def knock(network: Network, path: str, address: str) -> list[Reply | None]:
 
 @pytest.mark.parametrize("version", [OLD, NEW])
 @pytest.mark.parametrize("recipe", [RECIPE, UPSTREAM], ids=["ours", "upstream"])
-def test_the_task_tells_who_it_is_to_this_host_and_to_nobody_else(
+def test_only_this_host_can_read_the_identity_of_a_task(
     host: Host, outsider: Network, recipe: Path, version: str
 ) -> None:
     """At web, at web-secure without any certificate, and through the Swarm provider's router."""
@@ -113,7 +113,7 @@ def test_by_hand_it_needs_no_variables(host: Host) -> None:
     assert (ping.status, ping.body) == (200, "OK")
 
 
-def test_who_may_ask_is_told_by_a_variable(host: Host) -> None:
+def test_a_variable_lists_the_clients_that_may_read_the_identity(host: Host) -> None:
     """One list for the routes in the file and for the one in the labels."""
     label = f"2.0.0+v{NEW}"
     host.release(label)

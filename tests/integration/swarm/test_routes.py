@@ -1,4 +1,4 @@
-"""Who serves a name, as a real Traefik on a real swarm tells it, against what a config says."""
+"""The unit that serves a host name, by the routers of a real Traefik, against the config."""
 
 import json
 
@@ -7,7 +7,7 @@ from traefik.harness import CALLER
 
 from runner.exit_codes import ExitCode
 from runner.platforms.swarm.engine_api import Engine
-from runner.platforms.swarm.traefik_api import Routes
+from runner.platforms.swarm.traefik_api import TraefikApi
 from runner.platforms.swarm.traefik_routers import Resolution, Resolved, Unresolved, resolve
 from swarm.engine import NETWORK
 from swarm.harness import NEW, Host
@@ -26,11 +26,11 @@ url = "https://{SITE}/"
 address = "127.0.0.1:443"
 target_unit = "{CALLER}"
 """
-"""Of the page of another unit it says that the caller serves it."""
+"""Declares that the caller serves the page of another unit."""
 
 
 def deploy_site(host: Host, stack: str, *labels: str) -> None:
-    """Deploy what Traefik routes to."""
+    """Deploy a service that Traefik routes to."""
     service = {
         "image": f"traefik:v{NEW}",
         "networks": [NETWORK],
@@ -46,18 +46,18 @@ def deploy_site(host: Host, stack: str, *labels: str) -> None:
 
 
 def ask(host: Host, url: str = f"https://{SITE}/") -> Resolution:
-    table = Routes(Engine(str(host.engine.socket))).read()
+    table = TraefikApi(Engine(str(host.engine.socket))).read()
     return resolve(table, url)
 
 
 def test_a_name_is_resolved_to_the_unit_that_deployed_what_serves_it(host: Host) -> None:
     """And a gate that declares another one is refused: both are named, and nothing is touched."""
-    nobody = ask(host)
-    assert nobody == Unresolved("no Traefik on this swarm tells what it routes")
+    unresolved = ask(host)
+    assert unresolved == Unresolved("no Traefik on this swarm lists its routers")
     host.release(f"1.0.0+v{NEW}")
     host.configure(more=LIE)
     cold = host.run()
-    assert cold.code == ExitCode.ORDERING_REFUSED, "also on a cold boot, where nobody can tell"
+    assert cold.code == ExitCode.ORDERING_REFUSED, "also on a cold boot, without a Traefik"
     assert "a name is served by whoever is behind Traefik" in cold.log
     host.configure()
     first = host.run()
@@ -87,8 +87,8 @@ def test_a_name_is_resolved_to_the_unit_that_deployed_what_serves_it(host: Host)
     assert [each["ID"] for each in host.tasks()] == [task["ID"]]
 
 
-def test_what_another_hand_deployed_is_not_resolved(host: Host) -> None:
-    """Without our label nobody can tell, and it is said so."""
+def test_a_service_without_our_label_is_not_resolved(host: Host) -> None:
+    """Without our label its unit is not known, and the reason is reported."""
     label = f"1.0.0+v{NEW}"
     host.release(label)
     host.deploy_by_hand(label)
@@ -99,5 +99,8 @@ def test_what_another_hand_deployed_is_not_resolved(host: Host) -> None:
         "traefik.http.routers.dashboard.tls=true",
         "traefik.http.services.dashboard.loadbalancer.server.port=80",
     )
-    expected = "router dashboard@swarm leads to dashboard@swarm, which was deployed by another hand"
+    expected = (
+        "router dashboard@swarm uses service dashboard@swarm, which someone else deployed"
+        " (no label warm-reconcile.unit)"
+    )
     wait_for(lambda: True if ask(host) == Unresolved(expected) else None, "a router for the site")

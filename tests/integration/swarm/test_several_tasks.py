@@ -1,4 +1,4 @@
-"""Several tasks on one node: each is asked by itself, and one that is broken can't hide.
+"""Several tasks on one node: each is probed by itself, and a broken one can't hide.
 
 The routing mesh needs IPVS, which not every kernel has. So the service publishes nothing, and a
 relay stands in for the mesh: it listens on the ports of the host, and leads to the address of one
@@ -154,7 +154,7 @@ def evidence(host: Host, label: str) -> Round:
 
 
 def each_task(host: Host, label: str) -> tuple[Outcome, str]:
-    """Read what came of asking each task for itself."""
+    """Read the result of probing each task."""
     (found,) = (each for each in evidence(host, label) if each.probe == "each task")
     return found.outcome, found.reason
 
@@ -167,7 +167,7 @@ def make_last_good(host: Host) -> None:
 
 
 def assert_all_serve(host: Host) -> None:
-    """Check that each task is of the last deployment, and that each was asked by itself."""
+    """Check that each task is of the last deployment, and was probed by itself."""
     tasks = host.tasks()
     assert len(tasks) == len(host.containers()) == WANTED
     who = host.ask(WEB)
@@ -177,30 +177,30 @@ def assert_all_serve(host: Host) -> None:
 
 
 @pytest.mark.usefixtures("relay")
-def test_every_task_is_asked_by_itself(host: Host) -> None:
-    """All probes that can be asked of a task alone, of each of them."""
+def test_every_task_is_probed_by_itself(host: Host) -> None:
+    """All probes that can be sent inside a task, for each of them."""
     prepare(host)
     make_last_good(host)
     release(host, NEWER)
     ran = host.run()
     assert (ran.code, ran.outcome, ran.serving) == (0, "committed", NEWER), ran
     assert_all_serve(host)
-    assert each_task(host, NEWER) == (Outcome.PASS, "3 of 3 answered well")
+    assert each_task(host, NEWER) == (Outcome.PASS, "3 of 3 tasks passed")
 
 
 @pytest.mark.usefixtures("relay")
-def test_one_task_that_is_broken_fails_the_release_that_all_of_the_public_sees_well(
+def test_one_broken_task_fails_a_release_that_looks_well_from_outside(
     host: Host,
 ) -> None:
-    """It runs and is healthy; only who asks it for itself hears that it is another one."""
+    """It runs and is healthy; only a probe inside it gets the wrong identity."""
     prepare(host)
     make_last_good(host)
     release(host, NEWER, image=variant(host, entrypoint=ONE_LIES))
-    ran = host.run_until("^each task: 2 of 3 answered well; web@")
+    ran = host.run_until("^each task: 2 of 3 tasks passed; web@")
     assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", LAST_GOOD), ran
     answer, reason = each_task(host, NEWER)
     assert answer is Outcome.FAIL
-    found = re.fullmatch(r"2 of 3 answered well; web@(\w+): another deployment answers: .*", reason)
+    found = re.fullmatch(r"2 of 3 tasks passed; web@(\w+): another deployment answers: .*", reason)
     assert found is not None, reason
     (task,) = host.engine.inspect("task", found[1])
     assert task["Slot"] == 2
@@ -213,11 +213,11 @@ def test_one_task_that_is_broken_fails_the_release_that_all_of_the_public_sees_w
 
 @pytest.mark.usefixtures("relay")
 @pytest.mark.parametrize("require", ["all", "quorum"])
-def test_a_quorum_excuses_nobody_who_answers_wrongly(host: Host, require: str) -> None:
-    """Cold: two of three are well, and the third is served from as they are."""
+def test_a_quorum_does_not_excuse_a_task_with_a_failed_probe(host: Host, require: str) -> None:
+    """Cold: two of three are well, and the third serves clients like them."""
     prepare(host, platform=f'require = "{require}"')
     release(host, NEWER, image=variant(host, entrypoint=ONE_LIES))
-    assert_stranded(host, "each task: 2 of 3 answered well; web@")
+    assert_stranded(host, "each task: 2 of 3 tasks passed; web@")
 
 
 @pytest.mark.usefixtures("relay")
@@ -230,7 +230,7 @@ def test_a_quorum_excuses_a_task_that_is_not_there_yet(host: Host, require: str)
 
 
 def assert_that_a_quorum_commits(host: Host, require: str, reason: str) -> None:
-    """Run once; if all have to be well, this is the reason why they are not."""
+    """Run once; with ``require = "all"`` this is the reason of the failure."""
     ran = host.run_until(re.escape(reason)) if require == "all" else host.run()
     if require == "quorum":
         assert (ran.code, ran.outcome, ran.serving) == (0, "committed", NEWER), ran

@@ -1,4 +1,4 @@
-"""Two who deploy at once: two runs of ours, or a run and a person."""
+"""Two deployments at once: two runs of ours, or a run and an operator."""
 
 import subprocess
 from typing import Final
@@ -23,7 +23,7 @@ def host(host: Host) -> Host:
 
 
 CHANGED: Final = "since it was deployed"
-"""What a gate says of a service that is no longer as it was written."""
+"""The reason for a service that is no longer as it was written."""
 
 
 def begin_update(host: Host, until: str = "") -> subprocess.Popen[str]:
@@ -41,7 +41,7 @@ def begin_update(host: Host, until: str = "") -> subprocess.Popen[str]:
 
 
 def test_a_second_run_does_not_touch_what_the_first_one_does(host: Host) -> None:
-    """It says who is at work."""
+    """The message names the other run."""
     make_last_good(host, FIRST)
     first = begin_update(host)
     second = host.run()
@@ -53,7 +53,7 @@ def test_a_second_run_does_not_touch_what_the_first_one_does(host: Host) -> None
 
 
 @pytest.mark.slow
-def test_a_second_run_waits_if_it_is_told_to(host: Host) -> None:
+def test_a_second_run_waits_with_the_wait_option(host: Host) -> None:
     """It finds what the first one has left, and nothing to do."""
     make_last_good(host, FIRST)
     first = begin_update(host)
@@ -69,14 +69,14 @@ def change_by_hand(host: Host) -> None:
     host.engine.docker("service", "update", "--detach", "--env-add=BY=hand", host.service)
 
 
-def test_somebody_changes_the_service_while_its_release_is_gated(host: Host) -> None:
-    """What runs now is not what was deployed: no verdict about it, and nobody to blame."""
+def test_someone_changes_the_service_while_its_release_is_gated(host: Host) -> None:
+    """The running spec is not the deployed one: no verdict, and no blame."""
     make_last_good(host, FIRST)
     run = begin_update(host, CHANGED)
     change_by_hand(host)
     ran = host.end(run)
     assert (ran.code, ran.outcome, ran.serving) == (12, "rolled back", FIRST), ran
-    assert f"service {host.service} was changed by another hand" in ran.reason, ran
+    assert f"service {host.service} was changed by someone else" in ran.reason, ran
     assert quarantined(host) == {}
     assert proven(host) == [FIRST]
     again = host.run()
@@ -85,8 +85,8 @@ def test_somebody_changes_the_service_while_its_release_is_gated(host: Host) -> 
 
 
 @pytest.mark.slow
-def test_somebody_changes_the_service_while_the_first_release_is_gated(host: Host) -> None:
-    """There is nothing to go back to: the next run decides."""
+def test_someone_changes_the_service_while_the_first_release_is_gated(host: Host) -> None:
+    """There is no fallback: the next run decides."""
     host.release(FIRST)
     run = host.begin_until(CHANGED)
 
@@ -109,8 +109,8 @@ def _services(host: Host) -> list[str]:
 
 
 @pytest.mark.slow
-def test_somebody_deploys_the_whole_stack_while_its_release_is_gated(host: Host) -> None:
-    """By the same command that a run uses; nothing of it is taken for ours."""
+def test_someone_deploys_the_whole_stack_while_its_release_is_gated(host: Host) -> None:
+    """By the same command that a run uses; it is not taken for a deployment of ours."""
     make_last_good(host, FIRST)
     run = begin_update(host, CHANGED)
     host.deploy_by_hand(SECOND, WARM_RECONCILE_TOKEN=token_of(host))

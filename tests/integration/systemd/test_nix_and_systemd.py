@@ -1,4 +1,4 @@
-"""What Nix works out from a configuration is what systemd reads out of the unit files."""
+"""Nix and systemd derive the same order from the same configuration."""
 
 import json
 import shutil
@@ -76,7 +76,7 @@ def as_files(units: dict[str, Unit]) -> dict[str, str]:
 
 
 def in_systemd(units: UnitGraph) -> set[tuple[str, str]]:
-    """List who starts after whom."""
+    """List pairs of units: the first starts after the second."""
     return {
         (later, earlier)
         for later in OURS
@@ -108,7 +108,7 @@ def in_nix(evaluate: Evaluate, units: dict[str, Unit], place: Path) -> set[tuple
 
 
 def pull_each_other(units: dict[str, Unit]) -> bool:
-    """Say whether both targets want each other: systemd orders them as it happens to load them."""
+    """Return whether both targets want each other: then systemd orders them by load order."""
     pulls = {
         (one, other)
         for one, other in (TARGETS, TARGETS[::-1])
@@ -149,7 +149,7 @@ def host(**changes: dict[str, list[str]]) -> dict[str, Unit]:
 def test_nix_orders_units_as_systemd_does(
     load: Load, evaluate: Evaluate, tmp_path: Path, units: dict[str, Unit]
 ) -> None:
-    """Also through what neither the one nor the other is told: types, targets, triggers.
+    """Also through implied order: types, targets, triggers.
 
     Nix may see too much, where systemd leaves open which way it goes, but never too little.
     """

@@ -57,7 +57,7 @@ def test_a_chain_of_three(load: Load) -> None:
 
 
 def test_a_target_in_between(load: Load) -> None:
-    """What a target wants is ahead of it without a word: only systemd knows."""
+    """A target starts after units that it wants, which no file states: only systemd knows."""
     units = load(
         {
             PROXY: "",
@@ -178,14 +178,14 @@ def test_a_drop_in(load: Load, folder: str) -> None:
     assert chain(units) == f"{DASHBOARD} → After= → {PROXY}"
 
 
-def test_a_unit_that_nobody_wants(load: Load) -> None:
+def test_a_unit_without_dependents(load: Load) -> None:
     """Neither target nor unit names it: the directory has it, that's enough."""
     units = load({PROXY: "", "ghost.service": f"After={PROXY}"})
     assert refused(units, "ghost.service").chain == ("ghost.service", PROXY)
 
 
 def test_units_in_a_circle(load: Load) -> None:
-    """Systemd would break it by dropping a start job; which one is not ours to guess."""
+    """Systemd would break it by dropping a start job; which one can't be predicted."""
     units = load({PROXY: f"After={DASHBOARD}", DASHBOARD: f"After={PROXY}"})
     assert refused(units).chain == (DASHBOARD, PROXY)
 
@@ -208,7 +208,7 @@ def test_a_name_that_systemd_escapes(load: Load) -> None:
     assert refused(units).chain == (DASHBOARD, name, PROXY)
 
 
-# Safe, or nobody knows ----------------------------------------------------------------------------
+# Safe, or unknown ---------------------------------------------------------------------------------
 
 
 def test_what_the_caller_waits_for_is_safe(load: Load) -> None:
@@ -253,7 +253,7 @@ def test_to_want_is_not_to_wait(load: Load) -> None:
     ],
 )
 def test_what_cannot_start_is_unknown(load: Load, name: str, text: str) -> None:
-    """It never answers, so a gate that asks it can't pass: better told before than found out."""
+    """It never answers, so a gate that probes it can't pass: it is refused beforehand."""
     error = refused(load({PROXY: "", name: text}), name)
     assert isinstance(error, UnprovenError)
     assert f"the target {name} is not known, or can't be started" in error.message

@@ -1,4 +1,4 @@
-"""Releases that are broken, each in a way of its own, and what the gate has to say of each.
+"""Broken releases, each with the reason that the gate has to report.
 
 Some need more than a configuration: their binary is a script, which starts the real Traefik and
 then misbehaves, or only pretends to be one. An alarm ends a script that nothing else has ended.
@@ -74,7 +74,7 @@ def attend(connection, answer):
             connection.recv(4096)
             answer(connection)
         except OSError:
-            pass  # whoever asked has gone
+            pass  # the client has gone
 
 """
 
@@ -283,7 +283,7 @@ CATALOGUE: Final = (
         rounds=MANY,
     ),
     Broken(
-        "listens elsewhere, and a stranger answers 200 OK to everything",
+        "listens elsewhere, and another program answers 200 OK to everything",
         _behind_a_stranger,
         r"^identity: a stranger answers: it returned no token",
     ),
@@ -350,6 +350,6 @@ CATALOGUE: Final = (
 NOT_WHAT_IT_PROMISES: Final = Broken(
     "is not what it promises to be",
     _under_a_wrong_hash,
-    r"has SHA-256 [0-9a-f]{64}, the release promises 0{64}",
+    r"has SHA-256 [0-9a-f]{64}, expected 0{64}",
 )
-"""The one that can't even be taken in."""
+"""The one that can't even be stored."""

@@ -49,7 +49,7 @@ def real(missing: Callable[[str], NoReturn]) -> dict[str, Binary]:
 
 @pytest.fixture(scope="session")
 def reservations() -> Iterator[int]:
-    """Open the file whose byte number N is locked by whoever uses port N."""
+    """Open the lock file: the user of port N locks its byte N."""
     cache_directory().mkdir(parents=True, exist_ok=True)
     descriptor = os.open(cache_directory() / "ports", os.O_RDWR | os.O_CREAT, 0o600)
     yield descriptor
@@ -58,7 +58,7 @@ def reservations() -> Iterator[int]:
 
 @pytest.fixture
 def free_port(reservations: int) -> Iterator[Callable[[], int]]:
-    """Reserve ports for a test: nobody listens there, and no other test gets them."""
+    """Reserve ports for a test: nothing listens there, and no other test gets them."""
     taken: list[int] = []
 
     def reserve() -> int:
@@ -114,7 +114,7 @@ def app(new_app: Callable[[str], App]) -> App:
 def by_hand(
     app: App,
 ) -> Iterator[Callable[[Path, Mapping[str, str]], subprocess.Popen[bytes]]]:
-    """Start a Traefik that the app knows nothing of, in a directory laid out like a release."""
+    """Start a Traefik outside of the app, in a directory laid out like a release."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(home: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -47,7 +47,7 @@ API: Final = "api: {}"
 RUNNER: Final = Path(__file__).parents[3] / "runner" / "warm_reconcile.py"
 IMPATIENT: Final = Path(impatient_run.__file__)
 NEVER: Final = "(?!)"
-"""A failure that no gate has."""
+"""A reason that no gate reports."""
 ROUNDS: Final = 3
 """How often a failure has to be seen before a gate need not be waited for."""
 RUN_LIMIT: Final = 600.0
@@ -57,7 +57,7 @@ PATIENCE: Final = 120.0
 
 
 def cache_directory() -> Path:
-    """Name the directory of what is the same in every test run: binaries, compiled modules."""
+    """Return the cache directory that all test runs share: binaries, compiled modules."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "warm-reconcile-tests"
 
@@ -93,7 +93,7 @@ class Reply:
 
 
 def get(port: int, path: str, timeout: float = PATIENCE) -> Reply | None:
-    """Ask once, on a connection of its own; None if nobody answers."""
+    """Send one request on a new connection; None without an answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         # Without a host name, which an entrypoint could redirect.
@@ -392,7 +392,7 @@ class App:
         return int(processes[0].pid)
 
     def answering_token(self, others: frozenset[str] = frozenset()) -> str | None:
-        """Ask who answers; None if nobody does, or one of these others."""
+        """Return the token of the instance that answers; None without one, or for one of these."""
         identity = get(self.port, IDENTITY_PATH)
         token = identity.headers.get(TOKEN_HEADER.lower()) if identity is not None else None
         return None if token in others else token
@@ -435,7 +435,7 @@ class App:
 
 
 def link_or_copy(source: str, target: str) -> None:
-    """Link a file that nobody writes to; copy it where links don't reach."""
+    """Hard-link a file that is never written to; copy it across file systems."""
     try:
         os.link(source, target)
     except OSError:

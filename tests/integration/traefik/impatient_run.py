@@ -78,7 +78,7 @@ class Impatience(SystemClock):
                 self._jump = progress.policy.deadline
 
     def _is_seen(self, progress: Progress) -> bool:
-        """Tell if this is the reason that a verdict on this round would give: its first failure.
+        """Return whether a verdict on this round would give this reason: its first failure.
 
         A failure behind another one may come from that one: a port refuses connections as long as
         the task is not running.

@@ -4,7 +4,7 @@ It is ``runner.app.reconcile`` with three things in between: a journal and a pla
 every call, before and after, and an audit hook (PEP 578) that counts, before they happen, the
 effects inside them: each file opened for writing, made, renamed or removed, each process started or
 sent a signal. The trace gets a line for each. EFFECT is the number of such a line, or what it says;
-with 0 nobody dies, and the trace tells what there is to try.
+with 0 no run is killed, and the trace lists the effects to try.
 """
 
 import contextlib
@@ -107,9 +107,9 @@ class CountedInstances(Instances):
             super().start(deployment, binary)
 
     @override
-    def ask_to_stop(self) -> list[psutil.Process]:
-        with self._countdown.around("ask_to_stop"):
-            return super().ask_to_stop()
+    def terminate_all(self) -> list[psutil.Process]:
+        with self._countdown.around("terminate_all"):
+            return super().terminate_all()
 
     @override
     def await_release(self, processes: list[psutil.Process], timeout: float) -> None:

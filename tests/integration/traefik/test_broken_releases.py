@@ -1,4 +1,4 @@
-"""Whatever is wrong with a release: it is never committed, and the reason says what it was."""
+"""A broken release is never committed, and the reason names the cause."""
 
 import re
 import socket
@@ -43,7 +43,7 @@ def test_a_broken_release_is_never_committed(new_app: Callable[[str], App], brok
 
 
 def test_a_last_good_that_is_stopping_is_not_taken_for_one_that_is_live(app: App) -> None:
-    """It still serves a client that is slow, but nobody else: it has to be deployed again."""
+    """It still serves one slow client, but no new ones: it has to be deployed again."""
     broken = next(entry for entry in CATALOGUE if entry.name.startswith("exits at once"))
     old = app.make_last_good("1.0.0")
     broken.write(app, "2.0.0")
@@ -60,7 +60,7 @@ def test_a_last_good_that_is_stopping_is_not_taken_for_one_that_is_live(app: App
 
 
 def test_a_release_that_is_not_what_it_promises_touches_nothing(app: App) -> None:
-    """It can't be taken in: last-good serves on in the same process, and the run says why."""
+    """It can't be stored: last-good serves on in the same process, and the reason is reported."""
     pid = app.make_last_good("1.0.0")
     NOT_WHAT_IT_PROMISES.write(app, "2.0.0")
     ran = app.run()
@@ -108,8 +108,8 @@ def test_last_good_comes_back_after_a_release_that_ignores_its_end(app: App) -> 
     app.assert_serving("1.0.0")
 
 
-def test_explain_tells_the_cause_and_the_evidence(app: App) -> None:
-    """What an operator reads in the morning names the release, the cause and every probe."""
+def test_explain_prints_the_cause_and_the_evidence(app: App) -> None:
+    """The output names the release, the cause and every probe."""
     app.make_last_good("1.0.0")
     (broken,) = (b for b in CATALOGUE if b.name == "is another version")
     broken.write(app, "2.0.0")

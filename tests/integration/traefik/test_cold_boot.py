@@ -34,7 +34,7 @@ def test_last_good_is_restored_without_its_source(app: App) -> None:
 
 
 def test_a_hung_last_good_is_restored(app: App) -> None:
-    """It runs, but answers nothing: the look at it fails, and it is deployed again."""
+    """It runs, but answers nothing: its verification fails, and it is deployed again."""
     pid = app.make_last_good("1.0.0")
     ((process,),) = app.instances.running().values()
     process.suspend()
@@ -44,8 +44,8 @@ def test_a_hung_last_good_is_restored(app: App) -> None:
     assert app.assert_serving("1.0.0") != pid
 
 
-def test_an_instance_that_nobody_reaps_counts_as_ended(app: App) -> None:
-    """Where PID 1 is no init, an ended process stays as a zombie: no update may wait for it."""
+def test_a_zombie_counts_as_ended(app: App) -> None:
+    """If PID 1 is no init, an ended process stays as a zombie: no update may wait for it."""
     app.make_last_good("1.0.0")  # started by this very process, which reaps it at the end only
     app.release("2.0.0")
     ran = app.run()
@@ -99,7 +99,7 @@ LOSSES: Final = (
     (_with_a_release_without_a_specification, "2.0.0: release.toml: "),
     (_with_a_release_whose_specification_is_garbage, "2.0.0: release.toml: "),
     (_with_a_release_without_a_configuration, "2.0.0 has no traefik.yml"),
-    (_with_a_release_that_leads_elsewhere, "link.yml is no plain file: refused"),
+    (_with_a_release_that_leads_elsewhere, "link.yml is not a regular file: refused"),
     (_with_a_release_whose_binary_is_gone, "can't be read: No such file or directory"),
     (_with_a_repository_that_is_gone, "gone.git"),
 )
@@ -112,7 +112,7 @@ LOSSES: Final = (
 def test_last_good_is_left_alone_if_the_latest_is_unknown(
     app: App, lose: Callable[[App], None], reason: str
 ) -> None:
-    """Whatever happened to the source: the process goes on, and the run ends well and says why."""
+    """After any failure of the source the process goes on, and the run ends well with a warning."""
     pid = app.make_last_good("1.0.0")
     lose(app)
     ran = app.run()

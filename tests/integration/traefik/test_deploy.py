@@ -51,7 +51,7 @@ def test_leaves_a_release_alone_that_serves_already(app: App) -> None:
     assert app.proven() == ["1.0.0"]
 
 
-def test_tells_committed_from_unchanged_if_asked(app: App) -> None:
+def test_detailed_exit_codes_distinguish_committed_from_unchanged(app: App) -> None:
     """The detailed exit codes are 10 for committed, 0 for unchanged, 11 for restored."""
     app.release("1.0.0")
     assert app.run("--detailed-exit-code").code == 10
@@ -61,7 +61,7 @@ def test_tells_committed_from_unchanged_if_asked(app: App) -> None:
 
 
 def test_a_request_in_flight_outlives_an_update(app: App) -> None:
-    """The old Traefik finishes what it has begun, while the new one serves everybody else."""
+    """The old Traefik finishes open requests, while the new one serves new ones."""
     finish = threading.Event()
     with socket.create_server(("127.0.0.1", app.other_port)) as backend:
 
@@ -109,7 +109,7 @@ http:
 
 
 def test_passes_a_release_that_redirects_everything_but_its_gate(app: App) -> None:
-    """A redirect of the whole entrypoint is healthy: who gives no host name isn't redirected."""
+    """A redirect of the whole entrypoint is healthy: requests without a host name pass."""
     redirect = "http: {redirections: {entryPoint: {to: web, scheme: https}}}"
     app.release("1.0.0", static=app.static(web=redirect))
     assert app.run().outcome == "committed"

@@ -1,4 +1,4 @@
-"""The power may go at any moment: the next run makes it good, whatever the last one had begun.
+"""A power cut at any effect of a run: the next run finishes or reverts it.
 
 ``killed_run.py`` is the run that dies; what comes after is the ordinary command. Each effect of
 four kinds of runs is tried, down to the single file.
@@ -29,7 +29,7 @@ class Scenario:
     name: str
     prepare: Callable[[App], object]
     ends: str
-    """How the run ends if nobody kills it."""
+    """How the run ends if it is not killed."""
     then: frozenset[str]
     """How the run after a killed one may end."""
     good: frozenset[str]
@@ -173,7 +173,7 @@ class Stage:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy the state of an app, but for the binaries: nobody writes to them."""
+    """Copy the state of an app, but for the binaries, which are never written to."""
 
     def copy(file: str, to: str) -> None:
         (link_or_copy if "/binaries/" in file else shutil.copy2)(file, to)
@@ -184,7 +184,7 @@ def _copy(source: Path, target: Path) -> None:
 @pytest.mark.parametrize(
     ("scenario", "effect"),
     [
-        (UPDATE, "after ask_to_stop"),
+        (UPDATE, "after terminate_all"),
         (UPDATE, "before await_end"),
         (UPDATE, "after the first round of a gate"),
         (UPDATE, "before observe Committed"),

@@ -1,4 +1,4 @@
-"""Somebody else answers on the candidate's port: an old Traefik, or any stranger.
+"""Another program answers on the candidate's port: an old Traefik, or any server.
 
 Nothing that answers there speaks for the candidate; so nothing is committed, dead or alive as the
 candidate itself may be.
@@ -24,7 +24,7 @@ ByHand = Callable[..., subprocess.Popen[bytes]]
 
 
 def start_old(app: App, by_hand: ByHand, *, web: str = "", gate: bool = False) -> None:
-    """Start an old Traefik on the app's port, if told to with the gate of an earlier deployment."""
+    """Start an old Traefik on the app's port, optionally with the gate of an earlier deployment."""
     home = app.release("", into=app.home / "old", static=app.static(web=web))
     if gate:
         (home / "dynamic" / "warm-reconcile.yml").write_text(GATE)
@@ -66,7 +66,7 @@ def test_an_old_instance_answers_with_an_older_token(app: App, by_hand: ByHand) 
 
 
 def test_an_old_instance_shares_the_port_of_a_live_candidate(app: App, by_hand: ByHand) -> None:
-    """The kernel deals connections to both: some rounds pass, and none of the streaks may hold."""
+    """The kernel gives connections to both: some rounds pass, but no streak may hold."""
     app.configure(window=LONG)
     start_old(app, by_hand, web="reusePort: true", gate=True)
     app.release("1.0.0", static=app.static(web="reusePort: true"))
@@ -91,7 +91,7 @@ def test_an_old_instance_goes_on_answering_while_the_candidate_comes_up_and_dies
 # Strangers ---------------------------------------------------------------------------------------
 
 
-class Stranger:
+class ForeignServer:
     """Answers everything on a port with the same bytes, from threads of this process."""
 
     def __init__(self, port: int) -> None:
@@ -126,7 +126,7 @@ class Stranger:
                     self._spawn(self._attend, server.accept()[0], answer)
 
     def _attend(self, connection: socket.socket, answer: bytes) -> None:
-        with connection, contextlib.suppress(OSError):  # whoever asked may have gone
+        with connection, contextlib.suppress(OSError):  # the client may have gone
             connection.settimeout(PATIENCE)
             if connection.recv(4096):
                 connection.sendall(answer)
@@ -135,9 +135,9 @@ class Stranger:
 
 
 @pytest.fixture
-def stranger(app: App) -> Iterator[Stranger]:
-    """Somebody who may take the app's port."""
-    stranger = Stranger(app.port)
+def stranger(app: App) -> Iterator[ForeignServer]:
+    """A program that may take the app's port."""
+    stranger = ForeignServer(app.port)
     yield stranger
     stranger.stop()
 
@@ -147,7 +147,7 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: cl
 SILENT = b""
 
 
-def test_a_stranger_answers_for_a_dead_candidate(app: App, stranger: Stranger) -> None:
+def test_another_program_answers_for_a_dead_candidate(app: App, stranger: ForeignServer) -> None:
     """It holds the port and answers 200 OK to everything; the candidate can't listen."""
     stranger.start(FINE)
     app.release("1.0.0")
@@ -162,20 +162,20 @@ def test_a_stranger_answers_for_a_dead_candidate(app: App, stranger: Stranger) -
         pytest.param(SILENT, r"^ping: no whole answer within", id="silence"),
     ],
 )
-def test_a_stranger_answers_for_a_candidate_that_listens_elsewhere(
-    app: App, stranger: Stranger, answer: bytes, reason: str
+def test_another_program_answers_for_a_candidate_that_listens_elsewhere(
+    app: App, stranger: ForeignServer, answer: bytes, reason: str
 ) -> None:
-    """The candidate is alive and well, but not where it is asked."""
+    """The candidate runs and is well, but not at the probed address."""
     app.configure(timeout=PATIENCE if answer else SHORT)
     stranger.start(answer)
     app.release("1.0.0", static=app.static(port=app.other_port))
     assert_stranded(app, reason)
 
 
-def test_last_good_can_not_come_back_where_a_stranger_took_its_port(
-    app: App, stranger: Stranger
+def test_last_good_cannot_come_back_while_another_program_has_its_port(
+    app: App, stranger: ForeignServer
 ) -> None:
-    """Nobody is to blame but the stranger: stranded, no quarantine, and well again without it."""
+    """No release is to blame: stranded, no quarantine, and well again without that program."""
     app.make_last_good("1.0.0")
     app.kill_instances()
     stranger.start(FINE)

@@ -1,4 +1,4 @@
-"""``sweep`` on a real Traefik: it tells what is, removes what nobody needs, and deploys nothing."""
+"""``sweep`` on a real Traefik: it reports, removes unused releases, and deploys nothing."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.traefik
 
 
 class Swept:
-    """One sweep of all apps: its code, and what it said of each."""
+    """One sweep of all apps: its exit code, and its output on each."""
 
     def __init__(self, app: App, capsys: pytest.CaptureFixture[str], *words: str) -> None:
         self.code = main(["sweep", "--config-dir", str(app.config_dir), "--json", *words])
@@ -26,7 +26,7 @@ class Swept:
         self.findings = {each["app"]: each["finding"] for each in found}
 
 
-def test_last_good_that_is_gone_is_told_and_not_put_back(
+def test_a_last_good_that_is_gone_is_reported_and_not_restored(
     app: App, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A run puts it back; the sweep is no second way to deploy."""
@@ -40,12 +40,12 @@ def test_last_good_that_is_gone_is_told_and_not_put_back(
     assert app.proven() == ["1.0.0"]
 
 
-def test_last_good_that_is_live_and_broken_is_told_with_the_reason(
+def test_a_last_good_that_is_live_and_broken_is_reported_with_the_reason(
     app: App,
     capsys: pytest.CaptureFixture[str],
     enough: Callable[[Callable[[float], bool]], None],
 ) -> None:
-    """It listens, but its gate's route has gone: somebody edited what it watches."""
+    """It listens, but its gate's route has gone: someone edited a watched file."""
     pid = app.make_last_good()
     (token,) = app.instances.running()
     shutil.rmtree(app.state.instances / token / "dynamic")
@@ -64,7 +64,7 @@ def test_last_good_that_is_live_and_broken_is_told_with_the_reason(
     assert app.proven() == ["1.0.0"]
 
 
-def test_a_healthy_app_is_told_and_tidied(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_healthy_app_is_reported_and_pruned(app: App, capsys: pytest.CaptureFixture[str]) -> None:
     """What no proven release needs goes; what is live and what a rollback needs stays."""
     app.make_last_good("1.0.0")
     app.make_last_good("2.0.0")
@@ -95,7 +95,7 @@ def test_a_run_that_goes_on_is_no_error(app: App, capsys: pytest.CaptureFixture[
 def test_one_bad_app_keeps_none_from_being_swept(
     app: App, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each is told of in its own line; the largest code is the sweep's."""
+    """Each has its own line; the largest exit code is the sweep's."""
     app.make_last_good()
     good = (app.config_dir / f"{NAME}.toml").read_text()
     dashboard = "deploy-dashboard-that-is-nowhere.service"
@@ -118,7 +118,7 @@ def test_one_bad_app_keeps_none_from_being_swept(
     assert not (app.state.root / "new").exists()
 
 
-def test_a_kept_release_that_rotted_is_told(app: App, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_stored_release_is_reported(app: App, capsys: pytest.CaptureFixture[str]) -> None:
     """It serves now, but a rollback would need it."""
     app.make_last_good()
     (release,) = app.state.releases.iterdir()

@@ -66,29 +66,29 @@ def test_a_long_domain_is_cut_as_abra_does() -> None:
     assert 45 == len(stack_name("x" * 60 + ".example.com"))
 
 
-def test_a_server_that_is_not_there_is_told(place: Path) -> None:
+def test_an_unknown_server_is_reported(place: Path) -> None:
     """With those that are."""
     error = refusal(place, server="nowhere")
     assert "abra knows no server nowhere" in error.message
     assert "known: default, other.example.com" == error.hint
 
 
-def test_an_app_that_is_not_there_is_told(place: Path) -> None:
-    """With those that are, or that there is none."""
+def test_an_unknown_app_is_reported(place: Path) -> None:
+    """The hint lists the known ones, or reports that there are none."""
     error = refusal(place, domain="x.example.com")
     assert "abra knows no app x.example.com on the server default" in error.message
     assert "known: traefik.example.com, wiki.example.com" == error.hint
-    assert "there is none" == refusal(place, server="other.example.com").hint
+    assert "abra has none" == refusal(place, server="other.example.com").hint
 
 
-def test_a_directory_that_is_not_abras_is_told(place: Path) -> None:
+def test_a_directory_without_abra_s_files_is_reported(place: Path) -> None:
     """The operator's abra may keep its files elsewhere."""
     error = refusal(place / "nowhere")
     assert "can't be listed: No such file" in error.message
     assert "$ABRA_DIR" in error.hint
 
 
-def test_a_recipe_that_was_never_fetched_is_told(place: Path) -> None:
+def test_a_recipe_that_was_never_fetched_is_reported(place: Path) -> None:
     """With the command for it."""
     error = refusal(place, domain="wiki.example.com")
     assert "the recipe wiki is not in" in error.message
@@ -105,7 +105,7 @@ def test_a_recipe_that_was_never_fetched_is_told(place: Path) -> None:
         ("what is this\n", "line 1: expected NAME=value"),
     ],
 )
-def test_an_env_file_that_names_no_recipe_is_told(place: Path, text: str, what: str) -> None:
+def test_an_env_file_without_a_recipe_is_reported(place: Path, text: str, what: str) -> None:
     """With its path."""
     file = write(place, text)
     error = refusal(place)

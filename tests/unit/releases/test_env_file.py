@@ -54,7 +54,7 @@ def test_an_env_file_means_what_abra_takes_it_for(
         ("PASSWORD=$2y$05$abc\n", 1, "$2 is not set above"),
     ],
 )
-def test_a_line_that_is_something_else_is_told(
+def test_a_line_of_another_form_is_reported(
     tmp_path: Path, text: str, line: int, what: str
 ) -> None:
     """With its file and its number."""
@@ -66,7 +66,7 @@ def test_a_line_that_is_something_else_is_told(
 
 
 @pytest.mark.parametrize("wrong", ["missing", "directory", "binary", "nul"])
-def test_an_env_file_that_can_not_be_read_is_told(tmp_path: Path, wrong: str) -> None:
+def test_an_unreadable_env_file_is_reported(tmp_path: Path, wrong: str) -> None:
     """With its path."""
     file = tmp_path / "app.env"
     if wrong == "directory":
@@ -139,8 +139,8 @@ def test_compose_files_are_chosen_by_the_environment(tmp_path: Path) -> None:
         ("compose.yml:../compose.yml", "'../compose.yml'"),
         ("compose.yml:", "''"),
         ("..", "'..'"),
-        ("compose.yml:compose.y.yml", "compose.y.yml, which is not there"),
-        ("folder", "folder, which is not there"),
+        ("compose.yml:compose.y.yml", "compose.y.yml, which doesn't exist"),
+        ("folder", "folder, which doesn't exist"),
     ],
 )
 def test_compose_files_lie_in_the_recipe(tmp_path: Path, chosen: str, what: str) -> None:

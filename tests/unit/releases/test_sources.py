@@ -25,7 +25,7 @@ Git = Callable[..., str]
 
 @pytest.fixture
 def git(need: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> Git:
-    """Run git in a directory, by nobody's configuration: ``git(repository, "tag", "1.0")``."""
+    """Run git in a directory, without any configuration: ``git(repository, "tag", "1.0")``."""
     program = need("git")
     for name in [name for name in os.environ if name.startswith("GIT_")]:
         monkeypatch.delenv(name)
@@ -133,7 +133,7 @@ def test_a_release_is_copied_with_all_it_holds(tmp_path: Path) -> None:
 
 
 def test_a_release_that_vanishes_or_holds_a_pipe_is_out_of_reach(tmp_path: Path) -> None:
-    """What can't be copied is told with the release's name; a pipe must not be waited for."""
+    """The error has the release's name; a pipe must not be waited for."""
     source = DirectorySource(tmp_path / "source")
     (tmp_path / "source" / "1.0").mkdir(parents=True)
     label = newest(source)
@@ -174,7 +174,7 @@ def test_the_version_tags_are_the_releases(source: GitSource, repository: Path, 
 def test_a_release_is_the_tree_of_its_tag(
     source: GitSource, repository: Path, tmp_path: Path
 ) -> None:
-    """What is fetched is what was tagged, whatever the branch has become since."""
+    """The tagged commit is fetched, wherever the branch is now."""
     (repository / "traefik.yml").write_text("# work in progress\n")
     (label, older) = source.labels()
     assert {"traefik.yml": "# 1.1.0\n", "dynamic/routes.yml": "http: {}\n"} == fetched(
@@ -193,7 +193,7 @@ def test_an_annotated_tag_is_a_release_too(
 
 
 def test_a_moved_tag_is_seen(source: GitSource, repository: Path, git: Git, tmp_path: Path) -> None:
-    """Upstream may have corrected a release: the new content is what is fetched."""
+    """Upstream may have corrected a release: the new content is fetched."""
     before = fetched(source, newest(source), tmp_path / "a")
     release(git, repository, "1.1.0", "# corrected\n", force=True)
     after = fetched(source, newest(source), tmp_path / "b")
@@ -207,7 +207,7 @@ def test_a_tag_that_was_taken_back_is_gone(source: GitSource, repository: Path, 
     assert ["1.0.0"] == texts(source)
 
 
-def test_a_tag_that_is_no_utf8_stops_nobody(source: GitSource, repository: Path, git: Git) -> None:
+def test_a_tag_that_is_not_utf8_is_ignored(source: GitSource, repository: Path, git: Git) -> None:
     """Somebody's odd tag is no release; the others still are."""
     git(repository, "tag", b"caf\xe9")
     assert ["1.1.0", "1.0.0"] == texts(source)
@@ -221,7 +221,7 @@ def test_an_odd_space_in_a_tag_makes_no_two_tags_of_it(
     assert ["1.1.0", "1.0.0"] == texts(source)
 
 
-def test_a_password_in_the_url_is_not_told(tmp_path: Path, git: Git) -> None:
+def test_a_password_in_the_url_is_not_reported(tmp_path: Path, git: Git) -> None:
     """The reason goes into the journal and onto the console."""
     del git
     source = GitSource("http://t:secret@127.0.0.1:9/x", tmp_path / "source.git", TIMEOUT)
@@ -246,7 +246,7 @@ def test_a_link_that_leads_out_of_the_release_is_refused(
     release(git, repository, "2.0.0", "# evil\n")
     label = newest(source)
     told = refusal(lambda: fetched(source, label, tmp_path / "a"))
-    assert "2.0.0 can't be unpacked: evil is no plain file" in told
+    assert "2.0.0 can't be unpacked: evil is not a regular file" in told
     assert not (tmp_path / "a" / "evil").exists()
 
 
@@ -276,7 +276,7 @@ def test_what_was_listed_can_be_fetched_without_upstream(
     assert "# 1.1.0\n" == fetched(source, label, tmp_path / "a")["traefik.yml"]
 
 
-def test_a_host_without_git_is_told(
+def test_a_host_without_git_is_reported(
     source: GitSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A missing program is no traceback."""
@@ -284,7 +284,7 @@ def test_a_host_without_git_is_told(
     assert "git can't be run: No such file or directory" == refusal(source.labels)
 
 
-def test_git_never_asks_a_probe(tmp_path: Path, git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_never_prompts(tmp_path: Path, git: Git, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is there to answer at 3 a.m.: the probe fails at once."""
     del git
     bin_ = tmp_path / "bin"
@@ -352,7 +352,7 @@ def test_a_mirror_of_another_object_format_is_made_anew(
 def test_a_lock_that_a_killed_git_left_behind_is_no_obstacle(
     source: GitSource, repository: Path, git: Git, name: str
 ) -> None:
-    """Only one run is at work here: a lock file in the mirror belongs to nobody."""
+    """Only one run is at work here: a lock file in the mirror is stale."""
     texts(source)
     git(source.mirror, "pack-refs", "--all")
     release(git, repository, "1.2.0", "# new\n")
@@ -396,7 +396,7 @@ def test_a_mirror_outlives_an_upstream_that_is_away(source: GitSource, repositor
     assert inode == source.mirror.stat().st_ino
 
 
-def test_a_mirror_that_cannot_be_made_is_told(repository: Path, tmp_path: Path) -> None:
+def test_a_mirror_that_cannot_be_made_is_reported(repository: Path, tmp_path: Path) -> None:
     """A state directory that is gone is trouble with a name."""
     source = GitSource(str(repository), tmp_path / "missing" / "source.git", TIMEOUT)
     assert "can't be made: No such file or directory" in refusal(source.labels)
@@ -440,7 +440,7 @@ def test_a_repository_named_by_the_environment_is_left_alone(
 
 
 def test_a_mirror_is_closed_to_others(source: GitSource) -> None:
-    """Whoever could write the mirror would choose what is deployed, whatever the umask is."""
+    """A user who can write the mirror chooses what is deployed: it is private under any umask."""
     before = os.umask(0o002)
     try:
         source.labels()
@@ -453,7 +453,7 @@ def test_a_mirror_is_closed_to_others(source: GitSource) -> None:
 
 
 class Silent(ThreadedServer):
-    """Accepts connections and says nothing."""
+    """Accepts connections and sends nothing."""
 
     def __init__(self) -> None:
         super().__init__(socket.create_server(("127.0.0.1", 0)))
@@ -477,7 +477,7 @@ def silent() -> Generator[Silent]:
 
 
 @pytest.mark.parametrize("scheme", ["git", "http"])
-def test_a_repository_that_says_nothing_ends_at_the_timeout(
+def test_a_silent_repository_ends_at_the_timeout(
     tmp_path: Path,
     git: Git,
     silent: Silent,

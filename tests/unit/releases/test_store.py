@@ -1,4 +1,4 @@
-"""Releases are taken in whole, named by their content, and looked at again before each use."""
+"""Releases are stored whole, addressed by content, and checked again before each use."""
 
 # ruff: noqa: SIM300 (asserts read: expected == actual)
 
@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.platforms.process.binaries import Binaries
-from runner.platforms.process.releases import Programs
+from runner.platforms.process.releases import BinaryPackaging
 from runner.reconcile.errors import DeployError
 from runner.reconcile.model import LatestUnknown, Release
 from runner.releases.sources import DirectorySource, GitSource
@@ -35,16 +35,16 @@ def source(tmp_path: Path) -> DirectorySource:
 
 @pytest.fixture
 def store(state: StateDir, source: DirectorySource) -> Store:
-    return Store(state.releases, Programs(Binaries(state.binaries, 60.0)), source)
+    return Store(state.releases, BinaryPackaging(Binaries(state.binaries, 60.0)), source)
 
 
 def binary(store: Store, release: Release) -> Path:
-    assert isinstance(store.packaging, Programs)
+    assert isinstance(store.packaging, BinaryPackaging)
     return store.packaging.binary(store.manifest(release.digest))
 
 
 def binaries(store: Store) -> Path:
-    assert isinstance(store.packaging, Programs)
+    assert isinstance(store.packaging, BinaryPackaging)
     return store.packaging.binaries.directory
 
 
@@ -97,14 +97,14 @@ def test_the_newest_release_is_taken_in_whole(store: Store, make_release: MakeRe
     store.check(release, deep=False)
 
 
-def test_a_source_without_releases_is_told(store: Store) -> None:
+def test_a_source_without_releases_is_reported(store: Store) -> None:
     """Nothing to deploy is an answer."""
     assert LatestUnknown(EMPTY) == store.latest()
     assert (LatestUnknown(EMPTY), ()) == identify(store.source, store.packaging)
 
 
-def test_a_source_out_of_reach_is_told(store: Store, source: DirectorySource) -> None:
-    """A run goes on without knowing the latest release, and says why."""
+def test_a_source_out_of_reach_is_reported(store: Store, source: DirectorySource) -> None:
+    """A run goes on without knowing the latest release, and reports why."""
     source.path.rmdir()
     found = store.latest()
     assert isinstance(found, LatestUnknown)
@@ -195,7 +195,7 @@ def test_a_symbolic_link_is_refused(
     else:
         target.touch()
     link.symlink_to(target)
-    assert f"{link.name} is no plain file: refused" == refusal(store)
+    assert f"{link.name} is not a regular file: refused" == refusal(store)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
@@ -293,7 +293,7 @@ def test_a_version_that_is_more_than_a_version_is_refused(
 def test_a_reason_names_the_file_as_the_release_has_it(
     store: Store, make_release: MakeRelease, wrong: str
 ) -> None:
-    """Nobody can look into a draft that is gone: its path would only mislead."""
+    """The draft is gone: its path would only mislead."""
     toml = make_release("1.0") / "release.toml"
     toml.unlink()
     if wrong == "pipe":
@@ -361,12 +361,13 @@ def test_a_full_disk_makes_the_latest_release_unknown_and_leaves_nothing(
         done = run_python(
             "import resource, sys; from pathlib import Path\n"
             "from runner.platforms.process.binaries import Binaries\n"
-            "from runner.platforms.process.releases import Programs\n"
+            "from runner.platforms.process.releases import BinaryPackaging\n"
             "from runner.releases.sources import DirectorySource\n"
             "from runner.releases.store import Store\n"
             "place, source = map(Path, sys.argv[1:3])\n"
             "binaries = Binaries(place / 'binaries', 9.0)\n"
-            "store = Store(place / 'releases', Programs(binaries), DirectorySource(source))\n"
+            "packaging, source = BinaryPackaging(binaries), DirectorySource(source)\n"
+            "store = Store(place / 'releases', packaging, source)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)\n"
             "print(type(store.latest()).__name__)\n",
             store.directory.parent,
@@ -393,7 +394,7 @@ def test_a_change_in_the_store_is_found(
     make_release("1.0")
     release = latest(store)
     CHANGES[change](damage(store, release))
-    assert "1.0 has changed in the store since it was taken in" == unfit(store, release, deep=deep)
+    assert "1.0 has changed since it was stored" == unfit(store, release, deep=deep)
 
 
 @pytest.mark.parametrize("deep", [True, False])
@@ -413,7 +414,7 @@ def test_a_link_or_a_missing_directory_in_the_store_is_found(
     assert "1.0" in unfit(store, release, deep=deep)
 
 
-def test_a_changed_binary_is_found_by_the_deep_look_alone(
+def test_a_changed_binary_is_found_by_the_deep_check_only(
     store: Store, make_release: MakeRelease
 ) -> None:
     """Reading 185 MB is for the moment before a deployment; a commit has just seen it run."""
@@ -425,7 +426,7 @@ def test_a_changed_binary_is_found_by_the_deep_look_alone(
 
 
 @pytest.mark.parametrize("deep", [True, False])
-def test_a_missing_binary_is_found_by_either_look(
+def test_a_missing_binary_is_found_by_either_check(
     store: Store,
     make_release: MakeRelease,
     deep: bool,  # noqa: FBT001 - a parameter of the test
@@ -463,9 +464,7 @@ def test_a_damaged_manifest_makes_the_release_unfit(
 
 
 @pytest.mark.parametrize("key", ["label", "version", "parts"])
-def test_a_manifest_that_says_something_else_is_found(
-    store: Store, make_release: MakeRelease, key: str
-) -> None:
+def test_a_changed_manifest_is_found(store: Store, make_release: MakeRelease, key: str) -> None:
     """The digest covers the manifest itself: another binary can't be slipped in by name."""
     make_release("1.0", binary=b"one")
     release = latest(store)
@@ -477,14 +476,14 @@ def test_a_manifest_that_says_something_else_is_found(
     if key == "version":
         data[key] = "9.9.9"
     manifest.write_text(json.dumps(data))
-    assert "1.0 has changed in the store" in unfit(store, release)
+    assert "1.0 has changed since it was stored" in unfit(store, release)
 
 
 @pytest.mark.parametrize("change", [name for name in CHANGES if name != "the label"])
 def test_a_damaged_release_is_mended_where_the_source_still_has_it(
     store: Store, make_release: MakeRelease, change: str
 ) -> None:
-    """A bad disk must not put a good release into quarantine: it is taken in again."""
+    """A bad disk must not put a good release into quarantine: it is stored again."""
     make_release("1.0")
     release = latest(store)
     CHANGES[change](damage(store, release))
@@ -534,7 +533,7 @@ def test_pruning_keeps_what_is_asked_and_its_binaries(
     assert [] == list(binaries(store).iterdir())
 
 
-def test_pruning_removes_what_a_killed_run_left_and_strangers(
+def test_pruning_removes_leftovers_and_unknown_entries(
     store: Store, make_release: MakeRelease
 ) -> None:
     """Drafts and stray files go, and don't stop the rest from being cleaned up."""
@@ -551,7 +550,7 @@ def test_pruning_removes_what_a_killed_run_left_and_strangers(
 def test_pruning_spares_the_binaries_where_a_kept_release_cannot_say_which_it_needs(
     store: Store, make_release: MakeRelease
 ) -> None:
-    """Whatever is wrong with a manifest, what it may need for a rollback stays, and it is told."""
+    """A damaged manifest is reported, and parts that it may need for a rollback stay."""
     make_release("1.0", binary=b"one")
     kept = latest(store)
     make_release("1.1", binary=b"two")
@@ -637,7 +636,7 @@ def test_releases_are_equal_exactly_if_their_files_are(
         for name, content in tree.items():
             (place / "1.0" / name).parent.mkdir(parents=True, exist_ok=True)
             (place / "1.0" / name).write_bytes(content)
-        found, _ = identify(DirectorySource(place), Programs(Binaries(place / "none", 1.0)))
+        found, _ = identify(DirectorySource(place), BinaryPackaging(Binaries(place / "none", 1.0)))
         assert isinstance(found, Release)
         digests.append(found.digest)
     assert (files == others) == (digests[0] == digests[1])

@@ -62,7 +62,7 @@ def test_a_prerelease_in_either_half_is_left_out_unless_asked_for(text: str) -> 
 
 
 @pytest.mark.parametrize("text", NO_LABELS)
-def test_what_is_no_version_or_no_safe_name_is_left_out(text: str) -> None:
+def test_an_invalid_version_or_unsafe_name_is_left_out(text: str) -> None:
     """Other directories and tags are no releases, and an unsafe name never becomes a path."""
     assert ["1.0"] == [label.text for label in ordered([text, "1.0"], prereleases=True)]
 

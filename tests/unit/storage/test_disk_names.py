@@ -262,7 +262,7 @@ def test_names_that_a_deployment_gets_in_docker() -> None:
         "services": {"app": {"image": "i", "deploy": {}}},
         "configs": {"page": {"file": "page.html"}},
     }
-    subject = compose.Subject(stack="traefik", service="app", label="1.0.0", recipe="traefik")
+    subject = compose.RecipeRelease(stack="traefik", service="app", label="1.0.0", recipe="traefik")
     kept = compose.complete(document, subject, pins={"i": "i@sha256:0"}, hashes={"page": "f" * 64})
     assert kept["configs"] == {
         "page": {"file": "configs/page", "name": "traefik_page_c57d182fc255"}

@@ -374,7 +374,7 @@ def test_kept_releases_of_a_stack_are_whole_and_pruned(stack: Callable[..., Olde
 
 
 def records(platform: SwarmPlatform, state: StateDir) -> list[Any]:
-    found = [platform.stacks.read(path.name) for path in state.instances.iterdir()]
+    found = [platform.stacks.read_record(path.name) for path in state.instances.iterdir()]
     assert None not in found
     return found
 

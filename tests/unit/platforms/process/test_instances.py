@@ -86,7 +86,7 @@ def start(
     binary: Callable[[str], Path],
     until: Until,
 ) -> Start:
-    """Start an instance and wait until it says that it is ready: ``start(OBEDIENT, "t-1")``."""
+    """Start an instance and wait until it prints that it is ready: ``start(OBEDIENT, "t-1")``."""
 
     def run(script: str, token: str) -> psutil.Process:
         instances.prepare(deployment(token), files, GATE)
@@ -117,7 +117,7 @@ def test_instances_are_found_by_their_command_line(
     assert {"t-1": [first], "t-2": [second]} == instances.running()
 
 
-def test_what_belongs_to_others_is_not_found(place: Path, start: Start, tmp_path: Path) -> None:
+def test_processes_of_others_are_not_found(place: Path, start: Start, tmp_path: Path) -> None:
     """Another app, a directory that merely begins alike, or a process that mentions us."""
     start(OBEDIENT, "t-1")
     assert {} == Instances(tmp_path / "inst").running()
@@ -131,7 +131,7 @@ def test_what_belongs_to_others_is_not_found(place: Path, start: Start, tmp_path
 def test_an_instance_that_has_ended_is_not_running(
     instances: Instances, start: Start, until: Until
 ) -> None:
-    """A zombie serves nobody."""
+    """A zombie serves no client."""
     process = start(OBEDIENT, "t-1")
     process.kill()
     until(lambda: {} == instances.running())
@@ -173,7 +173,7 @@ def test_ending_nothing_is_done_at_once(
 ) -> None:
     """A first deployment has nothing to stop: nothing is waited for, and nothing is made."""
     never_waits()
-    assert [] == instances.ask_to_stop()
+    assert [] == instances.terminate_all()
     instances.await_release([], AMPLE)
     instances.stop_all(AMPLE)
     assert not place.exists()
@@ -226,10 +226,10 @@ def test_an_instance_of_an_earlier_run_is_found_and_ended(
     assert {} == instances.running()
 
 
-def test_an_instance_that_nobody_reaps_has_ended(
+def test_a_zombie_has_ended(
     instances: Instances, start_elsewhere: Callable[[str, str], None]
 ) -> None:
-    """Its parent may be busy, or a container without an init: a zombie is no survivor."""
+    """Its parent may be busy, or a container may lack an init: a zombie counts as ended."""
     start_elsewhere(OBEDIENT, "sys.stdin.read()\n")
     (process,) = instances.running()["t-9"]
     instances.stop_all(0.5)
@@ -238,10 +238,10 @@ def test_an_instance_that_nobody_reaps_has_ended(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process as somebody else")
-def test_an_instance_that_may_not_be_ended_is_told(
+def test_a_process_of_another_user_is_reported(
     place: Path, run_python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    """Somebody else's process on our command line is trouble with a name, not a traceback."""
+    """A foreign process with our command line is a named error, not a traceback."""
     done = run_python(
         "import os, subprocess, sys, time; from pathlib import Path\n"
         "from runner.reconcile.errors import DeployError\n"
@@ -279,9 +279,9 @@ while True: signal.pause()
 def test_a_draining_instance_is_waited_for_only_until_it_listens_no_more(
     instances: Instances, start: Start
 ) -> None:
-    """It may serve what is open while the next one starts; afterwards it is ended all the same."""
+    """It may serve open connections while the next one starts; it is ended afterwards."""
     process = start(LISTENING % True, "t-1")
-    asked = instances.ask_to_stop()
+    asked = instances.terminate_all()
     assert [process] == asked
     instances.await_release(asked, AMPLE)
     assert process.is_running()
@@ -291,9 +291,9 @@ def test_a_draining_instance_is_waited_for_only_until_it_listens_no_more(
 
 
 def test_an_instance_that_goes_on_listening_is_killed(instances: Instances, start: Start) -> None:
-    """The next one needs its ports, whatever it thinks of SIGTERM."""
+    """The next one needs its ports, even if it ignores SIGTERM."""
     process = start(LISTENING % False, "t-1")
-    instances.await_release(instances.ask_to_stop(), 0.1)
+    instances.await_release(instances.terminate_all(), 0.1)
     assert not process.is_running()
     assert {} == instances.running()
 
@@ -301,9 +301,9 @@ def test_an_instance_that_goes_on_listening_is_killed(instances: Instances, star
 def test_an_instance_that_has_gone_holds_nothing(
     instances: Instances, start: Start, never_waits: Callable[[], None]
 ) -> None:
-    """An instance that ends between two looks is not waited for, and is no error."""
+    """An instance that ends between two checks is not waited for, and is no error."""
     process = start(OBEDIENT, "t-1")
-    asked = instances.ask_to_stop()
+    asked = instances.terminate_all()
     assert [process] == asked
     process.wait(AMPLE)
     never_waits()
@@ -318,7 +318,7 @@ def test_an_instance_that_has_gone_holds_nothing(
 def test_the_exit_status_of_our_own_instance_is_known(
     instances: Instances, files: Path, binary: Callable[[str], Path], until: Until
 ) -> None:
-    """A crash-loop is told by the status that the program ended with."""
+    """A crash-loop is recognised by the exit status."""
     instances.prepare(deployment("t-1"), files, GATE)
     instances.start(deployment("t-1"), binary("exit 3\n"))
     until(lambda: instances.exit_status("t-1") is not None)
@@ -326,9 +326,7 @@ def test_the_exit_status_of_our_own_instance_is_known(
     assert instances.exit_status("unknown") is None
 
 
-def test_a_signal_is_told_as_a_negative_status(
-    instances: Instances, start: Start, until: Until
-) -> None:
+def test_a_signal_is_a_negative_status(instances: Instances, start: Start, until: Until) -> None:
     """A program that was killed did not exit by itself."""
     process = start(OBEDIENT, "t-1")
     assert instances.exit_status("t-1") is None
@@ -345,7 +343,7 @@ def test_a_signal_is_told_as_a_negative_status(
 def test_the_status_is_right_after_we_ended_it_ourselves(
     instances: Instances, start: Start, script: str, expected: int
 ) -> None:
-    """Whoever collects the status, it is not made up."""
+    """The real status is reported, not a made-up 0."""
     start(script, "t-1")
     instances.stop_all(AMPLE if script is OBEDIENT else 0.2)
     assert expected == instances.exit_status("t-1")
@@ -385,10 +383,10 @@ def test_an_instance_inherits_no_file_of_the_run(start: Start, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", ["missing", "not executable", "no program", "directory"])
-def test_what_cannot_be_executed_is_told(
+def test_a_binary_that_cannot_be_executed_is_reported(
     instances: Instances, files: Path, tmp_path: Path, kind: str
 ) -> None:
-    """The kernel's reason is the release's."""
+    """The kernel's reason is reported."""
     program = tmp_path / "traefik"
     if kind == "directory":
         program.mkdir()
@@ -425,32 +423,32 @@ def test_what_cannot_be_executed_is_told(
         *("no UTF-8", "long", "cut in a character", "other escape sequences"),
     ],
 )
-def test_the_last_words_are_the_last_line_in_plain_text(
+def test_the_last_log_line_is_plain_text(
     instances: Instances, place: Path, content: bytes, expected: str
 ) -> None:
-    """What an operator reads is the reason, without what was meant for a terminal."""
+    """Control sequences for a terminal are removed."""
     (place / "t-1").mkdir(parents=True)
     (place / "t-1" / LOG).write_bytes(content)
-    assert expected == instances.last_words("t-1")
+    assert expected == instances.last_log_line("t-1")
 
 
 def test_an_instance_without_a_log_said_nothing(instances: Instances, place: Path) -> None:
-    """No log, no directory, or a directory for a log: no words."""
-    assert "" == instances.last_words("t-1")
+    """No log, no directory, or a directory for a log: no line."""
+    assert "" == instances.last_log_line("t-1")
     (place / "t-1" / LOG).mkdir(parents=True)
-    assert "" == instances.last_words("t-1")
+    assert "" == instances.last_log_line("t-1")
 
 
 def test_both_outputs_go_to_the_log_and_an_old_log_is_gone(
     instances: Instances, place: Path, files: Path, binary: Callable[[str], Path], until: Until
 ) -> None:
-    """The last words are those of this instance, wherever it wrote them."""
+    """The last line is of this instance, on stdout or stderr."""
     instances.prepare(deployment("t-1"), files, GATE)
     (place / "t-1" / LOG).write_text("older\n")
     instances.start(deployment("t-1"), binary("echo out; echo err >&2\n"))
     until(lambda: instances.exit_status("t-1") is not None)
     assert "out\nerr\n" == (place / "t-1" / LOG).read_text()
-    assert "err" == instances.last_words("t-1")
+    assert "err" == instances.last_log_line("t-1")
 
 
 # The directory -----------------------------------------------------------------------------------
@@ -459,7 +457,7 @@ def test_both_outputs_go_to_the_log_and_an_old_log_is_gone(
 def test_the_directory_of_an_instance_is_laid_out(
     instances: Instances, place: Path, files: Path
 ) -> None:
-    """The release's files, our gate beside its dynamic ones, and who it is."""
+    """The release's files, our gate beside its dynamic ones, and the record."""
     home = instances.prepare(deployment("t-1"), files, GATE)
     assert place / "t-1" == home
     assert {
@@ -512,10 +510,10 @@ def test_leftovers_of_a_killed_run_are_replaced(
 @pytest.mark.parametrize(
     "kind", ["no files", "dynamic is a file", "a link", "a pipe", "in the way"]
 )
-def test_what_cannot_be_laid_out_is_told_with_a_reason(
+def test_a_directory_that_cannot_be_written_is_reported(
     instances: Instances, place: Path, files: Path, kind: str
 ) -> None:
-    """Whatever the disk or the release has in the way, it is an error of this deployment."""
+    """Any obstacle on the disk or in the release is an error of this deployment."""
     if kind == "no files":
         files = files / "missing"
     if kind == "dynamic is a file":
@@ -528,7 +526,7 @@ def test_what_cannot_be_laid_out_is_told_with_a_reason(
         os.mkfifo(files / "pipe")
     if kind == "in the way":
         place.touch()
-    with pytest.raises(DeployError, match="the instance can't be laid out: ") as caught:
+    with pytest.raises(DeployError, match="the instance's directory can't be written: ") as caught:
         instances.prepare(deployment("t-1"), files, GATE)
     assert "None" not in caught.value.message
 
@@ -573,7 +571,7 @@ def test_a_full_disk_is_an_error_of_the_deployment(
 def test_a_damaged_record_is_no_deployment(
     instances: Instances, place: Path, content: bytes
 ) -> None:
-    """What was never written whole, or belongs elsewhere, identifies nothing."""
+    """A record that is incomplete, or of another token, is not used."""
     (place / "t-1").mkdir(parents=True)
     (place / "t-1" / RECORD).write_bytes(content)
     assert instances.read("t-1") is None
@@ -581,7 +579,7 @@ def test_a_damaged_record_is_no_deployment(
 
 @pytest.mark.parametrize("token", ["unknown", "", ".", "..", "a\0b", "x" * 300])
 def test_an_unknown_token_is_no_deployment(instances: Instances, token: str) -> None:
-    """Whatever stands on a command line, reading it raises nothing."""
+    """Any token on a command line can be read without an exception."""
     assert instances.read(token) is None
 
 

@@ -61,7 +61,7 @@ def ask(platform: ProcessPlatform, deployment: Deployment) -> tuple[ProbeResult,
 
 
 def test_where_nothing_runs_nothing_is_live(platform: ProcessPlatform) -> None:
-    """And there is nothing to tell."""
+    """The reason is empty."""
     assert platform.live() == NotLive("")
 
 
@@ -77,15 +77,15 @@ def test_what_was_deployed_is_live_for_this_run_and_the_next(
 def test_an_instance_that_does_not_listen_is_not_live(
     app: ProcessApp, state: StateDir, until: Until
 ) -> None:
-    """One that is stopping serves what it has open, and nobody else."""
+    """A stopping instance serves open connections, but no new ones."""
     app.release(LABEL, fault="deaf")
     with app.platform(state) as platform:
         platform.deploy(latest(platform))
-        until(lambda: "deaf" in platform.instances.last_words("token-1"))
-        assert platform.live() == NotLive("the instance that runs doesn't listen")
+        until(lambda: "deaf" in platform.instances.last_log_line("token-1"))
+        assert platform.live() == NotLive("the running instance has no listening socket")
 
 
-def test_an_instance_without_a_record_is_nobody(
+def test_an_instance_without_a_record_is_not_live(
     app: ProcessApp, platform: ProcessPlatform, state: StateDir, until: Until
 ) -> None:
     """Its directory was damaged while it ran."""
@@ -108,7 +108,9 @@ def second_instance(
     return other
 
 
-def test_two_instances_are_nobody(app: ProcessApp, platform: ProcessPlatform, until: Until) -> None:
+def test_two_instances_are_not_live(
+    app: ProcessApp, platform: ProcessPlatform, until: Until
+) -> None:
     """Either could answer."""
     app.binary.chmod(0o755)
     deployment = deploy(platform, until)
@@ -163,7 +165,7 @@ def test_the_next_instance_starts_when_the_port_is_free(
 def test_an_instance_that_drains_has_its_time(
     app: ProcessApp, state: StateDir, until: Until
 ) -> None:
-    """It is not killed while it serves what is open; the next one listens meanwhile."""
+    """It is not killed while it serves open connections; the next one listens meanwhile."""
     app.release(LABEL, fault="drains")
     with app.platform(state) as platform:
         old = deploy(platform, until)
@@ -228,7 +230,7 @@ def damage_binary(platform: ProcessPlatform, deployment: Deployment) -> None:
 
 
 SPOILS: dict[str, tuple[Callable[[ProcessPlatform, Deployment], None], str]] = {
-    "files": (damage_store, "has changed in the store"),
+    "files": (damage_store, "has changed since it was stored"),
     "binary": (damage_binary, "has changed since it was stored"),
     "manifest": (
         lambda w, d: (w.store.files(d.release.digest).parent / "manifest.json").unlink(),
@@ -265,7 +267,7 @@ def test_a_directory_that_cannot_be_laid_out_leaves_the_old_instance_alone(
     old = deploy(platform, until)
     app.release(NEXT)
     new = latest(platform, "x" * 300)  # longer than a file name can be
-    with pytest.raises(NotPreparedError, match="can't be laid out"):
+    with pytest.raises(NotPreparedError, match="directory can't be written"):
         platform.deploy(new)
     assert platform.live() == old
     assert list(app.processes(state)) == [old.token]
@@ -274,7 +276,7 @@ def test_a_directory_that_cannot_be_laid_out_leaves_the_old_instance_alone(
 def test_a_program_that_cannot_be_executed_is_the_release_s_fault(
     app: ProcessApp, state: StateDir
 ) -> None:
-    """The kernel says why."""
+    """The reason is that of the kernel."""
     app.binary.write_bytes(b"\x7fELF and nothing")
     app.release(LABEL)
     with app.platform(state) as platform:
@@ -289,7 +291,7 @@ def test_a_program_that_cannot_be_executed_is_the_release_s_fault(
 def test_a_deployment_that_answers_passes(
     app: ProcessApp, platform: ProcessPlatform, state: StateDir, until: Until
 ) -> None:
-    """Its process runs, and it says who it is."""
+    """Its process runs, and returns its token and version."""
     deployment = deploy(platform, until)
     until(lambda: {result.outcome for result in ask(platform, deployment)} == {Outcome.PASS})
     process, identity = ask(platform, deployment)
@@ -300,7 +302,7 @@ def test_a_deployment_that_answers_passes(
 
 
 def test_another_release_that_answers_fails(app: ProcessApp, state: StateDir, until: Until) -> None:
-    """Its process runs; what it says of itself is something else."""
+    """Its process runs, but returns another identity."""
     app.release(LABEL, says="3.4.0")
     with app.platform(state) as platform:
         deployment = deploy(platform, until)
@@ -368,10 +370,10 @@ def test_an_instance_that_never_was_has_no_words(platform: ProcessPlatform) -> N
 # Housekeeping ------------------------------------------------------------------------------------
 
 
-def test_what_nobody_needs_is_dropped_and_what_runs_is_kept(
+def test_unused_releases_are_removed_and_the_running_one_is_kept(
     app: ProcessApp, platform: ProcessPlatform, state: StateDir, until: Until
 ) -> None:
-    """Releases and directories; what runs is needed, whatever the journal says."""
+    """Releases and directories; the running one is kept, whatever the journal needs."""
     old = deploy(platform, until, "old")
     app.release(NEXT)
     kept = deploy(platform, until, "kept")
@@ -388,7 +390,7 @@ def test_what_nobody_needs_is_dropped_and_what_runs_is_kept(
 def test_an_instance_without_a_record_keeps_its_directory(
     platform: ProcessPlatform, state: StateDir, until: Until
 ) -> None:
-    """It runs there; of its release nothing is known."""
+    """It runs there; its release is not known."""
     deployment = deploy(platform, until)
     (state.instances / deployment.token / RECORD).unlink()
     platform.prune(frozenset())
@@ -400,7 +402,7 @@ def test_a_release_is_sealed_only_whole(platform: ProcessPlatform) -> None:
     """A damaged one is not marked as kept; one that is marked is not read again."""
     deployment = latest(platform)
     damage_store(platform, deployment)
-    with pytest.raises(DeployError, match="has changed in the store"):
+    with pytest.raises(DeployError, match="has changed since it was stored"):
         platform.seal(deployment.release)
     with pytest.raises(DeployError):
         platform.seal(Release(LABEL, "3.5.1", "0" * 64))

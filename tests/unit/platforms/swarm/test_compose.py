@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.platforms.swarm import compose
-from runner.platforms.swarm.compose import Document, Subject
+from runner.platforms.swarm.compose import Document, RecipeRelease
 from runner.platforms.swarm.compose_yaml import canonical, parse
 from runner.platforms.swarm.docker_cli import Docker
 from runner.reconcile.errors import SourceUnreachableError
 
-SUBJECT = Subject(stack="s", service="app", label="3.4.0+v3.5.1", recipe="traefik")
+SUBJECT = RecipeRelease(stack="s", service="app", label="3.4.0+v3.5.1", recipe="traefik")
 PIN = "x:1@sha256:" + "d" * 64
 HOST_80: Document = {"mode": "host", "target": 8080, "published": 80}
 
@@ -59,14 +59,14 @@ def test_images_are_pinned_and_nothing_is_built() -> None:
     "environment", [{"A": "1", "B": "", "C": None}, ["A=1", "B=", "C"]], ids=["dict", "list"]
 )
 def test_variables_without_a_value_go(environment: object) -> None:
-    """They would be taken from whoever deploys."""
+    """They would be read from the environment of the caller."""
     assert {"A": "1", "B": ""} == service(environment=environment)["environment"]
     assert {} == service()["environment"]
 
 
 @pytest.mark.parametrize("labels", [{"a": "1", "b": ""}, ["a=1", "b"]], ids=["dict", "list"])
 def test_labels_have_one_form_and_tell_abra_the_truth(labels: object) -> None:
-    """``abra app ls`` shows the release that runs, not the one that a recipe was written for."""
+    """``abra app ls`` shows the release that runs, not the one in the recipe."""
     stale = {"coop-cloud.s.version": "1.0.0+v1", "coop-cloud.s.chaos": "true"}
     assert {"a": "1", "b": ""} == service(labels=labels)["labels"]
     assert {"a": "1", "b": ""}.items() <= service(deploy={"labels": labels})["deploy"][
@@ -110,7 +110,7 @@ def test_the_name_of_a_config_is_never_too_long() -> None:
 
 
 def test_what_is_external_stays() -> None:
-    """It is not ours to name, and is told by the name that the engine knows."""
+    """It keeps its name, and is listed under the name in Docker."""
     external = {"one": {"external": True, "name": "real"}, "two": {"external": True}, "own": None}
     document = {**app(), "networks": external, "secrets": external, "configs": external}
     del document["configs"]["own"]
@@ -163,7 +163,7 @@ def test_two_tasks_run_side_by_side_only_where_they_can(keys: Document, order: s
 
 
 def test_swarm_never_goes_back_by_itself() -> None:
-    """It knows nothing of what is proven. What else a recipe says of updates stays."""
+    """It does not know which releases are proven. Other update keys of a recipe stay."""
     update = {"failure_action": "rollback", "monitor": "5s"}
     deploy = service(deploy={"update_config": update, "rollback_config": {"order": "stop-first"}})[
         "deploy"
@@ -231,7 +231,7 @@ def test_a_config_that_can_not_be_kept_is_refused(config: Document, what: str) -
     assert what in caught.value.message
 
 
-def test_what_a_service_publishes_is_told() -> None:
+def test_published_ports_are_mapped() -> None:
     """By port and protocol; a port that Swarm chooses isn't known."""
     web: Document = {
         "ports": [
@@ -266,7 +266,7 @@ def test_docker_gives_back_what_was_escaped(
     command: list[str],
     number: int,
 ) -> None:
-    """Whatever a value holds: what is kept is what is deployed, to the letter."""
+    """For any value: the stored document is deployed to the letter."""
     need("docker")
     document: Document = {
         "services": {

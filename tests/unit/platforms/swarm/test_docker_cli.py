@@ -48,8 +48,8 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def test_what_it_prints_is_the_answer(play: Play) -> None:
-    """Bytes as they are; what it says beside is no part of it, and it is asked nothing."""
+def test_the_output_is_returned(play: Play) -> None:
+    """As bytes, without stderr; stdin is empty."""
     play("echo warning >&2; echo \"$# $1 $3\"; cat; printf '\\377'")
     answer = DOCKER.run("stack", "config", "a b", timeout=AMPLE)
     assert answer == b"3 stack a b\n\xff"
@@ -71,7 +71,9 @@ def test_what_it_prints_is_the_answer(play: Play) -> None:
         ),
     ],
 )
-def test_a_no_is_told_in_its_own_words(play: Play, said: str, status: int, message: str) -> None:
+def test_a_refusal_has_the_message_of_docker(
+    play: Play, said: str, status: int, message: str
+) -> None:
     """Whatever it printed before doesn't count."""
     play(f"echo out; echo '{said}' >&2; exit {status}")
     with pytest.raises(RefusedError) as caught:
@@ -97,8 +99,8 @@ def test_a_no_is_told_in_its_own_words(play: Play, said: str, status: int, messa
     ],
     ids=["20.10 to 28", "29", "no permission in 29", "broken off", "no quorum in time"],
 )
-def test_no_engine_is_no_refusal(play: Play, said: str) -> None:
-    """Nobody looked at what was asked for: it is not to blame."""
+def test_docker_unreachable_is_not_a_refusal(play: Play, said: str) -> None:
+    """Docker did not see the request: the release is not to blame."""
     play(f"echo 'Since --detach=false was not specified, ...' >&2; echo '{said}' >&2; exit 1")
     with pytest.raises(EngineUnreachableError, match="`docker stack deploy`: "):
         run("stack", "deploy", "s")
@@ -128,7 +130,7 @@ def test_a_swarm_that_cannot_decide_is_no_refusal(play: Play, said: str) -> None
 
 
 def test_a_command_killed_by_a_signal_has_failed(play: Play) -> None:
-    """Out of memory, say: an error like any other, never an answer."""
+    """For example out of memory: an error like any other, never an output."""
     play("echo half; kill -9 $$")
     with pytest.raises(RefusedError, match="no reason given"):
         run("stack", "config")
@@ -180,7 +182,7 @@ def test_the_time_is_for_all_that_it_started(
 
 
 def test_a_command_that_ignores_signals_ends_all_the_same(play: Play) -> None:
-    """Nothing can be caught that is sent."""
+    """SIGKILL can't be caught."""
     play(f"trap '' {int(signal.SIGTERM)} {int(signal.SIGINT)}; while :; do sleep 0.1; done")
     with pytest.raises(EngineUnreachableError, match="took more than"):
         run("info", timeout=SHORT)
@@ -189,7 +191,7 @@ def test_a_command_that_ignores_signals_ends_all_the_same(play: Play) -> None:
 def test_it_gets_what_it_is_given_and_nothing_of_the_operators(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A variable of whoever calls would end up in what is rendered, and so in the release."""
+    """A variable of the caller would end up in the rendered document, and so in the release."""
     program = play(ENVIRONMENT)
     monkeypatch.setenv("HOME", "/home/op")
     monkeypatch.setenv("DOCKER_CONFIG", "/home/op/.docker")
@@ -209,7 +211,7 @@ def test_it_gets_what_it_is_given_and_nothing_of_the_operators(
     }
 
 
-def test_without_any_environment_there_is_the_engine_only(
+def test_without_any_environment_only_docker_host_is_set(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Under systemd there may be no HOME; then there is none for the command."""

@@ -1,4 +1,4 @@
-"""The listener against real little servers: what it counts, and what it never gets stuck on."""
+"""The downtime meter against real little servers: what it counts, and that it never hangs."""
 
 import socket
 import threading
@@ -9,8 +9,8 @@ import pytest
 from servers import ThreadedServer, read_request
 from typing_extensions import override
 
-from runner.platforms.swarm import downtime as listeners
-from runner.platforms.swarm.downtime import Listener, Sight
+from runner.platforms.swarm import downtime as module
+from runner.platforms.swarm.downtime import DowntimeMeter, Reading
 from runner.reconcile.probes import Identity
 from runner.reconcile.replies import TOKEN_HEADER
 
@@ -65,14 +65,14 @@ STRANGER = replying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Miss no answer because this machine is slow."""
-    monkeypatch.setattr(listeners, "PATIENCE", AMPLE)
+    monkeypatch.setattr(module, "PATIENCE", AMPLE)
 
 
 @pytest.fixture
 def impatient(patient: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Miss an answer that does not come."""
     del patient
-    monkeypatch.setattr(listeners, "PATIENCE", SHORT)
+    monkeypatch.setattr(module, "PATIENCE", SHORT)
 
 
 @pytest.fixture
@@ -83,9 +83,9 @@ def server() -> Generator[Server]:
 
 
 @pytest.fixture
-def listener(server: Server) -> Generator[Listener]:
-    """Make a listener that has not begun."""
-    made = Listener(probe(server))
+def meter(server: Server) -> Generator[DowntimeMeter]:
+    """Make a meter that has not begun."""
+    made = DowntimeMeter(probe(server))
     yield made
     server.close()  # else one that can't let go would hold up every test
     made.close()
@@ -96,102 +96,104 @@ def probe(server: Server, path: str = "/.warm-reconcile/identity") -> Identity:
 
 
 class Sum:
-    """Adds up what looks have shown."""
+    """Adds up readings."""
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self.asked = self.missed = 0
-        self.dark = 0.0
+    def __init__(self, meter: DowntimeMeter) -> None:
+        self._meter = meter
+        self.requests = self.unanswered = 0
+        self.seconds = 0.0
 
-    def look(self) -> Sight:
-        sight = self._listener.look()
-        self.asked += sight.asked
-        self.missed += sight.missed
-        self.dark = sight.dark
-        return sight
+    def read(self) -> Reading:
+        reading = self._meter.read()
+        self.requests += reading.requests
+        self.unanswered += reading.unanswered
+        self.seconds = reading.seconds
+        return reading
 
-    def has_asked(self, more: int) -> Callable[[], bool]:
-        wanted = self.asked + more
-        return lambda: bool(self.look()) and self.asked >= wanted
+    def has_requests(self, more: int) -> Callable[[], bool]:
+        wanted = self.requests + more
+        return lambda: bool(self.read()) and self.requests >= wanted
 
-    def has_missed(self, more: int) -> Callable[[], bool]:
-        wanted = self.missed + more
-        return lambda: bool(self.look()) and self.missed >= wanted
+    def has_unanswered(self, more: int) -> Callable[[], bool]:
+        wanted = self.unanswered + more
+        return lambda: bool(self.read()) and self.unanswered >= wanted
 
 
-def test_before_it_begins_it_has_seen_nothing(server: Server, listener: Listener) -> None:
-    """It is off, and a look is allowed."""
-    assert not listener.is_on
-    assert listener.look() == Sight(0, 0, 0.0)
+def test_before_the_start_nothing_is_counted(server: Server, meter: DowntimeMeter) -> None:
+    """It is off, and can be read."""
+    assert not meter.is_on
+    assert meter.read() == Reading(0, 0, 0.0)
     assert not server.requests
 
 
-def test_who_always_answers_is_never_dark(server: Server, listener: Listener, until: Until) -> None:
+def test_a_service_that_always_answers_has_no_downtime(
+    server: Server, meter: DowntimeMeter, until: Until
+) -> None:
     """It asks one page, over and over, and without a host name: names are redirected."""
-    seen = Sum(listener)
-    listener.start()
-    until(seen.has_asked(5))
-    assert (seen.missed, seen.dark) == (0, 0.0)
-    assert listener.is_on
+    seen = Sum(meter)
+    meter.start()
+    until(seen.has_requests(5))
+    assert (seen.unanswered, seen.seconds) == (0, 0.0)
+    assert meter.is_on
     lines = server.requests[0].split(b"\r\n")
     assert lines[0] == b"GET /.warm-reconcile/identity HTTP/1.1"
     assert [line for line in lines if line.lower().startswith(b"host")] == [b"Host: "]
 
 
-def test_a_look_counts_anew_and_the_sum_stays(
-    server: Server, listener: Listener, until: Until
+def test_a_reading_resets_the_counts_but_not_the_seconds(
+    server: Server, meter: DowntimeMeter, until: Until
 ) -> None:
-    """The counters are since the last look, the dark time is in all."""
-    seen = Sum(listener)
-    listener.start()
-    until(seen.has_asked(1))
+    """The counts are since the last reading, the seconds since the start."""
+    seen = Sum(meter)
+    meter.start()
+    until(seen.has_requests(1))
     server.leave()
-    until(seen.has_missed(2))
+    until(seen.has_unanswered(2))
     server.come_back()
-    until(lambda: (sight := seen.look()).asked > 0 and sight.missed == 0)
-    dark = seen.dark
+    until(lambda: (reading := seen.read()).requests > 0 and reading.unanswered == 0)
+    dark = seen.seconds
     assert dark > 0
-    missed = seen.missed
-    until(seen.has_asked(3))
-    assert (seen.missed, seen.dark) == (missed, dark)
+    missed = seen.unanswered
+    until(seen.has_requests(3))
+    assert (seen.unanswered, seen.seconds) == (missed, dark)
 
 
-def test_the_dark_is_from_the_last_answer_to_the_next(
-    server: Server, listener: Listener, until: Until
+def test_downtime_is_from_the_last_answer_to_the_next(
+    server: Server, meter: DowntimeMeter, until: Until
 ) -> None:
-    """At least as long as nobody was there, at most as long as from before to after."""
-    seen = Sum(listener)
-    listener.start()
-    until(seen.has_asked(2))
+    """At least as long as the server was away, at most from before that to after it."""
+    seen = Sum(meter)
+    meter.start()
+    until(seen.has_requests(2))
     before = time.monotonic()
     server.leave()
-    until(seen.has_missed(3))
+    until(seen.has_unanswered(3))
     gone = time.monotonic()
-    growing = seen.dark
-    until(seen.has_missed(3))
-    assert seen.dark > growing
+    growing = seen.seconds
+    until(seen.has_unanswered(3))
+    assert seen.seconds > growing
     back = time.monotonic()
     server.come_back()
-    until(lambda: (sight := seen.look()).asked > 0 and sight.missed == 0)
+    until(lambda: (reading := seen.read()).requests > 0 and reading.unanswered == 0)
     after = time.monotonic()
-    assert back - gone <= seen.dark <= after - before + AMPLE
+    assert back - gone <= seen.seconds <= after - before + AMPLE
     server.leave()
-    again = seen.dark
-    until(seen.has_missed(1))
-    assert seen.dark > again
+    again = seen.seconds
+    until(seen.has_unanswered(1))
+    assert seen.seconds > again
 
 
-def test_who_never_answers_is_dark_from_the_start(
-    server: Server, listener: Listener, until: Until
+def test_a_service_that_never_answers_is_down_from_the_start(
+    server: Server, meter: DowntimeMeter, until: Until
 ) -> None:
-    """Every probe is missed; what was before the start is nobody's outage."""
+    """Every request is unanswered; downtime before the start does not count."""
     server.leave()
-    seen = Sum(listener)
+    seen = Sum(meter)
     began = time.monotonic()
-    listener.start()
-    until(seen.has_asked(3))
-    assert seen.missed == seen.asked
-    assert 0 < seen.dark <= time.monotonic() - began
+    meter.start()
+    until(seen.has_requests(3))
+    assert seen.unanswered == seen.requests
+    assert 0 < seen.seconds <= time.monotonic() - began
 
 
 @pytest.mark.parametrize(
@@ -212,94 +214,94 @@ def test_who_never_answers_is_dark_from_the_start(
     ],
 )
 @pytest.mark.usefixtures("impatient")
-def test_whatever_is_not_ours_is_missed(
-    server: Server, listener: Listener, until: Until, handle: Handler
+def test_a_response_without_a_token_is_no_answer(
+    server: Server, meter: DowntimeMeter, until: Until, handle: Handler
 ) -> None:
-    """A stranger on the port serves nobody, however friendly; and the listener goes on."""
+    """Another program on the port is no answer; and the meter goes on."""
     server.handle = handle
-    seen = Sum(listener)
-    listener.start()
-    until(seen.has_missed(2))
-    assert seen.missed == seen.asked
+    seen = Sum(meter)
+    meter.start()
+    until(seen.has_unanswered(2))
+    assert seen.unanswered == seen.requests
     server.handle = OURS
-    until(lambda: (sight := seen.look()).asked > 0 and sight.missed == 0)
+    until(lambda: (reading := seen.read()).requests > 0 and reading.unanswered == 0)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_an_answer_that_drips_is_missed(server: Server, listener: Listener, until: Until) -> None:
+def test_an_answer_that_drips_is_missed(server: Server, meter: DowntimeMeter, until: Until) -> None:
     """Patience is for the whole answer: a client would have gone long ago."""
     server.handle = drip
-    seen = Sum(listener)
-    listener.start()
-    until(seen.has_missed(1))
+    seen = Sum(meter)
+    meter.start()
+    until(seen.has_unanswered(1))
 
 
 @pytest.mark.usefixtures("impatient")
-def test_no_look_in_the_dark_shows_a_light(
-    server: Server, listener: Listener, until: Until
+def test_a_reading_during_an_outage_is_never_a_pass(
+    server: Server, meter: DowntimeMeter, until: Until
 ) -> None:
-    """While nobody answers, a look that finds no probe finished must not look like a pass."""
+    """A reading without a finished request during an outage must not look like a pass."""
     server.handle = silence
-    listener.start()
-    until(lambda: listener.look().missed > 0)
-    at_once = listener.look()
-    assert at_once.dark > 0
-    assert at_once.missed > 0
+    meter.start()
+    until(lambda: meter.read().unanswered > 0)
+    at_once = meter.read()
+    assert at_once.seconds > 0
+    assert at_once.unanswered > 0
 
 
 def test_a_path_that_is_no_ascii_does_not_end_it(server: Server, until: Until) -> None:
     """The config allows it, and the probes ask it."""
-    listener = Listener(probe(server, "/prüfung"))
-    listener.start()
+    meter = DowntimeMeter(probe(server, "/prüfung"))
+    meter.start()
     try:
-        until(lambda: not listener.is_on or listener.look().asked > 0)
-        assert listener.is_on
+        until(lambda: not meter.is_on or meter.read().requests > 0)
+        assert meter.is_on
     finally:
-        listener.close()
+        meter.close()
 
 
-def test_a_query_is_asked_too(server: Server, until: Until) -> None:
-    """What the probes ask is what the listener asks."""
-    listener = Listener(probe(server, "/identity?who=me"))
-    listener.start()
-    until(lambda: listener.look().asked > 0)
-    listener.close()
+def test_the_query_of_the_url_is_sent_too(server: Server, until: Until) -> None:
+    """What the probes ask is what the meter asks."""
+    meter = DowntimeMeter(probe(server, "/identity?who=me"))
+    meter.start()
+    until(lambda: meter.read().requests > 0)
+    meter.close()
     assert server.requests[0].startswith(b"GET /identity?who=me HTTP/1.1\r\n")
 
 
 def test_a_url_without_a_path_asks_for_the_root(server: Server, until: Until) -> None:
     """HTTP has no empty path."""
-    listener = Listener(probe(server, ""))
-    listener.start()
-    until(lambda: listener.look().asked > 0)
-    listener.close()
+    meter = DowntimeMeter(probe(server, ""))
+    meter.start()
+    until(lambda: meter.read().requests > 0)
+    meter.close()
     assert server.requests[0].startswith(b"GET / HTTP/1.1\r\n")
 
 
-def test_it_begins_once_and_ends_once(listener: Listener, until: Until) -> None:
-    """Every deployment of a run begins it, and whoever closes it may do so again."""
-    listener.start()
-    listener.start()
-    assert [thread.name for thread in threading.enumerate()].count("listener") == 1
-    until(lambda: listener.look().asked > 0)
-    listener.close()
-    listener.close()
-    assert not listener.is_on
+def test_it_begins_once_and_ends_once(meter: DowntimeMeter, until: Until) -> None:
+    """Every deployment of a run starts it; closing it twice is allowed."""
+    meter.start()
+    meter.start()
+    assert [thread.name for thread in threading.enumerate()].count("downtime-meter") == 1
+    until(lambda: meter.read().requests > 0)
+    meter.close()
+    meter.close()
+    assert not meter.is_on
 
 
-def test_one_that_never_began_can_be_closed(listener: Listener) -> None:
+def test_one_that_never_began_can_be_closed(meter: DowntimeMeter) -> None:
     """A run that deploys nothing ends so."""
-    listener.close()
-    assert not listener.is_on
+    meter.close()
+    assert not meter.is_on
 
 
-def test_nothing_is_asked_after_the_end(server: Server, listener: Listener, until: Until) -> None:
-    """``close`` returns when the last probe is over, and what was seen can still be told."""
-    seen = Sum(listener)
-    listener.start()
-    until(seen.has_asked(2))
-    listener.close()
-    seen.look()
-    assert seen.look().asked == 0
-    assert len(server.requests) == seen.asked
-    assert seen.missed == 0
+def test_nothing_is_sent_after_the_end(server: Server, meter: DowntimeMeter, until: Until) -> None:
+    """``close`` returns after the last request; the counts can still be read."""
+    seen = Sum(meter)
+    meter.start()
+    until(seen.has_requests(2))
+    meter.close()
+    seen.read()
+    assert seen.read().requests == 0
+    assert len(server.requests) == seen.requests
+    assert seen.unanswered == 0

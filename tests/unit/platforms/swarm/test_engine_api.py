@@ -17,7 +17,7 @@ from runner.platforms.swarm.engine_api import Engine, _unframe
 from runner.reconcile.errors import EngineUnreachableError
 
 AMPLE = 120.0
-"""Seconds that no answer needs: whoever waits so long hangs."""
+"""Seconds; a response that takes longer hangs."""
 SHORT = 0.25
 """Seconds for an answer that never comes."""
 
@@ -113,16 +113,16 @@ every_ask = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
 
 
 @every_ask
-def test_a_socket_that_is_missing_is_an_engine_out_of_reach(tmp_path: Path, ask: Ask) -> None:
-    """It names the socket, and what to look at."""
+def test_without_a_socket_docker_is_unreachable(tmp_path: Path, ask: Ask) -> None:
+    """The message names the socket, the hint the unit."""
     with pytest.raises(EngineUnreachableError) as caught:
         ask(connect(tmp_path / "none.sock"))
     assert f"{tmp_path}/none.sock doesn't answer" in caught.value.message
     assert "docker.service" in caught.value.hint
 
 
-def test_a_socket_that_nobody_listens_on_is_an_engine_out_of_reach(tmp_path: Path) -> None:
-    """What an engine leaves behind that was killed; and a file that is no socket at all."""
+def test_with_a_dead_socket_docker_is_unreachable(tmp_path: Path) -> None:
+    """A killed dockerd leaves such a socket; and a file that is not a socket."""
     path = tmp_path / "left.sock"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
@@ -133,15 +133,15 @@ def test_a_socket_that_nobody_listens_on_is_an_engine_out_of_reach(tmp_path: Pat
 
 
 @every_ask
-def test_an_engine_that_hangs_is_out_of_reach(serve: Serve, ask: Ask) -> None:
+def test_a_dockerd_that_hangs_is_unreachable(serve: Serve, ask: Ask) -> None:
     """The timeout ends it."""
     with pytest.raises(EngineUnreachableError, match="doesn't answer"):
         ask(connect(serve(silence).path, SHORT))
 
 
 @pytest.mark.parametrize("head", [b"Content-Length: 60\r\n\r\n", b"X: "], ids=["body", "head"])
-def test_an_engine_that_drips_is_out_of_reach(serve: Serve, head: bytes) -> None:
-    """The limit is for the whole answer: each byte that arrives does not start it anew."""
+def test_a_dockerd_that_responds_byte_by_byte_is_unreachable(serve: Serve, head: bytes) -> None:
+    """The limit is for the whole response: a byte that arrives does not restart it."""
     dropped: list[bytes] = []
     with pytest.raises(EngineUnreachableError, match="doesn't answer"):
         connect(serve(drip(head, dropped)).path, 1.0).nodes()
@@ -153,8 +153,8 @@ def test_an_engine_that_drips_is_out_of_reach(serve: Serve, head: bytes) -> None
     [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n[]"],
     ids=["nothing", "no http", "cut off"],
 )
-def test_an_answer_that_breaks_off_is_none(serve: Serve, reply: bytes) -> None:
-    """An engine that dies while it answers has not answered."""
+def test_a_response_that_breaks_off_is_an_error(serve: Serve, reply: bytes) -> None:
+    """The dockerd died while it responded."""
     with pytest.raises(EngineUnreachableError, match="doesn't answer: "):
         connect(serve(lambda c, _: c.sendall(reply)).path).nodes()
 
@@ -176,18 +176,18 @@ def test_an_answer_that_breaks_off_is_none(serve: Serve, reply: bytes) -> None:
     ],
     ids=["500", "503", "no JSON", "no object", "redirect", "400"],
 )
-def test_whatever_is_no_answer_is_told_in_the_engines_words(
+def test_an_error_status_is_reported_with_the_message_of_dockerd(
     *, serve: Serve, ask: Ask, status: str, answer: object, said: str
 ) -> None:
-    """A lost quorum says 500: that is an engine that can't be asked, not an empty swarm."""
+    """A lost quorum is status 500: Docker is unreachable, the swarm is not empty."""
     with pytest.raises(EngineUnreachableError, match=said):
         ask(connect(serve(replying(answer, status)).path))
 
 
 @every_ask
 @pytest.mark.parametrize("body", [b"<html>", b"\xff\xfe"], ids=["other", "no text"])
-def test_an_answer_that_is_no_json_is_no_answer(serve: Serve, ask: Ask, body: bytes) -> None:
-    """Whoever says 200 and something else is not the engine."""
+def test_a_response_that_is_not_json_is_an_error(serve: Serve, ask: Ask, body: bytes) -> None:
+    """Another server may respond with 200."""
     with pytest.raises(EngineUnreachableError):
         ask(connect(serve(replying(body)).path))
 
@@ -196,7 +196,7 @@ def test_an_answer_that_is_no_json_is_no_answer(serve: Serve, ask: Ask, body: by
 
 
 def test_lists_are_asked_for_by_label(serve: Serve) -> None:
-    """The engine filters; the number of tasks is asked for with the services."""
+    """Docker filters; the number of tasks is requested with the services."""
     server = serve(replying([{"ID": "1"}]))
     engine = connect(server.path)
     answers = [engine.services("a_b"), engine.services_labelled("k=v & w")]
@@ -213,7 +213,7 @@ def test_lists_are_asked_for_by_label(serve: Serve) -> None:
 
 
 def test_what_does_not_exist_is_none(serve: Serve) -> None:
-    """404 is an answer, with nothing found; one that is found is told whole."""
+    """404 means None; an object that exists is returned whole."""
     finds: dict[str, Callable[[Engine], object]] = {
         "/networks/proxy": lambda engine: engine.network("proxy"),
         "/configs/c": lambda engine: engine.config("c"),
@@ -241,16 +241,18 @@ def test_what_does_not_exist_is_none(serve: Serve) -> None:
         ({}, "inactive"),
     ],
 )
-def test_only_a_manager_can_be_asked(serve: Serve, swarm: dict[str, object], state: str) -> None:
-    """A worker or a lone engine can't deploy, and the hint says how to make it one that can."""
-    with pytest.raises(EngineUnreachableError, match=rf"no manager of a swarm \({state}\)"):
+def test_only_a_manager_has_a_swarm_node(
+    serve: Serve, swarm: dict[str, object], state: str
+) -> None:
+    """A worker or a node without a swarm can't deploy; the hint starts a swarm."""
+    with pytest.raises(EngineUnreachableError, match=rf"not a swarm manager \({state}\)"):
         connect(serve(replying({"Swarm": swarm})).path).swarm_node()
     active = {"LocalNodeState": "active", "ControlAvailable": True, "NodeID": "n1"}
     assert connect(serve(replying({"Swarm": active})).path).swarm_node() == "n1"
 
 
-def test_a_registry_that_says_no_has_no_digest(serve: Serve) -> None:
-    """The digest of the manifest if it says yes."""
+def test_an_unknown_image_has_no_registry_digest(serve: Serve) -> None:
+    """The digest of the manifest if the registry has it."""
     yes = serve(replying({"Descriptor": {"digest": "sha256:12"}}))
     assert connect(yes.path).registry_digest("a/b:1") == "sha256:12"
     assert yes.asked() == [("/distribution/a/b:1/json", {})]
@@ -259,8 +261,8 @@ def test_a_registry_that_says_no_has_no_digest(serve: Serve) -> None:
         assert connect(no.path).registry_digest("a/b:1") is None
 
 
-def test_a_registry_that_is_silent_is_not_a_dead_engine(serve: Serve) -> None:
-    """The engine waits for it, and answers everything else: without a network last-good serves."""
+def test_a_slow_registry_is_not_a_dead_dockerd(serve: Serve) -> None:
+    """Dockerd waits for it, and answers all else: without a network last-good serves."""
 
     def handle(connection: socket.socket, request: bytes) -> None:
         (silence if b"/distribution/" in request else replying({}))(connection, request)
@@ -270,7 +272,7 @@ def test_a_registry_that_is_silent_is_not_a_dead_engine(serve: Serve) -> None:
     assert connect(path).info() == {}
 
 
-def test_an_engine_that_was_started_anew_is_asked_again(tmp_path: Path) -> None:
+def test_a_restarted_dockerd_is_read_again(tmp_path: Path) -> None:
     """No connection to the one before is in the way."""
     path = tmp_path / "docker.sock"
     engine = connect(path)
@@ -318,25 +320,25 @@ def test_a_terminals_log_passes_through(text: bytes) -> None:
 
 @given(st.binary(max_size=60))
 def test_no_log_makes_unframing_raise(log: bytes) -> None:
-    """Whatever it is, nothing is added to it."""
+    """Nothing is added to any log."""
     assert len(_unframe(log)) <= len(log)
 
 
-def test_what_the_engine_says_of_a_log_is_unframed_too() -> None:
-    """Stream 3 is the engine's own: why it can't read on."""
+def test_errors_of_dockerd_in_a_log_are_unframed_too() -> None:
+    """Stream 3 is dockerd's own: why it can't read on."""
     log = frame(1, b"a\n") + frame(3, b"Error grabbing logs: EOF\n")
     assert _unframe(log) == b"a\nError grabbing logs: EOF\n"
 
 
-def test_the_last_words_are_the_last_lines_of_both_streams(serve: Serve) -> None:
+def test_the_last_log_lines_are_of_both_streams(serve: Serve) -> None:
     """A few lines; bytes that are no text do no harm."""
     server = serve(replying(frame(2, b"err\n") + frame(1, b"o\xfft\n\n")))
-    assert connect(server.path).last_words("c1") == "err\no\ufffdt"
+    assert connect(server.path).last_log_lines("c1") == "err\no\ufffdt"
     wanted = {"stdout": "1", "stderr": "1", "tail": "5"}
     assert server.asked() == [("/containers/c1/logs", wanted)]
 
 
-def test_no_log_is_no_words(serve: Serve) -> None:
+def test_without_a_log_there_are_no_lines(serve: Serve) -> None:
     """A container of another node, or a log driver that can't be read."""
     for status in ("404 Not Found", "501 Not Implemented"):
-        assert not connect(serve(replying({"message": "no"}, status)).path).last_words("c1")
+        assert not connect(serve(replying({"message": "no"}, status)).path).last_log_lines("c1")

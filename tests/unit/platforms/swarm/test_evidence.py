@@ -68,11 +68,11 @@ def findings(
     require: Require = "all",
     denied: Mapping[str, float] = NOBODY,
 ) -> dict[str, TaskResult]:
-    """Judge where the engine holds what was written; by what each finding is about."""
+    """Judge a stack that is as written; return the results by probe."""
     written = Written(AT, WEB.name, {service.name: service.spec for service in services})
     snapshot = Snapshot({service.name: service for service in services}, tasks, nodes, NOW)
     found = judge(snapshot, written, "token", excused, require, denied)
-    return {finding.about: finding for finding in found}
+    return {finding.probe: finding for finding in found}
 
 
 def of_web(*tasks: Task, **given: object) -> TaskResult:
@@ -92,15 +92,15 @@ PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 # What was written --------------------------------------------------------------------------------
 
 
-def test_a_stack_that_is_as_written_is_told_so() -> None:
+def test_a_stack_as_it_was_written_passes() -> None:
     """And so are the tasks of its gate."""
     assert list(findings(task("t")).values()) == [
-        TaskResult("stack", PASS, "the engine holds what was deployed"),
+        TaskResult("stack", PASS, "the services are as they were deployed"),
         TaskResult("tasks", PASS, "1 of 1 running: t"),
     ]
 
 
-def test_the_first_difference_is_told() -> None:
+def test_the_first_difference_is_reported() -> None:
     """A service that is gone or changed, each by its name; and one more than was written."""
     written = Written(AT, WEB.name, {WEB.name: WEB.spec, SIDE.name: SIDE.spec})
 
@@ -113,21 +113,21 @@ def test_the_first_difference_is_told() -> None:
     assert said(WEB, SIDE) == ""
     assert said(WEB) == "service s_side is gone"
     assert said(SIDE) == "service s_web is gone"
-    assert said(WEB, evolve(SIDE, spec="x")) == "service s_side was changed by another hand"
-    assert said(WEB, evolve(SIDE, spec="x", update="updating: now")).endswith("by another hand")
+    assert said(WEB, evolve(SIDE, spec="x")) == "service s_side was changed by someone else"
+    assert said(WEB, evolve(SIDE, spec="x", update="updating: now")).endswith("by someone else")
     assert said(WEB, rolled_back).endswith("(Swarm says rollback_started: by Swarm)")
-    assert said(evolve(WEB, token="x"), SIDE) == "service s_web was changed by another hand"  # noqa: S106
+    assert said(evolve(WEB, token="x"), SIDE) == "service s_web was changed by someone else"  # noqa: S106
     assert said(WEB, evolve(SIDE, token="x")) == ""  # noqa: S106 - a side service has none of ours
-    assert said(WEB, SIDE, *more) == "service s_a was added by another hand"
+    assert said(WEB, SIDE, *more) == "service s_a was added by someone else"
 
 
-def test_a_record_without_the_gated_service_is_told() -> None:
+def test_a_record_without_the_gated_service_is_reported() -> None:
     """Nothing would be judged then."""
     there = {SIDE.name: SIDE}
     written = Written(AT, WEB.name, {SIDE.name: SIDE.spec})
     (found,) = judge(Snapshot(there, (), (UP,), NOW), written, "token", frozenset(), "all", {})
-    assert (found.about, found.outcome) == ("stack", INCONCLUSIVE)
-    assert found.reason == "since it was deployed, nobody recorded what s_web is"
+    assert (found.probe, found.outcome) == ("stack", INCONCLUSIVE)
+    assert found.reason == "since it was deployed, the record of the deployment lacks s_web"
 
 
 # Ends --------------------------------------------------------------------------------------------
@@ -184,10 +184,8 @@ def test_an_end_of_an_older_spec_is_no_end() -> None:
         ({"state": "orphaned", "container": "", "error": "gone"}, "has orphaned: gone"),
     ],
 )
-def test_an_end_is_told_by_what_the_engine_says_of_it(
-    changes: dict[str, object], reason: str
-) -> None:
-    """With the container, whose last words tell more."""
+def test_an_ended_task_is_described_by_its_error(changes: dict[str, object], reason: str) -> None:
+    """With the container, whose log has more."""
     gone = evolve(ended("a-task-with-a-long-name"), **changes)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     found = of_web(task("t"), gone)
     assert found.reason.endswith(reason)
@@ -198,13 +196,13 @@ def test_a_gated_job_fails_and_one_beside_it_does_not() -> None:
     """Its tasks are meant to end."""
     job = evolve(WEB, is_job=True)
     assert of_web(task("t"), services=(job,)) == TaskResult(
-        "tasks", FAIL, "a job: it is meant to end"
+        "tasks", FAIL, "a job: its tasks are meant to end"
     )
     assert of_side(ended("s", SIDE, state="complete"), side=evolve(SIDE, is_job=True)) is None
     assert of_side(side=evolve(SIDE, is_job=True, wanted=3)) is None
 
 
-# Ports that the engine holds ---------------------------------------------------------------------
+# Leaked ports ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -218,14 +216,14 @@ def test_a_gated_job_fails_and_one_beside_it_does_not() -> None:
         (TAKEN, "pending", None),
     ],
 )
-def test_only_the_allocator_of_the_engine_denies_a_port(
+def test_only_the_port_allocator_of_dockerd_denies_a_port(
     error: str, state: str, port: int | None
 ) -> None:
     """Whoever else has it is named in other words."""
     assert denied_port(task("t", error=error, state=state)) == port
 
 
-def test_the_newest_end_says_whether_a_port_is_held() -> None:
+def test_the_newest_ended_task_decides_whether_a_port_is_leaked() -> None:
     """An older denial is past once something else has ended."""
     denied = ended("denied", error=DENIED, since=AT + 5)
     other = ended("other", since=AT + 9)
@@ -236,7 +234,7 @@ def test_the_newest_end_says_whether_a_port_is_held() -> None:
         assert found.outcome is outcome
     found = of_web(denied, excused=excused, denied={"denied": LEFT})
     assert found.reason == (
-        "the engine holds port 443 for no container, so it can start nothing there;"
+        "dockerd holds port 443 although no container uses it, so no task can publish it;"
         " `systemctl restart docker.service` frees it"
     )
     assert (found.terminal, found.container) == (True, "")
@@ -257,10 +255,10 @@ def test_an_update_that_swarm_gave_up_is_hopeless(service: Service, started: flo
     services = (paused,) if service is WEB else (WEB, paused)
     found = findings(*tasks, services=services)
     told = found.get("tasks" if service is WEB else "tasks of s_side")
-    expected = TaskResult("x", FAIL, "Swarm stopped the update, paused: m", terminal=True)
+    expected = TaskResult("x", FAIL, "Swarm gave up the update: paused: m", terminal=True)
     if started >= AT - 1:
         assert told is not None
-        assert evolve(told, about="x") == expected
+        assert evolve(told, probe="x") == expected
     else:
         assert told is None or told.outcome is PASS
     going_on = evolve(paused, update="updating: m")
@@ -288,7 +286,7 @@ def test_how_many_must_run(require: Require) -> None:
         if found.outcome is PASS:
             assert found.reason == f"{number} of {least} running: {names}"
         else:
-            said = f"{number} of {least} tasks running, and none is on its way"
+            said = f"{number} of {least} tasks running, and none is starting"
             assert (found.reason, found.terminal) == (said, False)
 
 
@@ -314,7 +312,7 @@ def test_nodes_that_are_down_are_missed_by_a_global_service() -> None:
     assert found == TaskResult("tasks", FAIL, "2 of 2 running: a, b; node host3 is down")
     found = of_web(*both, lost, services=(web,), nodes=nodes, require="quorum")
     assert found == TaskResult("tasks", PASS, "2 of 2 running: a, b; node host3 is down")
-    # Three are everybody: one is no quorum. With a fourth down, two are none either.
+    # There are three: one is no quorum. With a fourth down, two are none either.
     assert of_web(both[0], lost, services=(web,), nodes=nodes, require="quorum").outcome is FAIL
     fourth = evolve(DOWN, id="n4", name="host4")
     four = (*both, lost, evolve(lost, id="lost4", node="n4"))
@@ -344,7 +342,7 @@ def test_nodes_that_are_down_are_nothing_to_others() -> None:
 
 @pytest.mark.parametrize("state", ["running", "starting", "ready", "pending"])
 def test_an_older_task_that_is_left_spoils_the_round(state: str) -> None:
-    """It may be who answers. One that has ended, or whose node is down, answers nobody."""
+    """It may answer the probes. One that has ended, or whose node is down, can't."""
     older = task("older", template="older", state=state)
     for require in ("all", "quorum"):
         found = of_web(task("t"), older, require=require)
@@ -359,8 +357,8 @@ def test_an_older_task_that_is_left_spoils_the_round(state: str) -> None:
     assert of_web(task("t"), evolve(older, service="other-id")).outcome is PASS
 
 
-def test_what_is_told_to_stop_does_not_run() -> None:
-    """It serves what is open."""
+def test_a_task_that_is_stopping_does_not_run() -> None:
+    """It serves open connections only."""
     found = of_web(task("t", desired="shutdown"))
     assert found.outcome is FAIL
     assert found.reason == "0 of 1 tasks running; task t is running"
@@ -369,8 +367,8 @@ def test_what_is_told_to_stop_does_not_run() -> None:
 # Tasks that wait ---------------------------------------------------------------------------------
 
 
-def test_who_waits_is_told_with_the_reason() -> None:
-    """That of one which has a reason; its health check may tell more."""
+def test_a_waiting_task_is_reported_with_its_error() -> None:
+    """Of a task that has an error; its health check may have more."""
     found = of_web(waiting("a"), waiting("b", "why"), services=(evolve(WEB, wanted=2),))
     assert found == TaskResult(
         "tasks", FAIL, "0 of 2 tasks running; task b is pending: why", container="c-b"
@@ -394,7 +392,7 @@ def test_a_task_without_a_place_is_given_some_time(error: str, patience: float) 
 
 
 def test_the_time_begins_when_its_place_is_free() -> None:
-    """Some other task of the service has ended last, whatever its spec."""
+    """It begins when the last other task of the service ended, of any spec."""
     stuck = waiting("t", NOWHERE, seconds=50)
     for template in (WEB.template, "older"):
         gone = ended("gone", template=template, state="shutdown", since=NOW - SETTLED)
@@ -406,7 +404,7 @@ def test_the_time_begins_when_its_place_is_free() -> None:
 
 
 def test_a_place_may_still_become_free() -> None:
-    """By an older task that ends, or a node that comes up."""
+    """An older task may end, or a node may come up."""
     stuck = waiting("t", NOWHERE, seconds=50)
     assert of_web(stuck).terminal
     assert not of_web(stuck, task("older", template="older")).terminal

@@ -1,4 +1,4 @@
-"""The gate of a stack, against a server that plays the engine and tasks that are processes here."""
+"""Gate rounds on Swarm, against a fake Docker API and tasks that are processes here."""
 
 import contextlib
 import os
@@ -17,7 +17,13 @@ from safe_probes import proven
 from runner.platforms.swarm.docker_cli import Docker
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.evidence import LEAVING
-from runner.platforms.swarm.gate_round import LONGEST_NAME, Evidence, StackGate, personal, public
+from runner.platforms.swarm.gate_round import (
+    LONGEST_NAME,
+    Evidence,
+    StackGate,
+    host_probes,
+    task_probes,
+)
 from runner.platforms.swarm.objects import Task, read_service, read_task
 from runner.platforms.swarm.stack import Stacks
 from runner.reconcile.model import Deployment, Outcome, ProbeResult, Release, Round
@@ -98,27 +104,27 @@ def record(deployment: Deployment = DEPLOYMENT) -> Record:
 
 
 def ask(gate: StackGate, *, is_ours: bool = True) -> dict[str, tuple[Outcome, bool]]:
-    """Ask about the deployment; say what each finding came to, and whether it is terminal."""
-    results = gate.ask_engine(record(), is_ours=is_ours).results
+    """Read the evidence; return the outcome of each result, and whether it is terminal."""
+    results = gate.read_evidence(record(), is_ours=is_ours).results
     assert {result.target_unit for result in results} == {UNIT}
     return {result.probe: (result.outcome, result.terminal) for result in results}
 
 
-PASS, LOST = (Outcome.PASS, False), {"engine": (Outcome.INCONCLUSIVE, False)}
+PASS, LOST = (Outcome.PASS, False), {"docker": (Outcome.INCONCLUSIVE, False)}
 ENDED = (Outcome.FAIL, True)
 
 
 # The engine's evidence ---------------------------------------------------------------------------
 
 
-def test_what_runs_as_written_passes_and_is_named(gate: StackGate) -> None:
-    """Those who may answer are told, and where their ports are."""
-    evidence = gate.ask_engine(record(), is_ours=True)
+def test_running_tasks_of_the_deployment_pass_and_are_named(gate: StackGate) -> None:
+    """The evidence has the running tasks and their ports."""
+    evidence = gate.read_evidence(record(), is_ours=True)
     assert [result.probe for result in evidence.results] == ["stack", "tasks"]
     assert {result.outcome for result in evidence.results} == {Outcome.PASS}
     assert [result.excerpt for result in evidence.results] == ["", ""]
     assert [result.reason for result in evidence.results] == [
-        "the engine holds what was deployed",
+        "the services are as they were deployed",
         "1 of 1 running: t1",
     ]
     assert [task.id for task in evidence.running] == ["t1"]
@@ -127,31 +133,31 @@ def test_what_runs_as_written_passes_and_is_named(gate: StackGate) -> None:
     assert not evidence.is_final
 
 
-def test_an_engine_that_is_lost_is_no_evidence(engine: Playback, gate: StackGate) -> None:
-    """Neither for nor against; and nobody else needs to be asked."""
+def test_docker_unreachable_is_no_evidence(engine: Playback, gate: StackGate) -> None:
+    """Neither for nor against; and no task needs to be probed."""
     with engine.lost():
-        evidence = gate.ask_engine(record(), is_ours=True)
+        evidence = gate.read_evidence(record(), is_ours=True)
     (result,) = evidence.results
-    assert (result.probe, result.outcome) == ("engine", Outcome.INCONCLUSIVE)
+    assert (result.probe, result.outcome) == ("docker", Outcome.INCONCLUSIVE)
     assert "doesn't answer" in result.reason
     assert (evidence.running, evidence.service, evidence.is_final) == ((), None, True)
 
 
-def test_the_last_words_explain_an_end(engine: Playback, gate: StackGate) -> None:
+def test_the_last_log_line_explains_an_ended_task(engine: Playback, gate: StackGate) -> None:
     """The last line is part of the reason; the log of a container elsewhere can't be read."""
     engine.says["/tasks"] = [task("t1", "failed")]
     log = b"level=info\nfield not found, \x1b[31mnode: foo\n\n"
-    without = gate.ask_engine(record(), is_ours=True).results[1]
+    without = gate.read_evidence(record(), is_ours=True).results[1]
     assert (without.reason, without.excerpt) == ("task t1 ended with status 3", "")
     engine.says["/containers/c-t1/logs"] = log
-    result = gate.ask_engine(record(), is_ours=True).results[1]
+    result = gate.read_evidence(record(), is_ours=True).results[1]
     assert result.terminal
     assert result.reason == ("task t1 ended with status 3: field not found, node: foo")
     assert result.excerpt == "level=info\\nfield not found, node: foo"
 
 
 def inspect(status: str = "", *said: str, out_of_memory: bool = False) -> Json:
-    """Make what the engine says of a container: its health checks, and how it ended."""
+    """Make a container as the Docker API has it: its health checks, and how it ended."""
     state: Json = {"OOMKilled": out_of_memory}
     if status:
         state["Health"] = {"Status": status, "Log": [{"Output": text} for text in said]}
@@ -175,14 +181,14 @@ def inspect(status: str = "", *said: str, out_of_memory: bool = False) -> Json:
     ],
     ids=["words", "healthy", "unhealthy", "memory", "memory first", "nothing"],
 )
-def test_an_end_is_explained_by_what_the_container_says(
+def test_an_ended_task_is_explained_by_its_log_and_health_check(
     *, engine: Playback, gate: StackGate, container: Json, log: bytes, reason: str, excerpt: str
 ) -> None:
-    """Its last words, and the cause that it could not name itself."""
+    """Its log, and the cause that it could not log itself."""
     engine.says["/tasks"] = [task("t1", "failed")]
     engine.says["/containers/c-t1/json"] = container
     engine.says["/containers/c-t1/logs"] = log
-    result = gate.ask_engine(record(), is_ours=True).results[1]
+    result = gate.read_evidence(record(), is_ours=True).results[1]
     assert result.reason == f"task t1 ended with status 3{reason}"
     assert result.excerpt == excerpt
 
@@ -190,16 +196,16 @@ def test_an_end_is_explained_by_what_the_container_says(
 def test_a_task_that_starts_is_explained_by_its_health_check(
     engine: Playback, gate: StackGate
 ) -> None:
-    """Whatever that says; its log is not asked for, since it says nothing of an end."""
+    """By any output of it; its log is not read, as it has not ended."""
     starting = task("t1", "starting")
     starting["Status"]["Err"] = ""
     engine.says["/tasks"] = [{**starting, "DesiredState": "running"}]
     engine.says["/containers/c-t1/json"] = inspect("starting", "no answer yet\n")
     engine.says["/containers/c-t1/logs"] = b"last\n"
-    evidence = gate.ask_engine(record(), is_ours=True)
+    evidence = gate.read_evidence(record(), is_ours=True)
     result = evidence.results[1]
     assert result.reason == (
-        "0 of 1 tasks running; task t1 is starting; its health check says no answer yet"
+        "0 of 1 tasks running; task t1 is starting; its health check printed no answer yet"
     )
     assert (result.excerpt, result.terminal, evidence.is_final) == ("no answer yet", False, False)
 
@@ -217,7 +223,7 @@ def test_a_task_that_starts_is_explained_by_its_health_check(
 def test_when_no_answer_of_a_task_can_change_a_round(
     outcome: Outcome, *, terminal: bool, is_final: bool
 ) -> None:
-    """One such finding among others is enough."""
+    """One such result among others is enough."""
     fine = ProbeResult("stack", Outcome.PASS, "so", UNIT)
     found = ProbeResult("tasks", outcome, "so", UNIT, terminal=terminal)
     assert Evidence((fine, found), (), None).is_final is is_final
@@ -228,22 +234,22 @@ def test_when_no_answer_of_a_task_can_change_a_round(
 
 
 def test_what_ends_in_a_run_that_deployed_it_counts(engine: Playback, gate: StackGate) -> None:
-    """Also if it had ended before the first look, and has been replaced."""
+    """Also if it had ended before the first round, and has been replaced."""
     engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
     for _ in range(3):
         assert ask(gate) == {"stack": PASS, "tasks": ENDED}
 
 
 def test_what_ended_before_another_run_looked_is_excused(engine: Playback, gate: StackGate) -> None:
-    """The host was started anew; but what ends from then on counts."""
+    """The host was restarted; but later ends count."""
     engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
     assert ask(gate, is_ours=False) == {"stack": PASS, "tasks": PASS}
     engine.says["/tasks"] = [task("t1", "failed"), task("t2", "failed"), task("t3")]
     assert ask(gate, is_ours=False) == {"stack": PASS, "tasks": ENDED}
 
 
-def test_an_engine_that_is_lost_takes_its_tasks_with_it(engine: Playback, gate: StackGate) -> None:
-    """Whoever was there before is excused; who comes after is not."""
+def test_a_loss_of_docker_excuses_the_tasks_seen_before(engine: Playback, gate: StackGate) -> None:
+    """Tasks from before the loss are excused; later ones are not."""
     assert ask(gate)["tasks"] == PASS
     with engine.lost():
         assert ask(gate) == LOST
@@ -253,18 +259,18 @@ def test_an_engine_that_is_lost_takes_its_tasks_with_it(engine: Playback, gate: 
     assert ask(gate)["tasks"] == ENDED
 
 
-def test_an_engine_that_is_lost_before_the_first_look_takes_its_tasks_too(
+def test_a_loss_of_docker_before_the_first_round_excuses_ended_tasks(
     engine: Playback, gate: StackGate
 ) -> None:
-    """It is started anew right after the write, say."""
+    """For example a restart right after the write."""
     with engine.lost():
         assert ask(gate) == LOST
     engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
     assert ask(gate)["tasks"] == PASS
 
 
-def test_words_that_cannot_be_read_excuse_nobody(engine: Playback, gate: StackGate) -> None:
-    """A log that breaks off is no loss of the engine: whose log it is has ended all the same."""
+def test_an_unreadable_log_excuses_no_task(engine: Playback, gate: StackGate) -> None:
+    """A log that breaks off is no loss of Docker: its task has ended all the same."""
     engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
     engine.says["/containers/c-t1/logs"] = None
     ask(gate)
@@ -276,20 +282,20 @@ def test_each_deployment_has_its_own_excuses(engine: Playback, gate: StackGate) 
     candidate = Deployment(DEPLOYMENT.release, "of-the-candidate")
     engine.says["/services"] = [service(candidate.token)]
     engine.says["/tasks"] = [task("c1", of=candidate.token)]
-    gate.ask_engine(record(candidate), is_ours=True)
+    gate.read_evidence(record(candidate), is_ours=True)
     engine.says["/services"] = [service()]
     engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
     assert ask(gate, is_ours=False)["tasks"] == PASS
 
 
-# Ports that nobody has ---------------------------------------------------------------------------
+# Leaked ports ------------------------------------------------------------------------------------
 
 HELD = [{"State": "running", "Ports": [{"PublicPort": 443, "PrivatePort": 443, "Type": "tcp"}]}]
 DENIED = "starting container failed: ... Bind for 0.0.0.0:443 failed: port is already allocated"
 
 
 def denied(name: str, *, node: str = NODE) -> Json:
-    """Make a task that the engine denied its port."""
+    """Make a task that dockerd denied its port."""
     made = task(name, "failed")
     return {**made, "NodeID": node, "Status": {**made["Status"], "Err": DENIED}}
 
@@ -300,10 +306,10 @@ def denied(name: str, *, node: str = NODE) -> Json:
     [[], [{"Ports": None}], [{"Ports": [{"PrivatePort": 443, "Type": "tcp"}]}], [{}]],
     ids=["none", "without ports", "not published", "nothing said"],
 )
-def test_a_port_that_no_container_has_is_no_evidence(
+def test_a_leaked_port_is_no_evidence(
     engine: Playback, gate: StackGate, containers: list[Json], *, is_ours: bool
 ) -> None:
-    """Not against the release; and once a container has it, nothing of it is held against it."""
+    """Not against the release; once a container has the port, no denial counts."""
     engine.says["/tasks"] = [denied("t1")]
     engine.says["/containers/json"] = containers
     assert ask(gate, is_ours=is_ours)["tasks"] == (Outcome.INCONCLUSIVE, False)
@@ -312,7 +318,7 @@ def test_a_port_that_no_container_has_is_no_evidence(
     assert ask(gate, is_ours=is_ours)["tasks"] == PASS
 
 
-def test_a_port_that_no_container_has_for_long_is_a_stuck_engine(
+def test_a_port_leaked_for_long_is_terminal(
     engine: Playback, gate: StackGate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No container takes so long to end."""
@@ -327,25 +333,21 @@ def test_a_port_that_no_container_has_for_long_is_a_stuck_engine(
 def test_a_port_that_a_container_has_was_denied_with_reason(
     engine: Playback, gate: StackGate
 ) -> None:
-    """Somebody published it by hand, say."""
+    """For example a container that was started by hand."""
     engine.says["/tasks"] = [denied("t1")]
     engine.says["/containers/json"] = HELD
     assert ask(gate)["tasks"] == ENDED
 
 
-def test_who_has_the_ports_of_another_node_is_not_known_here(
-    engine: Playback, gate: StackGate
-) -> None:
-    """An engine lists its own containers alone."""
+def test_ports_of_another_node_are_not_known_here(engine: Playback, gate: StackGate) -> None:
+    """A dockerd lists its own containers only."""
     engine.says["/tasks"] = [denied("t1", node="n2")]
     engine.says["/containers/json"] = []
     assert ask(gate)["tasks"] == ENDED
 
 
-def test_an_engine_that_is_lost_while_it_is_asked_for_ports_is_lost(
-    engine: Playback, gate: StackGate
-) -> None:
-    """Half an answer is none."""
+def test_docker_lost_while_ports_are_read_is_a_loss(engine: Playback, gate: StackGate) -> None:
+    """A partial response is an error."""
     engine.says["/tasks"] = [denied("t1")]
     engine.says["/containers/json"] = None
     assert ask(gate) == LOST
@@ -375,25 +377,25 @@ TASK = TaskHttp(target_unit=UNIT, port=8080, path="/ping", body_contains="O")
         ),
     ],
 )
-def test_a_question_is_put_to_the_port_of_the_task(
+def test_a_probe_inside_a_task_uses_the_port_of_the_task(
     probe: Probe, ports: dict[int, int], url: str, address: str | None
 ) -> None:
-    """What is published leads to it; what isn't is asked for as it is. A name stays for TLS."""
-    (safe,) = personal((proven(probe),), ports)
+    """Published ports are mapped; others are used unchanged. A name stays for TLS."""
+    (safe,) = task_probes((proven(probe),), ports)
     asked = safe.probe
     assert isinstance(asked, TraefikPing | Identity)
     assert (asked.url, getattr(asked, "address", None)) == (url, address)
     assert (asked.name, asked.target_unit) == (probe.name, UNIT)
 
 
-def test_what_is_about_a_task_and_what_about_the_public_listener() -> None:
+def test_probes_inside_tasks_and_probes_from_the_host() -> None:
     """In the order of the config."""
     page = Http(name="page", target_unit=UNIT, url="http://127.0.0.1/")
     port = Tcp(name="port", target_unit=UNIT, address="127.0.0.1:80")
     unit = UnitActive(name="unit", target_unit=UNIT)
     every: tuple[Probe, ...] = (WHO, page, TASK, port, unit, PING)
     safe = [proven(probe) for probe in every]
-    inside, outside = personal(safe, {8080: 1}), public(safe)
+    inside, outside = task_probes(safe, {8080: 1}), host_probes(safe)
     assert [each.probe.kind for each in inside] == ["identity", "task", "traefik-ping"]
     assert TASK in [each.probe for each in inside]
     assert [each.probe for each in outside] == [WHO, page, port, unit, PING]
@@ -440,16 +442,16 @@ def start(unshare: str) -> Generator[Start]:
         yield make
 
 
-def ask_each(gate: StackGate, *tasks: Task) -> list[Round]:
-    gate.ask_engine(record(), is_ours=True)  # it tells which node this is
+def probe_tasks(gate: StackGate, *tasks: Task) -> list[Round]:
+    gate.read_evidence(record(), is_ours=True)  # it reads the id of this node
     expected = Expected(DEPLOYMENT, frozenset(task.id for task in tasks))
-    return gate.ask_each(expected, tasks, (proven(PING), proven(WHO)), AMPLE)
+    return gate.probe_tasks(expected, tasks, (proven(PING), proven(WHO)), AMPLE)
 
 
 def test_each_task_is_asked_by_itself(gate: StackGate, start: Start) -> None:
-    """All have the same port, and each has to be who the engine says it is."""
+    """All have the same port, and each has to return its own task id."""
     tasks = start("t1", says="t1"), start("t2", says="t1"), start("t3", says="t3", token="old")  # noqa: S106
-    results = {result.probe: result for each in ask_each(gate, *tasks) for result in each}
+    results = {result.probe: result for each in probe_tasks(gate, *tasks) for result in each}
     passed = {probe for probe, result in results.items() if result.outcome is Outcome.PASS}
     assert passed == {"ping@t1", "identity@t1", "ping@t2", "ping@t3"}
     assert "task t1 answers" in results["identity@t2"].reason
@@ -466,21 +468,21 @@ def test_each_task_is_asked_by_itself(gate: StackGate, start: Start) -> None:
         (evolve(TASK, port=8081), Outcome.FAIL),
     ],
 )
-def test_a_task_is_asked_for_a_page_where_nobody_else_is(
+def test_a_page_is_requested_on_the_loopback_of_a_task(
     gate: StackGate, start: Start, probe: TaskHttp, outcome: Outcome
 ) -> None:
     """It listens on a loopback of its own."""
     tasks = [start("t1", says="t1")]
-    gate.ask_engine(record(), is_ours=True)
+    gate.read_evidence(record(), is_ours=True)
     expected = Expected(DEPLOYMENT, frozenset({"t1"}))
-    ((result,),) = gate.ask_each(expected, tasks, (proven(probe),), AMPLE)
+    ((result,),) = gate.probe_tasks(expected, tasks, (proven(probe),), AMPLE)
     assert (result.outcome, result.probe) == (outcome, "task@t1")
 
 
 def test_a_task_that_has_just_ended_fails_and_may_heal(gate: StackGate, start: Start) -> None:
-    """The others are asked all the same; one that never had a process is nobody to ask."""
+    """The others are probed all the same; one without a process can't be."""
     ended = read_task(task("t2", pid=GONE))
-    alive, (gone,) = ask_each(gate, start("t1", says="t1"), ended, read_task(task("t3")))
+    alive, (gone,) = probe_tasks(gate, start("t1", says="t1"), ended, read_task(task("t3")))
     assert (gone.probe, gone.outcome) == ("inside", Outcome.FAIL)
     assert (gone.reason, gone.target_unit) == ("task t2 has just ended", UNIT)
     assert not gone.terminal
@@ -488,28 +490,28 @@ def test_a_task_that_has_just_ended_fails_and_may_heal(gate: StackGate, start: S
 
 
 def test_a_task_of_another_node_is_not_looked_for_here(gate: StackGate) -> None:
-    """The engine tells the process ids of all nodes' tasks: on this host they mean nothing."""
-    assert ask_each(gate, evolve(read_task(task("t2", pid=GONE)), node="another")) == []
+    """Docker lists the process ids of all nodes' tasks: on this host they mean nothing."""
+    assert probe_tasks(gate, evolve(read_task(task("t2", pid=GONE)), node="another")) == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may enter any network")
-def test_a_task_that_may_not_be_entered_tells_nothing(gate: StackGate) -> None:
+def test_a_task_that_cannot_be_entered_is_inconclusive(gate: StackGate) -> None:
     """The unit lacks a right: that is not for the release to mend."""
-    ((found,),) = ask_each(gate, read_task(task("t1", pid=os.getpid())))
+    ((found,),) = probe_tasks(gate, read_task(task("t1", pid=os.getpid())))
     assert (found.probe, found.outcome, found.target_unit) == ("inside", Outcome.INCONCLUSIVE, UNIT)
-    assert found.reason == "task t1 can't be asked from inside: Operation not permitted"
+    assert found.reason == "task t1 can't be probed from inside: Operation not permitted"
 
 
 def test_a_name_is_never_longer_than_a_name_may_be(gate: StackGate, start: Start) -> None:
     """That of the task comes last, and is cut."""
-    gate.ask_engine(record(), is_ours=True)
+    gate.read_evidence(record(), is_ours=True)
     probe = proven(evolve(PING, name="p" * LONGEST_NAME))
-    ((found,),) = gate.ask_each(Expected(DEPLOYMENT), [start("t1", says="t1")], (probe,), AMPLE)
+    ((found,),) = gate.probe_tasks(Expected(DEPLOYMENT), [start("t1", says="t1")], (probe,), AMPLE)
     assert found.probe == "p" * 128
 
 
-def test_a_loss_of_the_engine_is_remembered(engine: Playback, gate: StackGate) -> None:
-    """A trial asks for it: what was lost once is not started again there."""
+def test_a_loss_of_docker_is_remembered(engine: Playback, gate: StackGate) -> None:
+    """A preflight reads it: its tasks are not restarted after a loss."""
     assert not gate.has_lost
     ask(gate)
     assert not gate.has_lost
@@ -519,8 +521,8 @@ def test_a_loss_of_the_engine_is_remembered(engine: Playback, gate: StackGate) -
     assert gate.has_lost
 
 
-def test_who_ended_between_two_losses_is_excused(engine: Playback, gate: StackGate) -> None:
-    """Each loss takes those that were seen before it, and those that have ended when it is over."""
+def test_a_task_that_ended_between_two_losses_is_excused(engine: Playback, gate: StackGate) -> None:
+    """Each loss excuses tasks seen before it, and those that have ended when it is over."""
     assert ask(gate)["tasks"] == PASS
     with engine.lost():
         ask(gate)
@@ -534,10 +536,10 @@ def test_who_ended_between_two_losses_is_excused(engine: Playback, gate: StackGa
     assert ask(gate)["tasks"] == ENDED
 
 
-def test_who_was_seen_before_a_loss_is_excused_although_it_ends_later(
+def test_a_task_seen_before_a_loss_is_excused_although_it_ends_later(
     engine: Playback, gate: StackGate
 ) -> None:
-    """An engine that has just come back may still list a task that it has lost as running."""
+    """A dockerd that has just started may still list a task as running that it has lost."""
     assert ask(gate)["tasks"] == PASS
     with engine.lost():
         ask(gate)
@@ -546,10 +548,10 @@ def test_who_was_seen_before_a_loss_is_excused_although_it_ends_later(
     assert ask(gate)["tasks"] == PASS
 
 
-def test_an_excuse_of_another_run_is_found_at_its_first_look(
+def test_a_later_run_excuses_tasks_in_its_first_round_only(
     engine: Playback, gate: StackGate
 ) -> None:
-    """Later ends are no part of it; and a loss adds to it."""
+    """Later ends are not excused; a loss of Docker adds to it."""
     engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
     assert ask(gate, is_ours=False)["tasks"] == PASS
     with engine.lost():
@@ -559,7 +561,7 @@ def test_an_excuse_of_another_run_is_found_at_its_first_look(
 
 
 def test_ports_are_asked_for_only_where_one_was_denied(engine: Playback, gate: StackGate) -> None:
-    """An engine that can't list its containers is no trouble elsewhere."""
+    """A Docker that can't list its containers does no harm elsewhere."""
     engine.says["/containers/json"] = None
     engine.says["/tasks"] = [task("t1", "failed"), task("t2")]
     assert ask(gate)["tasks"] == ENDED
@@ -589,7 +591,7 @@ KINDS = {"P": Outcome.PASS, "F": Outcome.FAIL, "I": Outcome.INCONCLUSIVE}
 
 
 def rounds(answers: str) -> list[Round]:
-    """Write rounds by their answers, a word for each task."""
+    """Make rounds from letters for outcomes, a word for each task."""
     words = answers.split()
     return [tuple(ProbeResult("ping", KINDS[c], "so", UNIT) for c in word) for word in words]
 
@@ -614,30 +616,30 @@ def rounds(answers: str) -> list[Round]:
         ("P P P I I", "I", "P"),
     ],
 )
-def test_enough_must_answer_well(gate: StackGate, answers: str, of_all: str, of_most: str) -> None:
-    """All, or more than half if the others can't be asked; one that answers wrongly fails."""
+def test_enough_tasks_must_pass(gate: StackGate, answers: str, of_all: str, of_most: str) -> None:
+    """All, or more than half if the others can't be probed; one with a failed probe fails."""
     most = StackGate(gate.stacks, "s", UNIT, "quorum")
-    assert gate.sum_up(rounds(answers)).outcome is KINDS[of_all]
-    assert most.sum_up(rounds(answers)).outcome is KINDS[of_most]
+    assert gate.summarize(rounds(answers)).outcome is KINDS[of_all]
+    assert most.summarize(rounds(answers)).outcome is KINDS[of_most]
 
 
-def test_a_sum_tells_how_many_and_what_each_other_said(gate: StackGate) -> None:
-    """The first complaint of each task; about the unit of the gate."""
-    found = gate.sum_up(rounds("PP PFI II"))
+def test_the_summary_counts_and_quotes_each_failing_task(gate: StackGate) -> None:
+    """The first failure of each task; with the unit of the gate."""
+    found = gate.summarize(rounds("PP PFI II"))
     assert (found.probe, found.target_unit) == ("each task", UNIT)
-    assert found.reason == "1 of 3 answered well; ping: so; ping: so"
-    assert gate.sum_up(rounds("P")).reason == "1 of 1 answered well"
+    assert found.reason == "1 of 3 tasks passed; ping: so; ping: so"
+    assert gate.summarize(rounds("P")).reason == "1 of 1 tasks passed"
 
 
-def test_nobody_to_ask_is_the_same_for_all_and_most(gate: StackGate) -> None:
+def test_no_task_to_probe_is_inconclusive_for_all_and_quorum(gate: StackGate) -> None:
     """All tasks are on other nodes."""
     most = StackGate(gate.stacks, "s", UNIT, "quorum")
     for each in (gate, most):
-        found = each.sum_up([])
-        assert (found.outcome, found.reason) == (Outcome.INCONCLUSIVE, "0 of 0 answered well")
+        found = each.summarize([])
+        assert (found.outcome, found.reason) == (Outcome.INCONCLUSIVE, "0 of 0 tasks passed")
 
 
-def test_a_task_that_was_asked_nothing_has_not_answered_well(gate: StackGate) -> None:
+def test_a_task_without_probes_has_not_passed(gate: StackGate) -> None:
     """No probe is no evidence."""
-    assert gate.sum_up([()]).outcome is Outcome.INCONCLUSIVE
-    assert gate.sum_up([*rounds("P"), ()]).outcome is Outcome.INCONCLUSIVE
+    assert gate.summarize([()]).outcome is Outcome.INCONCLUSIVE
+    assert gate.summarize([*rounds("P"), ()]).outcome is Outcome.INCONCLUSIVE

@@ -1,4 +1,4 @@
-"""Images are pinned by what they are, and kept where nobody else can take them away.
+"""Images are pinned by digest, and archived so that a rollback works offline.
 
 The engine here is an HTTP server that answers like one; the ``docker`` command is the real one.
 """
@@ -38,7 +38,7 @@ PINNED = f"traefik:v3.5.1@{DIGEST}"
 
 @define
 class Shop:
-    """What the engine has, and what its registry does."""
+    """The images in Docker, and the behaviour of its registry."""
 
     local: dict[str, dict[str, Any]] = field(factory=dict[str, dict[str, Any]])
     """By every name that finds it."""
@@ -160,7 +160,7 @@ def images(tmp_path: Path, server: Server, need: Callable[[str], str]) -> Images
 
 @pytest.fixture
 def kept(images: Images, shop: Shop) -> Path:
-    """Archive the image, and let the engine lose it; where the archive is."""
+    """Archive the image, and remove it from Docker; return the archive."""
     shop.add(PINNED)
     images.keep(PINNED)
     shop.local.clear()
@@ -184,7 +184,7 @@ def kept(images: Images, shop: Shop) -> Path:
 def test_a_local_image_is_pinned_by_its_own_repository(
     images: Images, shop: Shop, reference: str, known: str, expected: str
 ) -> None:
-    """What the engine has is what runs; a digest of another repository couldn't be pulled."""
+    """The image in Docker is the one that runs; a digest of another repository can't be pulled."""
     shop.add(":".join(split(reference)), digests=(f"{known}@{DIGEST}",))
     assert expected == images.pin(reference)
 
@@ -204,19 +204,19 @@ def test_an_image_that_is_not_here_is_pinned_by_the_registry(images: Images, sho
 
 @pytest.mark.parametrize("reference", [PINNED, f"traefik@{DIGEST}", ID])
 def test_a_pin_stays(images: Images, shop: Shop, reference: str) -> None:
-    """Nobody has to be asked."""
+    """Neither Docker nor a registry is asked."""
     assert reference == images.pin(reference)
     assert [] == shop.asked
 
 
-def test_an_image_that_nobody_has_is_told(images: Images) -> None:
+def test_an_image_without_a_source_is_reported(images: Images) -> None:
     """By its name, and with what to try."""
     with pytest.raises(SourceUnreachableError, match="the image no:latest is neither") as caught:
         images.pin("no")
     assert "docker pull no:latest" in caught.value.hint
 
 
-def test_without_an_engine_nothing_is_known(images: Images, shop: Shop) -> None:
+def test_without_docker_an_image_is_unknown(images: Images, shop: Shop) -> None:
     """That is not the release's fault."""
     shop.is_down = True
     for ask in (images.pin, images.obtain, images.usable, images.keep, images.has):
@@ -226,7 +226,7 @@ def test_without_an_engine_nothing_is_known(images: Images, shop: Shop) -> None:
         images.check(PINNED, deep=False)
 
 
-def test_an_archive_answers_without_an_engine(images: Images, shop: Shop, kept: Path) -> None:
+def test_an_archive_is_known_without_docker(images: Images, shop: Shop, kept: Path) -> None:
     """Whether a rollback could be done is known at any time."""
     shop.is_down = True
     images.check(PINNED, deep=True)
@@ -238,7 +238,7 @@ def test_an_archive_answers_without_an_engine(images: Images, shop: Shop, kept: 
 # Using -------------------------------------------------------------------------------------------
 
 
-def test_what_the_engine_has_is_used_as_it_is(images: Images, shop: Shop) -> None:
+def test_an_image_in_docker_is_used_as_it_is(images: Images, shop: Shop) -> None:
     """Under its pin, so that every node can pull it."""
     shop.add(PINNED)
     assert (PINNED, ID) == images.usable(PINNED)
@@ -253,16 +253,14 @@ def test_what_the_registry_has_is_pulled_by_its_digest(images: Images, shop: Sho
 
 
 def test_a_tag_that_is_taken_is_not_moved(images: Images, shop: Shop) -> None:
-    """It is somebody's."""
+    """Someone else set it."""
     shop.registry["traefik:v3.5.1"] = DIGEST
     shop.add("traefik:v3.5.1", identity="sha256:" + "2" * 64)
     images.obtain(PINNED)
     assert "sha256:" + "2" * 64 == shop.local["traefik:v3.5.1"]["Id"]
 
 
-def test_an_archived_image_needs_neither_registry_nor_engine(
-    images: Images, shop: Shop, kept: Path
-) -> None:
+def test_an_archived_image_needs_no_registry(images: Images, shop: Shop, kept: Path) -> None:
     """It is loaded, and goes by its id; without a tag, which would make another pin of it."""
     assert {"image.tar", "id", "sha256"} == {path.name for path in kept.iterdir()}
     assert images.has(PINNED)
@@ -282,16 +280,16 @@ def test_an_archived_image_is_still_pulled_where_that_can_be_done(
     assert kept.exists()
 
 
-def test_what_nobody_has_is_told(images: Images) -> None:
-    """A release that can't run is not prepared, and one that can't be had is not known."""
+def test_an_image_that_cannot_be_had_is_reported(images: Images) -> None:
+    """For a stored release NotPrepared, for a new one SourceUnreachable."""
     for lost in (PINNED, ID):
-        with pytest.raises(NotPreparedError, match="is gone from the engine"):
+        with pytest.raises(NotPreparedError, match="is neither in Docker nor in the archive"):
             images.usable(lost)
-        with pytest.raises(SourceUnreachableError, match="is gone from the engine"):
+        with pytest.raises(SourceUnreachableError, match="is neither in Docker nor in the archive"):
             images.obtain(lost)
-        with pytest.raises(DeployError, match="neither in the engine nor in the archive"):
+        with pytest.raises(DeployError, match="neither in Docker nor in the archive"):
             images.check(lost, deep=False)
-        with pytest.raises(DeployError, match="can't be kept"):
+        with pytest.raises(DeployError, match="can't be archived"):
             images.keep(lost)
         assert not images.has(lost)
 
@@ -307,8 +305,8 @@ def test_an_image_is_archived_once(images: Images, shop: Shop, kept: Path) -> No
     assert before == (kept / "image.tar").stat().st_ino
 
 
-def test_rot_is_found_and_mended(images: Images, shop: Shop, kept: Path) -> None:
-    """By the deep look, and not blamed where the engine has the image; by the next commit."""
+def test_a_damaged_archive_is_found_and_replaced(images: Images, shop: Shop, kept: Path) -> None:
+    """Found by the deep check, unless Docker has the image; replaced by the next commit."""
     (kept / "image.tar").write_bytes(b"rot")
     images.check(PINNED, deep=False)
     with pytest.raises(DeployError, match="has changed since it was stored"):
@@ -338,24 +336,24 @@ def test_half_an_archive_is_none(
     images.check(PINNED, deep=True)
 
 
-def test_an_archive_of_something_else_is_told(images: Images, kept: Path) -> None:
-    """What was loaded must be what was kept."""
+def test_an_archive_of_another_image_is_reported(images: Images, kept: Path) -> None:
+    """The loaded image must be the archived one."""
     data = json.dumps(OTHER).encode()
     (kept / "image.tar").write_bytes(data)
     (kept / "sha256").write_text(hashlib.sha256(data).hexdigest())
-    with pytest.raises(NotPreparedError, match="doesn't hold the image"):
+    with pytest.raises(NotPreparedError, match="doesn't contain the image"):
         images.usable(PINNED)
 
 
 @pytest.mark.parametrize("command", ["get", "load", "tag"])
-def test_what_the_engine_refuses_is_told(
+def test_a_refusal_by_docker_is_reported(
     images: Images, shop: Shop, kept: Path, command: str
 ) -> None:
-    """By the operation that failed."""
+    """The message names the operation that failed."""
     shop.refused = command
     if command == "get":
         shop.add(ID)
-        with pytest.raises(DeployError, match="can't be kept: `docker image save` failed"):
+        with pytest.raises(DeployError, match="can't be archived: `docker image save` failed"):
             images.keep(ID)
         assert [kept] == list(images.directory.iterdir())
     if command == "load":
@@ -367,11 +365,11 @@ def test_what_the_engine_refuses_is_told(
             images.obtain(PINNED)
 
 
-def test_an_image_that_can_not_be_written_is_told(images: Images, shop: Shop) -> None:
+def test_an_archive_that_cannot_be_written_is_reported(images: Images, shop: Shop) -> None:
     """Nothing half is left."""
     shop.add(PINNED)
     images.directory.write_text("in the way")
-    with pytest.raises(DeployError, match="can't be kept"):
+    with pytest.raises(DeployError, match="can't be archived"):
         images.keep(PINNED)
 
 

@@ -1,4 +1,4 @@
-"""Ports that the engine holds for nobody: found by its proxies, and freed by its restart."""
+"""Leaked ports: found by docker-proxy processes, and freed by a restart of dockerd."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from typing_extensions import override
 from runner.cli.main import main
 from runner.platforms.swarm import leaked_ports
 from runner.platforms.swarm.engine_api import Engine
-from runner.platforms.swarm.leaked_ports import Proxy, find_leaks, list_proxies, tell_ports
+from runner.platforms.swarm.leaked_ports import Proxy, find_leaks, format_ports, list_proxies
 from runner.reconcile.errors import EngineUnreachableError
 
 INSIDE = "172.18.0.3"
@@ -57,7 +57,7 @@ class FakeProc:
 
 @define
 class Publisher:
-    """A Docker whose containers and mesh publish these ports, at one look after the other."""
+    """A Docker whose containers and mesh publish these ports, one sample after the other."""
 
     looks: list[Ports]
     mesh: Ports = field(factory=set[tuple[str, str, int]])
@@ -83,7 +83,7 @@ def proc(tmp_path: Path) -> FakeProc:
     return FakeProc(place)
 
 
-def test_the_proxies_of_an_engine_are_its_children(proc: FakeProc) -> None:
+def test_the_proxies_of_dockerd_are_its_children(proc: FakeProc) -> None:
     """Neither another dockerd's, nor other children; a name may have any character."""
     mine = proc.add_proxy(443)
     proc.add_proxy(80, parent=78)
@@ -95,7 +95,7 @@ def test_the_proxies_of_an_engine_are_its_children(proc: FakeProc) -> None:
 
 
 def test_options_of_a_proxy_may_stand_anywhere(proc: FakeProc) -> None:
-    """Newer releases of Docker have options without a value."""
+    """Newer versions of Docker have options without a value."""
     words = ("-use-listen-fd", "-host-ip", "::", "-host-port", "8", "-proto", "udp")
     pid = proc.add("docker-proxy", *words)
     assert list(list_proxies(PARENT, proc.place)) == [Proxy(pid, "udp", "::", 8)]
@@ -149,7 +149,7 @@ def test_what_the_mesh_publishes_is_not_leaked(
 
 
 def test_a_container_that_is_just_stopping_leaks_nothing(proc: FakeProc) -> None:
-    """Docker lists it no more; its proxies end at some later look."""
+    """Docker lists it no more; its proxies end at some later sample."""
     pid = proc.add_proxy(443)
 
     class Stopping(Publisher):
@@ -166,7 +166,7 @@ def test_a_container_that_is_just_starting_leaks_nothing(proc: FakeProc) -> None
     """It has its proxies before Docker lists it as running, however late that is."""
     proc.add_proxy(443)
     starting = Publisher(
-        [*[set[tuple[str, str, int]]()] * (leaked_ports.LOOKS - 1), {("tcp", ANY, 443)}]
+        [*[set[tuple[str, str, int]]()] * (leaked_ports.SAMPLES - 1), {("tcp", ANY, 443)}]
     )
     assert find_leaks(starting, PARENT, proc.place) == frozenset()
 
@@ -176,11 +176,11 @@ def test_a_task_that_is_denied_the_port_again_and_again_does_not_hide_it(proc: F
     proc.add_proxy(443)
     engine = Publisher([set()])
     assert find_leaks(engine, PARENT, proc.place) == {443}
-    assert engine.asked == leaked_ports.LOOKS
+    assert engine.asked == leaked_ports.SAMPLES
 
 
 def test_proxies_of_one_task_after_another_leak_nothing(proc: FakeProc) -> None:
-    """Each look finds another process: something starts and stops, and gives its port back."""
+    """Each sample finds another process: a container starts and stops, and releases its port."""
     engine = Publisher([set()])
     pids = [proc.add_proxy(443)]
 
@@ -194,7 +194,7 @@ def test_proxies_of_one_task_after_another_leak_nothing(proc: FakeProc) -> None:
     assert find_leaks(Restarting([]), PARENT, proc.place) == frozenset()
 
 
-def test_an_engine_without_proxies_is_not_asked(proc: FakeProc) -> None:
+def test_without_proxies_docker_is_not_queried(proc: FakeProc) -> None:
     """It has published nothing."""
     engine = Publisher([set()])
     assert find_leaks(engine, PARENT, proc.place) == frozenset()
@@ -206,10 +206,10 @@ def test_an_engine_without_proxies_is_not_asked(proc: FakeProc) -> None:
 )
 def test_ports_in_a_sentence(ports: set[int], told: str) -> None:
     """In order."""
-    assert tell_ports(ports) == told
+    assert format_ports(ports) == told
 
 
-# What the engine says ----------------------------------------------------------------------------
+# The Docker API ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -253,14 +253,16 @@ def test_ports_of_the_mesh_are_those_of_services(engine: Playback, socket: Path)
 
 
 def test_only_a_manager_knows_the_mesh(engine: Playback, socket: Path) -> None:
-    """Another engine is not asked for services, which it would refuse."""
+    """Another dockerd is not asked for services, which it would refuse."""
     engine.says["/info"] = {"Swarm": {"LocalNodeState": "active", "ControlAvailable": False}}
     assert Engine(str(socket)).mesh_ports() == frozenset()
 
 
 @pytest.mark.parametrize("path", ["/containers/json", "/services"])
-def test_an_engine_that_breaks_off_is_lost(engine: Playback, socket: Path, path: str) -> None:
-    """Half an answer must not make a leak of what it left out."""
+def test_a_response_that_breaks_off_is_a_loss_of_docker(
+    engine: Playback, socket: Path, path: str
+) -> None:
+    """A port that a partial response lacks must not look leaked."""
     engine.says["/containers/json"] = []
     engine.says["/info"] = {"Swarm": {"ControlAvailable": True}}
     engine.says[path] = None
@@ -288,9 +290,9 @@ def free(socket: Path, capsys: pytest.CaptureFixture[str]) -> Free:
 def dockerd(
     engine: Playback, tmp_path: Path, systemctl_says: Systemctl
 ) -> Generator[subprocess.Popen[bytes]]:
-    """Play an engine that holds port 443 for nobody; a restart, which is noted, ends its proxy.
+    """Play a dockerd that leaked port 443; a restart, which is recorded, ends its proxy.
 
-    The proxy is a process of ours, so the engine's process is this one.
+    The proxy is a process of ours, so the process of dockerd is this one.
     """
     engine.says["/containers/json"] = [listed({**HTTPS, "PublicPort": 80})]
     engine.says["/info"] = {"Swarm": {"ControlAvailable": False}}
@@ -310,8 +312,8 @@ def calls(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("dockerd")
-def test_an_engine_that_leaks_is_started_again(free: Free, tmp_path: Path) -> None:
-    """Once; and what it held is told."""
+def test_a_dockerd_with_leaked_ports_is_restarted(free: Free, tmp_path: Path) -> None:
+    """Once; and the ports are printed."""
     code, out, err = free()
     assert (code, err) == (0, "")
     assert out == "the engine held port 443 for no container; docker.service was started again\n"
@@ -319,8 +321,8 @@ def test_an_engine_that_leaks_is_started_again(free: Free, tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("dockerd")
-def test_who_only_looks_changes_nothing(free: Free, tmp_path: Path) -> None:
-    """The exit code tells."""
+def test_without_restart_nothing_is_changed(free: Free, tmp_path: Path) -> None:
+    """The exit code shows the leak."""
     code, out, _ = free("--dry-run")
     assert (code, out) == (23, "the engine holds port 443 for no container\n")
     assert calls(tmp_path) == ["show"]
@@ -328,10 +330,10 @@ def test_who_only_looks_changes_nothing(free: Free, tmp_path: Path) -> None:
     assert (code, json.loads(out)) == (23, {"leaked": [443], "restarted": False, "left": [443]})
 
 
-def test_a_restart_that_does_not_help_is_told(
+def test_a_restart_that_does_not_help_is_reported(
     free: Free, dockerd: subprocess.Popen[bytes], systemctl_says: Systemctl
 ) -> None:
-    """Once is enough: whoever comes next decides."""
+    """It is not repeated."""
     assert dockerd.poll() is None
     systemctl_says(script=f"case $1 in show) echo {os.getpid()};; esac")
     code, out, _ = free()
@@ -339,10 +341,10 @@ def test_a_restart_that_does_not_help_is_told(
     assert out.endswith("docker.service was started again, and still holds port 443\n")
 
 
-def test_an_engine_that_holds_nothing_for_nobody_is_left_alone(
+def test_a_dockerd_without_leaked_ports_is_left_alone(
     free: Free, engine: Playback, dockerd: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    """Its proxy is for somebody."""
+    """Its proxy is of a container."""
     assert dockerd.poll() is None
     engine.says["/containers/json"] = [listed(HTTPS)]
     code, out, _ = free()
@@ -359,10 +361,10 @@ def test_an_engine_that_holds_nothing_for_nobody_is_left_alone(
     ],
     ids=["down", "unknown", "no bus"],
 )
-def test_an_engine_that_does_not_run_is_told(
+def test_a_dockerd_that_does_not_run_is_reported(
     free: Free, systemctl_says: Systemctl, script: str, told: str
 ) -> None:
-    """With a hint where there is something to do."""
+    """With a hint if there is a next step."""
     systemctl_says(script=script)
     code, out, err = free()
     assert (code, out) == (21, "")
@@ -372,17 +374,15 @@ def test_an_engine_that_does_not_run_is_told(
 def test_without_systemd_there_is_nothing_to_restart(
     free: Free, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says so."""
+    """The message has the reason."""
     monkeypatch.setenv("PATH", str(tmp_path))
     code, _, err = free()
     assert (code, err) == (21, "error: systemctl show docker.service: No such file or directory\n")
 
 
 @pytest.mark.usefixtures("dockerd")
-def test_a_lost_engine_is_not_taken_for_a_leak(
-    free: Free, engine: Playback, tmp_path: Path
-) -> None:
-    """Nobody knows whose the port is."""
+def test_docker_unreachable_is_not_a_leak(free: Free, engine: Playback, tmp_path: Path) -> None:
+    """It is not known whether a container uses the port."""
     engine.says["/containers/json"] = None
     code, _, err = free()
     assert code == 21

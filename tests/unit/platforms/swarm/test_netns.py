@@ -1,4 +1,4 @@
-"""What is run inside a network namespace is there, and nobody else goes along."""
+"""A function runs inside a network namespace; all other threads stay outside."""
 
 import contextlib
 import os
@@ -32,13 +32,13 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
 
 @frozen
 class Container:
-    """A process with a network of its own, and a listener that is only there."""
+    """A process with a network namespace of its own, and a server that listens only there."""
 
     pid: int
     port: int
 
     def ask(self) -> str:
-        """Ask the listener, as seen from wherever this runs."""
+        """Connect to the server from the namespace of this thread."""
         with socket.create_connection(("127.0.0.1", self.port), AMPLE) as connection:
             return connection.recv(100).decode()
 
@@ -80,7 +80,7 @@ def open_files() -> int:
 
 
 def test_what_listens_only_there_is_reached_only_from_inside(start: Start) -> None:
-    """From outside nobody answers; the thread that asked is still outside."""
+    """From outside nothing listens; the thread that asked is still outside."""
     container = start("hello")
     outside = here()
     with pytest.raises(ConnectionRefusedError):
@@ -118,7 +118,7 @@ def test_a_thread_is_where_it_was_started(start: Start) -> None:
         assert run_inside(container.pid, look) == (outside, network(container.pid))
 
 
-def test_several_are_asked_at_once(start: Start) -> None:
+def test_several_functions_run_at_once(start: Start) -> None:
     """Each by itself, on one and the same port number or not."""
     containers = {says: start(says) for says in ("one", "two", "three")}
     with ThreadPoolExecutor(len(containers)) as pool:
@@ -164,7 +164,7 @@ def never() -> None:
 
 
 def test_a_process_that_has_gone_cannot_be_entered() -> None:
-    """Buried, or dead and not yet buried; and whatever is no process. Nothing is run."""
+    """Reaped, or a zombie; or not a pid of a process. Nothing is run."""
     with subprocess.Popen(["true"]) as process:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises((FileNotFoundError, ProcessLookupError)):
@@ -186,7 +186,7 @@ except PermissionError as error:
 """
 
 
-def test_who_may_not_enter_is_told(
+def test_a_missing_permission_to_enter_is_reported(
     start: Start, run_python: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     """Neither another user's process nor one's own: that takes root. Nothing is run."""

@@ -1,4 +1,4 @@
-"""Reading what the engine says, in its own words, and what single stories of tasks come to."""
+"""Parsing recorded objects of the Docker API, and judging single stories of tasks."""
 
 import copy
 from typing import Any
@@ -88,7 +88,7 @@ MOMENT = 1795453162.374233  # date --date=2026-11-23T16:59:22Z +%s, and the frac
 
 
 def changed(data: Json, *path: str, to: object) -> Json:
-    """Copy the engine's words with one of them changed."""
+    """Copy an object of the API with one value changed."""
     made = copy.deepcopy(data)
     place = made
     for key in path[:-1]:
@@ -175,7 +175,7 @@ def test_a_task_without_what_may_be_missing_is_read() -> None:
 
 
 def test_a_task_is_of_the_spec_that_it_was_made_from() -> None:
-    """The engine tells a service's runtime and not a task's; any other difference counts."""
+    """The API has a service's runtime and not a task's; any other difference counts."""
     service = read_service(SERVICE)
     assert read_task(TASK).template == service.template
     assert service.spec != service.template
@@ -199,8 +199,8 @@ def test_any_change_of_the_spec_changes_its_hash() -> None:
     assert (after.spec, after.template) == (before.spec, before.template)
 
 
-def test_a_newer_engine_shows_the_same_spec() -> None:
-    """Docker 26.1.5 said this of a service that 20.10.24 had been told: nobody changed it."""
+def test_a_newer_docker_shows_the_same_spec() -> None:
+    """Docker 26.1.5 returned this for an unchanged service that 20.10.24 had written."""
     template = changed(TEMPLATE, "ContainerSpec", "Privileges", "NoNewPrivileges", to=False)
     newer = changed(SERVICE, "Spec", "TaskTemplate", to={**template, "Runtime": "container"})
     before, after = read_service(SERVICE), read_service(newer)
@@ -218,8 +218,8 @@ def test_a_newer_engine_shows_the_same_spec() -> None:
         (("Env",), []),
     ],
 )
-def test_what_says_something_is_never_left_out(path: tuple[str, ...], other: object) -> None:
-    """One thing that another hand may have written, and that the task would follow."""
+def test_a_meaningful_member_is_never_left_out(path: tuple[str, ...], other: object) -> None:
+    """One change that someone else may have written, and that affects the task."""
     held = changed(SERVICE, "Spec", "TaskTemplate", "ContainerSpec", *path, to=other)
     before, after = read_service(SERVICE), read_service(held)
     assert after.spec != before.spec
@@ -302,7 +302,7 @@ WRITTEN = Written(MOMENT, WEB.name, {WEB.name: WEB.spec})
 
 @frozen
 class Scene:
-    """What the engine holds, which is what was written."""
+    """The spec in Docker, which is as it was written."""
 
     services: tuple[Service, ...] = (WEB,)
     tasks: tuple[Task, ...] = (RUNS,)
@@ -312,7 +312,7 @@ class Scene:
         there = {service.name: service for service in self.services}
         written = Written(MOMENT, WEB.name, {name: s.spec for name, s in there.items()})
         snapshot = Snapshot(there, self.tasks, (N1,), NOW)
-        return {f.about: f for f in judge(snapshot, written, "t1", self.excused, "all", {})}
+        return {f.probe: f for f in judge(snapshot, written, "t1", self.excused, "all", {})}
 
     def tasks_finding(self) -> TaskResult:
         return self.judge()["tasks"]
@@ -359,7 +359,7 @@ def test_one_that_runs_passes() -> None:
 def test_an_end_is_terminal_even_if_another_task_runs(
     task: Task, reason: str, container: str
 ) -> None:
-    """It names who ended, how, and whose last words tell more."""
+    """It names the task, how it ended, and the container whose log has more."""
     replaced = evolve(RUNS, id="next")
     found = Scene(tasks=(replaced, task)).tasks_finding()
     assert found == TaskResult("tasks", Outcome.FAIL, reason, terminal=True, container=container)
@@ -385,7 +385,7 @@ def test_an_unschedulable_task_is_waited_for_a_moment() -> None:
 
 
 def test_an_older_task_that_is_left_fails() -> None:
-    """Start-first: both run, and the older one may be who answers."""
+    """Start-first: both run, and the older one may answer."""
     found = Scene(tasks=(RUNS, evolve(RUNS, id="older", template="older"))).tasks_finding()
     assert found.reason == "a task of an older spec is still there: older (running)"
     assert not found.terminal
@@ -395,18 +395,18 @@ def test_an_older_task_that_is_left_fails() -> None:
     ("started", "terminal"), [(MOMENT - 2, False), (-62135596800.0, False), (MOMENT + 1, True)]
 )
 def test_only_an_update_of_ours_counts(started: float, *, terminal: bool) -> None:
-    """What Swarm says of an update is left standing after the next write."""
+    """Swarm's update status stays after the next write."""
     service = evolve(WEB, update="paused: update paused", update_started=started)
     assert Scene(services=(service,)).tasks_finding().terminal is terminal
 
 
 def test_a_rollback_by_swarm_is_another_hand() -> None:
-    """It wrote the spec back: no evidence, and the reason says who did it."""
+    """It wrote the spec back: no evidence, and the reason names Swarm."""
     back = evolve(WEB, spec="previous", update="rollback_completed: rolled back")
     snapshot = Snapshot({WEB.name: back}, (RUNS,), (N1,), NOW)
     said = describe_changes(snapshot, WRITTEN, "t1")
     assert said == (
-        "service s_app was changed by another hand (Swarm says rollback_completed: rolled back)"
+        "service s_app was changed by someone else (Swarm says rollback_completed: rolled back)"
     )
 
 
@@ -414,12 +414,12 @@ def test_a_rollback_by_swarm_is_another_hand() -> None:
     ("services", "said"),
     [
         ((), "service s_app is gone"),
-        ((evolve(WEB, token=None),), "service s_app was changed by another hand"),
-        ((WEB, SIDE), "service s_side was added by another hand"),
+        ((evolve(WEB, token=None),), "service s_app was changed by someone else"),
+        ((WEB, SIDE), "service s_side was added by someone else"),
     ],
     ids=["gone", "token", "added"],
 )
-def test_what_another_hand_did_is_named(services: tuple[Service, ...], said: str) -> None:
+def test_a_change_by_someone_else_is_named(services: tuple[Service, ...], said: str) -> None:
     """The first difference from what was written is the reason."""
     snapshot = Snapshot({service.name: service for service in services}, (RUNS,), (N1,), NOW)
     assert describe_changes(snapshot, WRITTEN, "t1") == said

@@ -70,7 +70,7 @@ def answers(results: Round) -> dict[str, Outcome]:
 
 
 def by_hand(docker: FakeDocker, name: str, *variables: str) -> None:
-    """Create a service as somebody does by hand."""
+    """Create a service as an operator does by hand."""
     container = {"Image": "x:1", "Env": list(variables)}
     docker.swarm.put_service(
         {
@@ -84,7 +84,7 @@ def by_hand(docker: FakeDocker, name: str, *variables: str) -> None:
 
 
 def test_where_nothing_is_deployed_nothing_is_live(platform: SwarmPlatform) -> None:
-    """And there is nothing to tell."""
+    """The reason is empty."""
     assert platform.live() == NotLive("")
 
 
@@ -92,7 +92,7 @@ def test_other_services_of_the_stack_are_named(docker: FakeDocker, platform: Swa
     """The name of the service in the config may be wrong."""
     by_hand(docker, "s_web")
     by_hand(docker, "s_api")
-    assert platform.live() == NotLive("there is no s_app, but s_api, s_web")
+    assert platform.live() == NotLive("there is no service s_app, but s_api, s_web")
 
 
 @pytest.mark.parametrize("variables", [[], ["A=b"], [f"{TOKEN_VARIABLE}=unknown"]])
@@ -101,13 +101,13 @@ def test_what_has_no_record_was_deployed_by_another_hand(
 ) -> None:
     """Without a token, or with one that this host never wrote."""
     by_hand(docker, GATED, *variables)
-    assert platform.live() == NotLive("s_app was deployed by another hand")
+    assert platform.live() == NotLive("s_app was deployed by someone else")
     docker.swarm.services[GATED]["UpdateStatus"] = {"State": "rollback_completed", "Message": "m"}
-    said = "s_app was deployed by another hand (Swarm says rollback_completed: m)"
+    said = "s_app was deployed by someone else (Swarm says rollback_completed: m)"
     assert platform.live() == NotLive(said)
 
 
-def test_what_was_deployed_is_live_until_somebody_changes_it(
+def test_a_deployment_is_live_until_someone_else_changes_it(
     docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """A change of anything counts, also if image and token are as they were."""
@@ -115,10 +115,10 @@ def test_what_was_deployed_is_live_until_somebody_changes_it(
     platform.deploy(deployment)
     assert platform.live() == deployment
     docker.swarm.change_service(GATED, set_label)
-    assert platform.live() == NotLive("service s_app was changed by another hand")
+    assert platform.live() == NotLive("service s_app was changed by someone else")
 
 
-def test_an_engine_that_is_lost_tells_nothing_of_what_is_live(
+def test_docker_unreachable_is_an_error_of_live(
     docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """Nothing live would be deployed over."""
@@ -129,7 +129,7 @@ def test_an_engine_that_is_lost_tells_nothing_of_what_is_live(
 # Deploying ---------------------------------------------------------------------------------------
 
 
-def test_a_deployment_says_whose_it_is(docker: FakeDocker, platform: SwarmPlatform) -> None:
+def test_a_deployment_has_its_token_and_labels(docker: FakeDocker, platform: SwarmPlatform) -> None:
     """Its token in the tasks; its release and its unit in the labels; and who may ask."""
     docker.swarm.add_node("second", address="10.0.0.2")
     deployment = latest(platform)
@@ -162,7 +162,7 @@ def test_a_deployment_has_the_content_of_its_release(
 def test_an_image_without_a_registry_is_deployed_by_its_id(
     app: SwarmApp, docker: FakeDocker, state: StateDir
 ) -> None:
-    """It has no digest by which anybody could pull it."""
+    """It has no digest by which another node could pull it."""
     app.release(LABEL, pulled=False)
     with app.platform(state) as platform:
         platform.deploy(latest(platform))
@@ -185,7 +185,7 @@ def test_an_image_that_is_gone_is_loaded_from_the_archive(
 def test_the_next_deployment_takes_the_place_of_the_last(
     docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
-    """What a run wrote itself is no change by somebody else."""
+    """A run's own write is not a change by someone else."""
     platform.live()
     first = latest(platform)
     platform.deploy(first)
@@ -193,7 +193,7 @@ def test_the_next_deployment_takes_the_place_of_the_last(
     platform.deploy(second)
     assert platform.live() == second
     assert [task["Status"]["State"] for task in docker.swarm.tasks] == ["shutdown", "running"]
-    assert platform.stacks.read(first.token) is not None
+    assert platform.stacks.read_record(first.token) is not None
 
 
 def change(name: str = GATED) -> Callable[[FakeDocker], None]:
@@ -201,18 +201,18 @@ def change(name: str = GATED) -> Callable[[FakeDocker], None]:
 
 
 OTHERS: dict[str, tuple[Callable[[FakeDocker], None], str]] = {
-    "changed": (change(), r"s_app .*\(version index 101 then, 103 now\)"),
-    "side": (change("s_side"), r"s_side .*\(version index 102 then, 103 now\)"),
+    "changed": (change(), r"s_app .*\(version 101 → 103\)"),
+    "side": (change("s_side"), r"s_side .*\(version 102 → 103\)"),
     "gone": (
         lambda docker: docker.swarm.remove_service("s_side"),
-        r"s_side .*\(version index 102 then, none now\)",
+        r"s_side .*\(version 102 → none\)",
     ),
-    "new": (lambda docker: by_hand(docker, "s_x"), r"s_x .*\(version index none then, 103 now\)"),
+    "new": (lambda docker: by_hand(docker, "s_x"), r"s_x .*\(version none → 103\)"),
 }
 
 
 @pytest.mark.parametrize(("meanwhile", "said"), OTHERS.values(), ids=OTHERS)
-def test_what_somebody_writes_after_the_look_is_not_overwritten(
+def test_a_change_by_someone_else_is_not_overwritten(
     docker: FakeDocker,
     platform: SwarmPlatform,
     meanwhile: Callable[[FakeDocker], None],
@@ -224,7 +224,7 @@ def test_what_somebody_writes_after_the_look_is_not_overwritten(
     platform.live()
     meanwhile(docker)
     before = {name: service["Version"] for name, service in docker.swarm.services.items()}
-    with pytest.raises(NotPreparedError, match=f"another hand has written service {said}"):
+    with pytest.raises(NotPreparedError, match=f"service {said}"):
         platform.deploy(latest(platform))
     assert before == {name: each["Version"] for name, each in docker.swarm.services.items()}
     assert not has_written(docker)
@@ -242,20 +242,18 @@ def test_a_note_of_swarm_itself_is_no_write(docker: FakeDocker, platform: SwarmP
     assert has_written(docker)
 
 
-def test_what_was_there_before_the_run_looked_is_its_own_matter(
-    docker: FakeDocker, platform: SwarmPlatform
-) -> None:
-    """A rollback to take up deploys without a look."""
+def test_without_a_snapshot_nothing_is_refused(docker: FakeDocker, platform: SwarmPlatform) -> None:
+    """A resumed rollback deploys without a snapshot."""
     by_hand(docker, GATED)
     platform.deploy(latest(platform))
     assert has_written(docker)
 
 
-def test_a_deployment_is_recorded_before_anybody_asks_for_it(platform: SwarmPlatform) -> None:
+def test_a_deployment_is_recorded_before_its_gate(platform: SwarmPlatform) -> None:
     """The next process knows what this one wrote."""
     deployment = latest(platform)
     platform.deploy(deployment)
-    record = platform.stacks.read(deployment.token)
+    record = platform.stacks.read_record(deployment.token)
     assert record is not None
     assert record.written.gated == GATED
 
@@ -278,22 +276,22 @@ def without_bridge(docker: FakeDocker) -> None:
 
 Spoil = Callable[[FakeDocker, SwarmPlatform, Deployment], object]
 REFUSALS: dict[str, tuple[Spoil, str]] = {
-    "rotten": (lambda _, w, d: damage_store(w, d), "has changed in the store"),
+    "rotten": (lambda _, w, d: damage_store(w, d), "has changed since it was stored"),
     "no network": (
         lambda docker, _, __: docker.swarm.networks.pop("proxy"),
         "the network proxy doesn't exist",
     ),
     "no image": (
         lambda docker, _, __: docker.swarm.images.clear(),
-        "neither in the engine nor in the archive",
+        "neither in Docker nor in the archive",
     ),
     "no manager": (
         lambda docker, _, __: docker.swarm.info["Swarm"].update(ControlAvailable=False),
-        "no manager of a swarm",
+        "not a swarm manager",
     ),
     "no bridge": (
         lambda docker, _, __: without_bridge(docker),
-        "docker_gwbridge: .*no address pools",
+        "docker_gwbridge can't be created: .*no address pools",
     ),
 }
 
@@ -316,11 +314,11 @@ def test_what_the_host_lacks_is_found_out_before_anything_is_touched(
     assert docker.swarm.services == {}
 
 
-def test_a_rotten_record_of_a_release_is_told_with_a_hint(platform: SwarmPlatform) -> None:
-    """What the store says is passed on whole."""
+def test_a_damaged_release_is_reported_with_a_hint(platform: SwarmPlatform) -> None:
+    """The message and hint of the store are passed on."""
     deployment = latest(platform)
     (platform.store.files(deployment.release.digest) / "compose.json").unlink()
-    with pytest.raises(NotPreparedError, match="changed in the store"):
+    with pytest.raises(NotPreparedError, match="has changed since it was stored"):
         platform.deploy(deployment)
 
 
@@ -336,7 +334,7 @@ def test_more_tasks_with_a_host_port_than_nodes_are_refused(
     }
     app.release(LABEL, services={"app": many})
     with app.platform(state) as platform:
-        with pytest.raises(DeployError, match=r"wants 2 tasks .* only 1 node$") as caught:
+        with pytest.raises(DeployError, match=r"needs 2 tasks .* only 1 node$") as caught:
             platform.deploy(latest(platform))
         assert not isinstance(caught.value, NotPreparedError)
         assert not has_written(docker)
@@ -348,10 +346,10 @@ def test_more_tasks_with_a_host_port_than_nodes_are_refused(
     assert has_written(docker)
 
 
-def test_a_task_on_the_hosts_network_cannot_be_asked_from_inside(
+def test_a_task_on_the_host_network_cannot_be_probed_from_inside(
     app: SwarmApp, docker: FakeDocker, state: StateDir
 ) -> None:
-    """Anybody on the host could answer there; an identity is another matter."""
+    """Another program on the host could answer there; an identity probe would detect it."""
     docker.swarm.put_network("host")
     app.release(
         LABEL,
@@ -361,7 +359,10 @@ def test_a_task_on_the_hosts_network_cannot_be_asked_from_inside(
     with app.platform(state) as platform:
         platform.deploy(latest(platform))
     app.configure(TaskHttp(target_unit=CALLER, port=80))
-    with app.platform(state) as platform, pytest.raises(DeployError, match="host's own network"):
+    with (
+        app.platform(state) as platform,
+        pytest.raises(DeployError, match="uses the host's network"),
+    ):
         platform.deploy(latest(platform, "token-2"))
     assert environment(docker)[TOKEN_VARIABLE] == "token-1"
 
@@ -369,20 +370,20 @@ def test_a_task_on_the_hosts_network_cannot_be_asked_from_inside(
 # Asking ------------------------------------------------------------------------------------------
 
 
-EVERY = dict.fromkeys(["stack", "tasks", "identity", "listener"], Outcome.PASS)
+EVERY = dict.fromkeys(["stack", "tasks", "identity", "downtime"], Outcome.PASS)
 
 
 def test_a_deployment_that_answers_passes(platform: SwarmPlatform, until: Until) -> None:
-    """The engine, the identity and the listener agree, all about what this unit deploys."""
+    """The Docker API, the identity and the downtime meter agree, all with the unit."""
     deployment = latest(platform)
     platform.deploy(deployment)
     # The listener has missed the time before the first deployment.
     until(lambda: answers(platform.ask(deployment, AMPLE)) == EVERY)
     results = platform.ask(deployment, AMPLE)
     assert {result.target_unit for result in results} == {CALLER}
-    (listener,) = [result for result in results if result.probe == "listener"]
+    (listener,) = [result for result in results if result.probe == "downtime"]
     assert re.fullmatch(
-        r"\d+ of \d+ probes since the last round had no answer; \d+\.\d s in all without one",
+        r"\d+ of \d+ requests since the last round had no answer; \d+\.\d s of downtime in all",
         listener.reason,
     )
 
@@ -390,7 +391,7 @@ def test_a_deployment_that_answers_passes(platform: SwarmPlatform, until: Until)
 def test_an_outage_between_two_rounds_fails_the_round(
     app: SwarmApp, platform: SwarmPlatform, until: Until
 ) -> None:
-    """The identity answers again by then; the listener has seen it."""
+    """The identity answers again by then; the downtime meter has seen the gap."""
     deployment = latest(platform)
     platform.deploy(deployment)
     until(lambda: answers(platform.ask(deployment, AMPLE)) == EVERY)
@@ -398,33 +399,33 @@ def test_an_outage_between_two_rounds_fails_the_round(
     asked = len(app.traefik.asked)
     until(lambda: len(app.traefik.asked) > asked)
     app.traefik.is_silent = False
-    until(lambda: answers(platform.ask(deployment, AMPLE)) == {**EVERY, "listener": Outcome.FAIL})
+    until(lambda: answers(platform.ask(deployment, AMPLE)) == {**EVERY, "downtime": Outcome.FAIL})
 
 
 def test_a_run_that_deploys_nothing_listens_to_nothing(
     app: SwarmApp, platform: SwarmPlatform, state: StateDir
 ) -> None:
-    """It only looks; the listener is for what a deployment costs."""
+    """It only verifies; the downtime meter is for deployments."""
     deployment = latest(platform)
     platform.deploy(deployment)
     with app.platform(state) as later:
         assert set(answers(later.ask(deployment, AMPLE))) == {"stack", "tasks", "identity"}
 
 
-def test_what_nobody_recorded_cannot_be_judged(platform: SwarmPlatform) -> None:
+def test_a_deployment_without_a_record_is_inconclusive(platform: SwarmPlatform) -> None:
     """Whoever answers then proves nothing."""
     deployment = latest(platform)
     platform.deploy(deployment)
     (result,) = platform.ask(evolve(deployment, token="other"), AMPLE)  # noqa: S106 - no password
     assert (result.probe, result.outcome) == ("stack", Outcome.INCONCLUSIVE)
-    assert "nobody recorded" in result.reason
+    assert "no record of this deployment" in result.reason
     assert result.target_unit == CALLER
 
 
-def test_nobody_is_asked_where_the_engine_has_decided(
+def test_no_probe_is_sent_after_a_terminal_result(
     docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
-    """Whoever answers after the task has ended is somebody else."""
+    """An answer after the task has ended is from another program."""
     deployment = latest(platform)
     image = f"traefik:v3.5.1@{_digest(docker)}"
     docker.swarm.fates[image] = FAILS
@@ -441,7 +442,7 @@ def _digest(docker: FakeDocker) -> str:
 def test_a_task_that_waits_is_asked_for_all_the_same(
     docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
-    """It may come up; until then nobody answers."""
+    """It may come up; until then no probe is answered."""
     deployment = latest(platform)
     docker.swarm.fates[f"traefik:v3.5.1@{_digest(docker)}"] = WAITS
     platform.deploy(deployment)
@@ -465,7 +466,7 @@ def test_an_end_in_this_run_counts_and_one_before_another_run_does_not(
 
 
 def test_each_of_several_tasks_is_asked(app: SwarmApp, docker: FakeDocker, state: StateDir) -> None:
-    """The public listener answers for one of them; each must be asked inside."""
+    """The public address reaches one of them; each must be probed inside."""
     app.release(LABEL, services={"app": {"image": "traefik:v3.5.1", "deploy": {"replicas": 2}}})
     docker.swarm.pid = 2**22 + 1  # no process has such an id
     with app.platform(state) as platform:
@@ -473,7 +474,7 @@ def test_each_of_several_tasks_is_asked(app: SwarmApp, docker: FakeDocker, state
         platform.deploy(deployment)
         results = {result.probe: result for result in platform.ask(deployment, AMPLE)}
         assert results["each task"].outcome is Outcome.FAIL
-        assert results["each task"].reason.startswith("0 of 2 answered well; inside: task ")
+        assert results["each task"].reason.startswith("0 of 2 tasks passed; inside: task ")
         docker.swarm.change_service(GATED, scale(1))
 
 
@@ -505,7 +506,7 @@ def test_a_single_task_is_asked_inside_only_where_a_probe_says_so(
 def test_a_name_is_held_against_what_is_routed(
     app: SwarmApp, docker: FakeDocker, state: StateDir
 ) -> None:
-    """Where a Traefik tells its table; here there is none, so there is nothing to say."""
+    """If a Traefik lists its routers; here none does, so there is no result."""
     page = Http(
         name="page",
         target_unit=CALLER,
@@ -526,10 +527,10 @@ def test_a_name_is_held_against_what_is_routed(
 # Housekeeping ------------------------------------------------------------------------------------
 
 
-def test_what_nobody_needs_is_dropped_and_what_is_live_is_kept(
+def test_unused_releases_are_removed_and_the_live_one_is_kept(
     app: SwarmApp, docker: FakeDocker, state: StateDir
 ) -> None:
-    """Releases, images, records and configs; what is live is needed, whatever the journal says."""
+    """Releases, images, records and configs; the live one is kept, whatever the journal needs."""
     app.release("1.0.0+v3.5.1")
     with app.platform(state) as platform:
         old = latest(platform, "old")
@@ -560,7 +561,7 @@ def test_configs_that_are_in_use_are_left_to_the_engine(
     deployment = latest(platform)
     platform.deploy(deployment)
     (used,) = docker.swarm.configs
-    docker.swarm.change_service(GATED, set_label)  # it is nobody's deployment now
+    docker.swarm.change_service(GATED, set_label)  # it is no deployment of ours now
     for name, stack in (("a", STACK), ("z", STACK), ("foreign", "other")):
         labels = {"com.docker.stack.namespace": stack}
         docker.swarm.put_config({"Name": name, "Labels": labels, "Data": ""})
@@ -568,7 +569,7 @@ def test_configs_that_are_in_use_are_left_to_the_engine(
     assert set(docker.swarm.configs) == {used, "foreign"}
 
 
-def test_an_engine_that_is_lost_keeps_everything(
+def test_docker_unreachable_prunes_nothing(
     docker: FakeDocker, platform: SwarmPlatform, state: StateDir
 ) -> None:
     """What is live is not known then: it may be what would be dropped."""
@@ -577,4 +578,4 @@ def test_an_engine_that_is_lost_keeps_everything(
     with docker.lost(), pytest.raises(EngineUnreachableError):
         platform.prune(frozenset())
     assert (state.releases / deployment.release.digest).exists()
-    assert platform.stacks.read(deployment.token) is not None
+    assert platform.stacks.read_record(deployment.token) is not None

@@ -30,7 +30,7 @@ SHORT = 5.0
 
 
 class StepClock:
-    """A clock that goes on only while somebody sleeps: no deadline depends on this machine."""
+    """A clock that advances only in `sleep`: no deadline depends on this machine."""
 
     def __init__(self) -> None:
         self._at = 0.0
@@ -74,7 +74,7 @@ def platform(app: SwarmApp, state: StateDir) -> Generator[SwarmPlatform]:
 
 
 def trials(docker: FakeDocker) -> list[str]:
-    """List the stacks that were written and are no app of anybody."""
+    """List the stacks that were written, except that of the app."""
     written = [command[-1] for command in docker.commands if command[:2] == ["stack", "deploy"]]
     return [name for name in written if name.startswith(TRIAL)]
 
@@ -86,7 +86,7 @@ def image(docker: FakeDocker, version: str = "v3.6.0") -> str:
 
 
 def serving(docker: FakeDocker) -> str:
-    """Say whose token the live service has."""
+    """Return the token of the live service."""
     container = docker.swarm.services[GATED]["Spec"]["TaskTemplate"]["ContainerSpec"]
     variables = dict(each.split("=", 1) for each in container["Env"])
     return str(variables[TOKEN_VARIABLE])
@@ -199,7 +199,7 @@ def assert_spared(docker: FakeDocker) -> None:
 
 
 def test_what_ends_in_its_trial_is_refused(docker: FakeDocker, platform: SwarmPlatform) -> None:
-    """The release is to blame, in the words of its container."""
+    """The release is to blame; the reason has the log of its container."""
     docker.swarm.fates[image(docker)] = FAILS
     with pytest.raises(DeployError, match=r"^preflight: .* ended with status 3") as caught:
         platform.deploy(latest(platform))
@@ -229,7 +229,7 @@ def test_what_never_starts_in_its_trial_is_refused(
     assert_spared(docker)
 
 
-def test_an_engine_that_is_lost_during_the_trial_blames_nobody(
+def test_docker_lost_during_a_preflight_does_not_blame_the_release(
     docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """The release could not be tried."""
@@ -239,15 +239,15 @@ def test_an_engine_that_is_lost_during_the_trial_blames_nobody(
         docker.failing = {"/info": "there is no leader"} if is_trying and asked == "/info" else {}
 
     docker.slow = slow
-    with pytest.raises(NotPreparedError, match=r"^preflight: engine: .*there is no leader"):
+    with pytest.raises(NotPreparedError, match=r"^preflight: docker: .*there is no leader"):
         try_out(platform)
     assert_spared(docker)
 
 
-def test_a_failure_after_a_loss_of_the_engine_blames_nobody(
+def test_a_failure_after_a_loss_of_docker_does_not_blame_the_release(
     docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
-    """What the engine took with it is not started again in a trial."""
+    """A preflight task that dockerd ended is not restarted."""
     docker.swarm.fates[image(docker)] = WAITS
     # First `write` looks, and must see all of it; the first round of the gate doesn't.
     left = [1]
@@ -261,12 +261,12 @@ def test_a_failure_after_a_loss_of_the_engine_blames_nobody(
                 docker.failing["/tasks"] = "gone"
 
     docker.slow = slow
-    with pytest.raises(NotPreparedError, match=r"^preflight: the engine was lost meanwhile; "):
+    with pytest.raises(NotPreparedError, match=r"^preflight: Docker became unreachable; "):
         try_out(platform)
     assert_spared(docker)
 
 
-def test_a_trial_that_passes_too_slowly_blames_nobody(
+def test_a_slow_preflight_does_not_blame_the_release(
     docker: FakeDocker, platform: SwarmPlatform
 ) -> None:
     """Each round passed, but there was no time for enough of them: the host is slow."""
@@ -306,7 +306,7 @@ def probes(app: SwarmApp, *paths: str) -> list[Identity]:
 def test_the_provider_is_asked_about_where_the_live_stack_has_its_route(
     *, app: SwarmApp, state: StateDir, paths: list[str], label: str, expected: list[str]
 ) -> None:
-    """In a trial nobody loads the labels of the trial itself."""
+    """In a preflight the labels of the preflight itself are not loaded."""
     app.configure(*probes(app, *paths))
     app.write_overlay({"services": {"app": {"deploy": {"labels": {"route": label}}}}})
     app.release(FIRST)
@@ -318,7 +318,7 @@ def test_the_provider_is_asked_about_where_the_live_stack_has_its_route(
     assert all(":80/" in str(getattr(safe.probe, "url", "")) for safe in asked)
 
 
-def test_what_is_about_the_public_listener_alone_is_not_asked(
+def test_probes_of_the_public_address_are_not_sent_in_a_preflight(
     app: SwarmApp, state: StateDir
 ) -> None:
     """A ping and a page of the task are, too."""

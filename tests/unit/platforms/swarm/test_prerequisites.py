@@ -1,4 +1,4 @@
-"""What a swarm must have before a stack is written, and what tasks are told of who may ask."""
+"""Prerequisites of a stack in the swarm, and the clients that may read the identity."""
 
 import json
 import socket
@@ -30,7 +30,7 @@ SERVICE = {"ports": [{"target": 80, "published": "80", "mode": "host"}]}
 
 
 class YoungSwarm(ThreadedServer):
-    """An engine that has its bridge only when it was asked for a few times."""
+    """A dockerd whose bridge appears only after a few requests."""
 
     def __init__(self, path: Path) -> None:
         self.looks = 0
@@ -82,7 +82,7 @@ MAKERS: dict[str, Callable[[FakeDocker], None]] = {
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_what_is_missing_is_named_with_the_command_that_makes_it(
+def test_a_missing_object_is_reported_with_the_command_that_creates_it(
     docker: FakeDocker, stacks: Stacks, kind: str
 ) -> None:
     """A network, a secret and a config of one name are three things; what is its own is none."""
@@ -92,7 +92,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(
     with pytest.raises(NotPreparedError) as caught:
         require_externals(stacks.engine, GIVEN)
     assert caught.value.message == f"the {kind} given doesn't exist in the swarm"
-    assert caught.value.hint.startswith(f"make it: docker {kind} create ")
+    assert caught.value.hint.startswith(f"create it: docker {kind} create ")
     assert " given" in caught.value.hint
     MAKERS[kind](docker)
     require_externals(stacks.engine, GIVEN)
@@ -122,14 +122,14 @@ def test_tasks_that_each_hold_a_port_of_their_host(
     if not is_refused:
         require_nodes(stacks.engine, document)
         return
-    with pytest.raises(DeployError, match=r"service app wants 3 tasks .* only 2 nodes$"):
+    with pytest.raises(DeployError, match=r"service app needs 3 tasks .* only 2 nodes$"):
         require_nodes(stacks.engine, document)
 
 
 def test_a_bridge_that_never_comes_is_made(
     docker: FakeDocker, stacks: Stacks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the options that the engine itself makes it with."""
+    """With the options that dockerd itself uses."""
     monkeypatch.setattr(prerequisites, "GATEWAY_PATIENCE", 0.0)
     del docker.swarm.networks["docker_gwbridge"]
     require_gateway(stacks.engine, stacks.docker)
@@ -148,7 +148,7 @@ def test_a_bridge_that_never_comes_is_made(
 def test_a_bridge_that_comes_while_it_is_made_is_fine(
     docker: FakeDocker, stacks: Stacks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The engine was faster; the command says that it exists."""
+    """Dockerd was faster; the command reports that it exists."""
     monkeypatch.setattr(prerequisites, "GATEWAY_PATIENCE", 0.0)
     del docker.swarm.networks["docker_gwbridge"]
 
@@ -160,14 +160,16 @@ def test_a_bridge_that_comes_while_it_is_made_is_fine(
     require_gateway(stacks.engine, stacks.docker)
 
 
-def test_a_bridge_that_cannot_be_made_is_told(
+def test_a_bridge_that_cannot_be_made_is_reported(
     docker: FakeDocker, stacks: Stacks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tasks could not be told who may ask."""
+    """Tasks need its address for the identity route."""
     monkeypatch.setattr(prerequisites, "GATEWAY_PATIENCE", 0.0)
     del docker.swarm.networks["docker_gwbridge"]
     docker.failing["network create"] = "could not find an available IPv4 address pool"
-    with pytest.raises(NotPreparedError, match=r"^the network docker_gwbridge: .*address pool"):
+    with pytest.raises(
+        NotPreparedError, match=r"^the network docker_gwbridge can't be created: .*address pool"
+    ):
         require_gateway(stacks.engine, stacks.docker)
 
 

@@ -16,7 +16,7 @@ import pytest
 from runner.platforms.swarm.docker_cli import Docker
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.images import Images
-from runner.platforms.swarm.releases import COMPOSE, Recipes
+from runner.platforms.swarm.releases import COMPOSE, RecipePackaging
 from runner.reconcile.errors import SourceUnreachableError
 from runner.reconcile.model import LatestUnknown, Release
 from runner.releases.manifest import Manifest
@@ -82,7 +82,7 @@ def deaf(tmp_path: Path) -> Generator[Engine]:
 
 
 @pytest.fixture
-def recipes(tmp_path: Path, deaf: Engine, need: Callable[[str], str]) -> Recipes:
+def recipes(tmp_path: Path, deaf: Engine, need: Callable[[str], str]) -> RecipePackaging:
     need("docker")
     overlay = tmp_path / "overlay"
     (overlay / "gate").mkdir(parents=True)
@@ -91,7 +91,7 @@ def recipes(tmp_path: Path, deaf: Engine, need: Callable[[str], str]) -> Recipes
     (overlay / "compose.yml").write_text("not meant\n")
     (tmp_path / "app.env").write_text("LOG_LEVEL='$DEBUG'\n")
     docker = Docker("unix:///nonexistent")  # rendering needs no engine
-    return Recipes(
+    return RecipePackaging(
         stack="traefik_example_com",
         service="app",
         overlay=overlay,
@@ -103,7 +103,7 @@ def recipes(tmp_path: Path, deaf: Engine, need: Callable[[str], str]) -> Recipes
 
 
 @pytest.fixture
-def describe(recipes: Recipes, checkout: Path, tmp_path: Path) -> Callable[..., Path]:
+def describe(recipes: RecipePackaging, checkout: Path, tmp_path: Path) -> Callable[..., Path]:
     """Describe a copy of the checkout, elsewhere each time; where that is."""
 
     def do(label: str = LABEL) -> Path:
@@ -136,7 +136,7 @@ def refusal(describe: Callable[..., Path]) -> str:
 # Rendering ---------------------------------------------------------------------------------------
 
 
-def test_what_is_kept_is_the_whole_stack_and_nothing_else(describe: Callable[..., Path]) -> None:
+def test_the_whole_stack_is_stored_and_nothing_else(describe: Callable[..., Path]) -> None:
     """Every variable is set, and the configs are there with their content as it was."""
     place = describe()
     manifest = manifest_of(place)
@@ -194,7 +194,7 @@ def test_what_is_not_used_is_no_part_of_a_release(
 def test_compose_files_are_laid_over_each_other(
     describe: Callable[..., Path], checkout: Path, tmp_path: Path
 ) -> None:
-    """As the app's env file says, and the gate's at last."""
+    """In the order of the app's env file, the gate's last."""
     (checkout / "compose.x.yml").write_text(
         "version: '3.8'\nservices: {app: {environment: {LEVEL: x, X: x}}}\n"
     )
@@ -215,7 +215,7 @@ def test_compose_files_are_laid_over_each_other(
         ("1.0.0", "localhost:5000/traefik:3.5@sha256:" + "d" * 64, "3.5"),
     ],
 )
-def test_the_version_is_told_by_the_label_or_the_image(
+def test_the_version_is_from_the_label_or_the_image(
     describe: Callable[..., Path], checkout: Path, label: str, image: str, expected: str
 ) -> None:
     """It is what the running program is compared with."""
@@ -243,7 +243,7 @@ def test_a_recipe_of_any_format_makes_the_same_release(
 @pytest.mark.parametrize("version", ["3.0", "3.13", None])
 @pytest.mark.parametrize("other", ["3.4", None])
 def test_compose_files_of_different_formats_are_merged(
-    recipes: Recipes, checkout: Path, tmp_path: Path, version: str | None, other: str | None
+    recipes: RecipePackaging, checkout: Path, tmp_path: Path, version: str | None, other: str | None
 ) -> None:
     """Docker itself refuses that. Any way to write the version in YAML is understood."""
     overlay = tmp_path / "overlay" / "compose.gate.yml"
@@ -295,8 +295,8 @@ def test_a_recipe_that_has_the_overlay_already_is_taken(
         ("networks: [proxy]", "networks: [proxy", "yaml: line"),
         ("${LOG_LEVEL:-INFO}", "${NOBODY:?who is it}", "who is it"),
         ("traefik.yml.tmpl", "gone.tmpl", "configs.traefik_yml.file: gone.tmpl can't be read"),
-        ("traefik.yml.tmpl", "../x", "configs.traefik_yml.file leads out of the recipe"),
-        ("traefik.yml.tmpl", "/etc/hostname", "configs.traefik_yml.file leads out of the recipe"),
+        ("traefik.yml.tmpl", "../x", "configs.traefik_yml.file is outside the recipe"),
+        ("traefik.yml.tmpl", "/etc/hostname", "configs.traefik_yml.file is outside the recipe"),
         ("ports:", "volumes: ['./x:/y']\n    ports:", "services.app has a relative path"),
         ("ports:", "volumes: ['../../../../x:/y']\n    ports:", "services.app has a relative"),
         ("ports:", "env_file: [gone.env]\n    ports:", "gone.env: no such file"),
@@ -308,14 +308,14 @@ def test_a_recipe_that_has_the_overlay_already_is_taken(
 def test_a_recipe_that_can_not_be_kept_is_refused(
     describe: Callable[..., Path], checkout: Path, old: str, new: str, expected: str
 ) -> None:
-    """In the words of the file, whose place nobody can look into any more."""
+    """Paths are relative to the recipe: the temporary directory is gone."""
     (checkout / "compose.yml").write_text(RECIPE.replace(old, new, 1))
     assert expected in refusal(describe)
 
 
 @pytest.mark.parametrize("tag", ["", ":latest", ":v", ":_3"])
-def test_a_release_that_tells_no_version_is_refused(
-    recipes: Recipes, checkout: Path, tag: str
+def test_a_release_without_a_version_is_refused(
+    recipes: RecipePackaging, checkout: Path, tag: str
 ) -> None:
     """No running program could ever be the right one."""
     image = f"traefik{tag}@sha256:{'d' * 64}"
@@ -339,7 +339,7 @@ def test_a_link_in_a_recipe_is_refused(
     """What it leads to is not kept."""
     (checkout / name).unlink(missing_ok=True)
     (checkout / name).symlink_to("/etc/hostname")
-    assert f"{name} is no plain file: refused" == refusal(describe)
+    assert f"{name} is not a regular file: refused" == refusal(describe)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_a_link_in_a_recipe_is_refused(
         ("configs: {gate: {file: gone.yml}}", "gone.yml can't be read: No such file"),
     ],
 )
-def test_an_overlay_that_is_none_is_told(
+def test_an_invalid_overlay_is_reported(
     describe: Callable[..., Path], tmp_path: Path, text: str | None, expected: str
 ) -> None:
     """It is the operator's."""
@@ -374,19 +374,19 @@ def test_a_file_that_both_have_is_refused(
     assert f"the recipe has a file {name} of its own" in refusal(describe)
 
 
-def test_an_env_file_that_is_none_is_told(describe: Callable[..., Path], tmp_path: Path) -> None:
+def test_an_invalid_env_file_is_reported(describe: Callable[..., Path], tmp_path: Path) -> None:
     """Better no release than one with half its variables."""
     (tmp_path / "app.env").write_text("what is this\n")
     assert "app.env, line 1: expected NAME=value" in refusal(describe)
 
 
-# The command and the engine ----------------------------------------------------------------------
+# The command and dockerd -------------------------------------------------------------------------
 
 
 def test_without_the_command_the_latest_release_is_unknown(
     describe: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says what to install."""
+    """The hint has the version to install."""
     monkeypatch.setenv("PATH", "/nonexistent")
     assert "the docker command can't be run" in refusal(describe)
 
@@ -399,8 +399,12 @@ def test_without_the_command_the_latest_release_is_unknown(
         "docker: 'stack' is not a docker command.",
     ],
 )
-def test_an_old_command_is_told(
-    recipes: Recipes, checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+def test_a_docker_cli_without_stack_config_is_reported(
+    recipes: RecipePackaging,
+    checkout: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
 ) -> None:
     """``stack config`` is younger than some distributions."""
     fake = tmp_path / "bin" / "docker"
@@ -415,7 +419,7 @@ def test_an_old_command_is_told(
 
 
 @pytest.mark.parametrize("printed", ["[", "5", ""])
-def test_a_command_that_prints_something_else_is_told(
+def test_output_that_is_not_yaml_is_reported(
     describe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str
 ) -> None:
     """Whatever stands in its place."""
@@ -427,15 +431,17 @@ def test_a_command_that_prints_something_else_is_told(
     assert "`docker stack config` printed no YAML" in refusal(describe)
 
 
-def test_without_an_engine_an_image_can_not_be_pinned(
+def test_without_docker_an_image_cannot_be_pinned(
     describe: Callable[..., Path], checkout: Path
 ) -> None:
-    """That makes the latest release unknown; a run then looks after what it has."""
+    """That makes the latest release unknown; a run then verifies the live one."""
     (checkout / "compose.yml").write_text(RECIPE.replace(PIN, "traefik:v3.5.1"))
-    assert refusal(describe).startswith("the Docker engine at ")
+    assert refusal(describe).startswith("dockerd at ")
 
 
-def test_the_store_takes_it_for_unknown(recipes: Recipes, checkout: Path, tmp_path: Path) -> None:
+def test_the_store_takes_it_for_unknown(
+    recipes: RecipePackaging, checkout: Path, tmp_path: Path
+) -> None:
     """Naming the release needs no engine where it is pinned; taking it in does."""
     source = DirectorySource(checkout.parent)
     found, _ = identify(source, recipes)
@@ -443,14 +449,14 @@ def test_the_store_takes_it_for_unknown(recipes: Recipes, checkout: Path, tmp_pa
     store = Store(tmp_path / "releases", recipes, source)
     reason = store.latest()
     assert isinstance(reason, LatestUnknown)
-    assert reason.reason.startswith(f"{LABEL}: the Docker engine at ")
+    assert reason.reason.startswith(f"{LABEL}: dockerd at ")
     assert [] == list(store.directory.iterdir())
 
 
-def test_what_is_archived_is_checked_and_pruned_without_an_engine(
-    recipes: Recipes, describe: Callable[..., Path]
+def test_archives_are_checked_and_pruned_without_docker(
+    recipes: RecipePackaging, describe: Callable[..., Path]
 ) -> None:
-    """A rollback asks nobody whether it could be done."""
+    """A rollback needs neither Docker nor a registry to know whether it is possible."""
     manifest = manifest_of(describe())
     kept = recipes.images.directory / hashlib.sha256(PIN.encode()).hexdigest()
     kept.mkdir(parents=True)

@@ -61,14 +61,14 @@ def times(number: int, do: Callable[[], None]) -> Callable[[], None]:
 # Looking -----------------------------------------------------------------------------------------
 
 
-def test_a_look_finds_services_tasks_and_nodes_of_one_stack(
+def test_a_snapshot_has_services_tasks_and_nodes_of_one_stack(
     docker: FakeDocker, stacks: Stacks
 ) -> None:
     """Services are named, tasks belong to them, and another stack is not in it."""
     write(stacks)
     stacks.write("other", document(), FIRST, "other_app")
     docker.swarm.add_node("second", state="down")
-    seen = stacks.look("s")
+    seen = stacks.read_snapshot("s")
     assert sorted(seen.services) == ["s_app", "s_side"]
     assert seen.services["s_app"].token == FIRST.token
     assert {task.service for task in seen.tasks} == {each.id for each in seen.services.values()}
@@ -76,27 +76,27 @@ def test_a_look_finds_services_tasks_and_nodes_of_one_stack(
     assert [(node.name, node.is_up) for node in seen.nodes] == [("vm", True), ("second", False)]
 
 
-def test_a_look_at_an_engine_that_is_lost_is_no_look(docker: FakeDocker, stacks: Stacks) -> None:
-    """A half of it would be taken for a stack without tasks."""
+def test_no_snapshot_while_docker_is_unreachable(docker: FakeDocker, stacks: Stacks) -> None:
+    """A partial snapshot would look like a stack without tasks."""
     write(stacks)
     docker.failing["/tasks"] = "rpc error: the swarm does not have a leader"
     with pytest.raises(EngineUnreachableError, match="does not have a leader"):
-        stacks.look("s")
+        stacks.read_snapshot("s")
 
 
 # Writing -----------------------------------------------------------------------------------------
 
 
 def test_what_was_written_is_hashed_service_by_service(docker: FakeDocker, stacks: Stacks) -> None:
-    """The hashes are those of the specs that the engine holds, so a later write shows."""
+    """The hashes are those of the specs in Docker, so a later write is detected."""
     record = write(stacks)
-    seen = stacks.look("s")
+    seen = stacks.read_snapshot("s")
     specs = {name: service.spec for name, service in seen.services.items()}
     assert record == Record(FIRST, Written(record.written.at, "s_app", specs))
     assert set(specs) == {"s_app", "s_side"}
     assert record.written.at <= seen.tasks[0].since
     by_hand(docker, "s_side", set_label)
-    after = stacks.look("s").services
+    after = stacks.read_snapshot("s").services
     assert after["s_app"].spec == specs["s_app"]
     assert after["s_side"].spec != specs["s_side"]
 
@@ -125,7 +125,7 @@ def test_a_dollar_arrives_as_it_was(docker: FakeDocker, stacks: Stacks) -> None:
     assert "PRICE=$1 $$ ${X}" in spec["TaskTemplate"]["ContainerSpec"]["Env"]
 
 
-def test_what_the_engine_refuses_is_the_release_s_fault(stacks: Stacks) -> None:
+def test_a_refusal_by_docker_is_the_release_s_fault(stacks: Stacks) -> None:
     """In Docker's words."""
     made = document()
     made["services"]["app"]["configs"] = [{"source": "missing"}]
@@ -134,8 +134,8 @@ def test_what_the_engine_refuses_is_the_release_s_fault(stacks: Stacks) -> None:
     assert not isinstance(caught.value, NotPreparedError)
 
 
-def test_an_engine_that_is_lost_meanwhile_is_no_refusal(docker: FakeDocker, stacks: Stacks) -> None:
-    """Nobody knows what was written."""
+def test_docker_lost_during_the_write_is_not_a_refusal(docker: FakeDocker, stacks: Stacks) -> None:
+    """It is not known what was written."""
     with docker.lost(), pytest.raises(EngineUnreachableError):
         write(stacks)
     write(stacks)
@@ -145,11 +145,11 @@ def test_an_engine_that_is_lost_meanwhile_is_no_refusal(docker: FakeDocker, stac
 
 
 def test_a_write_that_was_overtaken_is_repeated(docker: FakeDocker, stacks: Stacks) -> None:
-    """Swarm itself, or somebody, raised the version index between reading and writing."""
+    """Swarm itself, or someone else, raised the version index between reading and writing."""
     write(stacks)
     docker.swarm.before_write = times(2, lambda: by_hand(docker, "s_app", set_label))
     write(stacks, SECOND)
-    assert stacks.look("s").services["s_app"].token == SECOND.token
+    assert stacks.read_snapshot("s").services["s_app"].token == SECOND.token
     assert "by" not in docker.swarm.services["s_app"]["Spec"]["Labels"]
     deploys = [command for command in docker.commands if command[:2] == ["stack", "deploy"]]
     assert len(deploys) == 1 + 3
@@ -158,7 +158,7 @@ def test_a_write_that_was_overtaken_is_repeated(docker: FakeDocker, stacks: Stac
 def test_a_write_that_is_overtaken_each_time_is_given_up(
     docker: FakeDocker, stacks: Stacks
 ) -> None:
-    """Somebody deploys at the same time: the release is not to blame."""
+    """Another process deploys at the same time: the release is not to blame."""
     write(stacks)
     before = len(docker.commands)
     docker.swarm.before_write = lambda: by_hand(docker, "s_app", set_label)
@@ -175,12 +175,12 @@ def test_a_refusal_is_not_repeated(docker: FakeDocker, stacks: Stacks) -> None:
     assert len(docker.commands) == 1
 
 
-def test_an_image_that_somebody_put_in_is_replaced(docker: FakeDocker, stacks: Stacks) -> None:
+def test_an_image_that_someone_else_set_is_replaced(docker: FakeDocker, stacks: Stacks) -> None:
     """``docker stack deploy`` keeps the image of a service if its own note says the same."""
     write(stacks)
     by_hand(docker, "s_side", set_image("other:1"))
     write(stacks, SECOND)
-    assert stacks.look("s").services["s_side"].image == "side:1"
+    assert stacks.read_snapshot("s").services["s_side"].image == "side:1"
     assert [command[-2:] for command in docker.commands if command[0] == "service"] == [
         [IMAGE_LABEL, "s_side"]
     ]
@@ -209,11 +209,11 @@ MEANWHILE: dict[str, tuple[Callable[[FakeDocker], None], str]] = {
     ),
     "another token": (
         lambda docker: by_hand(docker, "s_app", set_token),
-        "s_app holds something else",
+        "s_app is not from this deployment",
     ),
     "no service": (
         lambda docker: docker.swarm.remove_service("s_app"),
-        "s_app holds something else",
+        "s_app is not from this deployment",
     ),
     "no side service": (lambda docker: docker.swarm.remove_service("s_side"), "s_side is gone"),
 }
@@ -223,7 +223,7 @@ MEANWHILE: dict[str, tuple[Callable[[FakeDocker], None], str]] = {
 def test_a_change_right_after_the_write_is_noticed(
     docker: FakeDocker, stacks: Stacks, change: Callable[[FakeDocker], None], said: str
 ) -> None:
-    """Hashes of somebody else's specs would be recorded, and gated as ours."""
+    """Otherwise hashes of someone else's specs would be recorded, and gated as ours."""
     written: list[str] = []
 
     def meanwhile(asked: str) -> None:
@@ -271,40 +271,40 @@ def record(token: str, digest: str = RELEASE.digest) -> Record:
     return Record(Deployment(evolve(RELEASE, digest=digest), token), WRITTEN)
 
 
-def test_what_is_remembered_is_read_again(stacks: Stacks) -> None:
+def test_a_stored_record_is_read_again(stacks: Stacks) -> None:
     """Whole and exact; the directory is this user's alone, and holds nothing else."""
     made = record("token-1")
-    stacks.remember(made)
-    assert stacks.read("token-1") == made
+    stacks.store_record(made)
+    assert stacks.read_record("token-1") == made
     assert stacks.directory.stat().st_mode & 0o777 == 0o700
     files = [path for path in stacks.directory.rglob("*") if path.is_file()]
     assert files == [stacks.directory / "token-1" / "deployment.json"]
-    assert stacks.read("token-2") is None
+    assert stacks.read_record("token-2") is None
 
 
 def test_a_record_replaces_the_one_of_the_same_token(stacks: Stacks) -> None:
     """A run that was killed after the write deploys again."""
-    stacks.remember(record("token-1"))
+    stacks.store_record(record("token-1"))
     later = evolve(record("token-1"), written=evolve(WRITTEN, at=2.5))
-    stacks.remember(later)
-    assert stacks.read("token-1") == later
+    stacks.store_record(later)
+    assert stacks.read_record("token-1") == later
 
 
 def test_a_record_that_cannot_be_written_is_no_fault_of_the_release(stacks: Stacks) -> None:
-    """The disk says why."""
+    """The reason is that of the disk."""
     stacks.directory.write_text("in the way")
     with pytest.raises(NotPreparedError, match="can't be recorded: File exists"):
-        stacks.remember(record("token-1"))
+        stacks.store_record(record("token-1"))
 
 
 @pytest.mark.parametrize("token", ["", "../elsewhere", "a/b", "a b", "."])
 def test_a_token_that_is_no_name_has_no_record(stacks: Stacks, token: str) -> None:
-    """Tokens are read from what the engine holds: anybody can write one."""
+    """Tokens are read from Docker, where any client can write one."""
     place = stacks.directory / token
     place.mkdir(parents=True, exist_ok=True)
     made = json.dumps({"deployment": {"release": vars_of(RELEASE), "token": token}, **WROTE})
     (place / RECORD).write_text(made)
-    assert stacks.read(token) is None
+    assert stacks.read_record(token) is None
 
 
 def vars_of(release: Release) -> Json:
@@ -324,16 +324,16 @@ WROTE: Json = {"written": {"at": 1.5, "gated": "s_app", "specs": {}}}
     ids=["empty", "half", "list", "null", "deep", "no deployment", "another token", "no specs"],
 )
 def test_a_damaged_record_is_none(stacks: Stacks, content: str) -> None:
-    """What was written is not known then: nothing is taken for ours."""
-    stacks.remember(record("token-1"))
+    """The written specs are not known then: no service is taken for ours."""
+    stacks.store_record(record("token-1"))
     (stacks.directory / "token-1" / RECORD).write_text(content)
-    assert stacks.read("token-1") is None
+    assert stacks.read_record("token-1") is None
 
 
 def test_records_are_dropped_but_for_live_deployments_and_kept_releases(stacks: Stacks) -> None:
     """Either is enough; a damaged one goes, and so does what a killed run left."""
     for token, digest in (("live", "1"), ("kept", "2"), ("old", "3"), ("broken", "2")):
-        stacks.remember(record(token, digest))
+        stacks.store_record(record(token, digest))
     (stacks.directory / "broken" / RECORD).write_text("{")
     (stacks.directory / ".new-x").mkdir()
     stacks.prune(frozenset({"live"}), frozenset({"2"}))

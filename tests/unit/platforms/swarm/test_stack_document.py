@@ -35,7 +35,7 @@ NODE = "4id0fap3nwpx9g8j13mjqiax7"
 TRIAL = "a-stack-of-thirty-two-characters-try-12345678"
 """As long as the name of a trial can get."""
 LONGEST_NAME = 64
-"""Of a config; the engine refuses a longer one."""
+"""Of a config; Docker refuses a longer one."""
 
 
 def recipe() -> Document:
@@ -152,7 +152,7 @@ def test_the_names_that_operators_and_other_programs_read() -> None:
 # A deployment's own ------------------------------------------------------------------------------
 
 
-def test_the_gated_service_alone_is_told_who_it_is() -> None:
+def test_only_the_gated_service_gets_an_identity() -> None:
     """Token and askers as they are, the task for Swarm to expand; what was there stays."""
     services = injected()["services"]
     assert services["app"]["environment"] == {
@@ -165,13 +165,13 @@ def test_the_gated_service_alone_is_told_who_it_is() -> None:
 
 
 def test_a_token_that_a_recipe_sets_is_overridden() -> None:
-    """A release can't choose whose answers it gives."""
+    """A release can't choose its identity."""
     document = recipe()
     document["services"]["app"]["environment"]["WARM_RECONCILE_TOKEN"] = "stolen"  # noqa: S105
     assert injected(document) == injected()
 
 
-def test_every_service_says_which_release_it_is_of() -> None:
+def test_every_service_is_labelled_with_its_release() -> None:
     """For people; labels that were there stay."""
     ours = {RELEASE_LABEL: "1.0.0+v3.5.1", DIGEST_LABEL: "d" * 64, UNIT_LABEL: UNIT}
     services = injected()["services"]
@@ -316,7 +316,7 @@ def test_a_trials_containers_have_no_labels_that_are_acted_upon() -> None:
 
 
 def test_a_trial_reserves_nothing() -> None:
-    """It runs beside the live stack: what there is once is taken already."""
+    """It runs beside the live stack, which may have reserved the node's last resources."""
     resources = isolated()["services"]["app"]["deploy"]["resources"]
     assert resources == {"limits": {"memory": "200000000"}}
 
@@ -334,7 +334,7 @@ def test_a_trial_has_as_much_time_to_get_healthy_as_the_release() -> None:
 
 
 def test_a_health_check_of_the_image_stays_its_own() -> None:
-    """What isn't said is not known, and what is turned off stays so."""
+    """A missing value is not known, and a disabled check stays disabled."""
     document = recipe()
     document["services"]["app"]["healthcheck"] = {"disable": True}
     services = isolated(document)["services"]

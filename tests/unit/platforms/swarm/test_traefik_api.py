@@ -1,4 +1,4 @@
-"""The table of a Traefik is asked from inside its task; whatever is not one is told as such."""
+"""Reading Traefik's routers from its task's network namespace; errors become TableUnknown."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from servers import ThreadedServer, read_request
 from typing_extensions import override
 
 from runner.platforms.swarm.engine_api import Engine
-from runner.platforms.swarm.traefik_api import Routes
-from runner.platforms.swarm.traefik_routers import Table, Untold
+from runner.platforms.swarm.traefik_api import TraefikApi
+from runner.platforms.swarm.traefik_routers import Table, TableUnknown
 from runner.reconcile.model import Outcome
 from runner.reconcile.probes import Http
 
@@ -26,17 +26,17 @@ NODE = "node1"
 
 Data = dict[str, Any]
 Change = Callable[[list[Data], Data], object]
-"""Changes the services and the task that the engine tells of."""
+"""Changes the services and the task that the Docker API lists."""
 
 
 class Ask(Protocol):
     """Reads the table, after a change."""
 
-    def __call__(self, change: Change = ...) -> Table | Untold: ...
+    def __call__(self, change: Change = ...) -> Table | TableUnknown: ...
 
 
 class Server(ThreadedServer):
-    """Answers by the path: what is not there is 404."""
+    """Responds by path; 404 for unknown ones."""
 
     def __init__(self, listener: socket.socket, answers: dict[str, str]) -> None:
         self.answers = answers
@@ -74,7 +74,7 @@ def traefik() -> Iterator[Server]:
 
 @pytest.fixture
 def ask(tmp_path: Path, traefik: Server) -> Iterator[Ask]:
-    """Read the table from an engine that tells of that Traefik, as one task on this node."""
+    """Read the table from a Docker API that lists that Traefik, as one task on this node."""
     services: list[dict[str, Any]] = json.loads(read_recording("services.json"))
     (app,) = [each for each in services if "warm-reconcile.table" in each["Spec"]["Labels"]]
     published = {
@@ -97,10 +97,10 @@ def ask(tmp_path: Path, traefik: Server) -> Iterator[Ask]:
     listener.listen()
     engine = Server(listener, {"/info": json.dumps({"Swarm": manager})})
 
-    def read(change: Change = lambda _, __: None) -> Table | Untold:
+    def read(change: Change = lambda _, __: None) -> Table | TableUnknown:
         change(services, task)
         engine.answers |= {"/services": json.dumps(services), "/tasks": json.dumps([task])}
-        return Routes(Engine(str(tmp_path / "docker.sock"))).read()
+        return TraefikApi(Engine(str(tmp_path / "docker.sock"))).read()
 
     yield read
     engine.close()
@@ -113,28 +113,28 @@ def root(missing: Callable[[str], NoReturn]) -> None:
         missing("only root may enter the network of a task")
 
 
-def test_an_engine_out_of_reach_is_told(tmp_path: Path) -> None:
+def test_docker_unreachable_is_reported(tmp_path: Path) -> None:
     """As everywhere, with the socket."""
-    untold = Routes(Engine(str(tmp_path / "nothing"))).read()
-    assert isinstance(untold, Untold)
+    untold = TraefikApi(Engine(str(tmp_path / "nothing"))).read()
+    assert isinstance(untold, TableUnknown)
     assert "doesn't answer" in untold.reason
 
 
-def test_no_traefik_is_told(ask: Ask) -> None:
+def test_a_swarm_without_traefik_is_reported(ask: Ask) -> None:
     """None that has our overlay, at least."""
     untold = ask(lambda services, _: services.pop(0))
-    assert untold == Untold("no Traefik on this swarm tells what it routes")
+    assert untold == TableUnknown("no Traefik on this swarm lists its routers")
 
 
-def test_of_several_traefiks_nobody_knows_which_is_asked(ask: Ask) -> None:
+def test_several_traefiks_are_reported(ask: Ask) -> None:
     """They may route the same name differently."""
 
     def more(services: list[dict[str, Any]], _: object) -> None:
         services[1]["Spec"]["Labels"]["warm-reconcile.table"] = "true"
 
     untold = ask(more)
-    assert isinstance(untold, Untold)
-    assert untold.reason.startswith("there are several Traefiks: site_app, t")
+    assert isinstance(untold, TableUnknown)
+    assert untold.reason.startswith("several Traefiks list their routers: site_app, t")
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_of_several_traefiks_nobody_knows_which_is_asked(ask: Ask) -> None:
     [{"NodeID": "node2"}, {"DesiredState": "shutdown"}, {"ServiceID": "another"}],
 )
 def test_a_task_that_is_not_here_is_not_asked(ask: Ask, change: dict[str, str]) -> None:
-    """Its pid would be somebody else's."""
+    """Its pid would be of another process here."""
     untold = ask(lambda _, task: task.update(change))
-    assert isinstance(untold, Untold)
+    assert isinstance(untold, TableUnknown)
     assert untold.reason.endswith("_app runs on this host")
 
 
@@ -159,22 +159,22 @@ def test_a_task_that_is_not_here_is_not_asked(ask: Ask, change: dict[str, str]) 
         ({"http": "X-Next-Page: 2\n\n[]", "tcp": "[]"}, "more than 10000 routers"),
     ],
 )
-def test_what_is_no_table_is_told(
+def test_an_invalid_router_list_is_reported(
     ask: Ask, traefik: Server, answers: dict[str, str], reason: str
 ) -> None:
     """An older overlay, another program, a part of a table."""
     traefik.answers = {f"/.warm-reconcile/api/{k}/routers": v for k, v in answers.items()}
     untold = ask()
-    assert isinstance(untold, Untold)
-    assert "tells no table (port " in untold.reason
+    assert isinstance(untold, TableUnknown)
+    assert "doesn't list its routers (port " in untold.reason
     assert reason in untold.reason
 
 
 @pytest.mark.usefixtures("root")
-def test_a_process_that_has_gone_is_told(ask: Ask) -> None:
-    """Between the engine's word and ours a task may end."""
+def test_a_process_that_has_ended_is_reported(ask: Ask) -> None:
+    """A task may end after Docker listed it."""
     untold = ask(lambda _, task: task["Status"]["ContainerStatus"].update(PID=2**22 + 1))
-    assert isinstance(untold, Untold)
+    assert isinstance(untold, TableUnknown)
     assert "No such file" in untold.reason
 
 
@@ -190,22 +190,20 @@ def test_a_table_is_read_whole(ask: Ask, traefik: Server) -> None:
 
 
 @pytest.mark.usefixtures("root")
-def test_a_round_says_of_each_name_whether_it_is_routed_as_declared(
-    ask: Ask, tmp_path: Path
-) -> None:
-    """What is routed elsewhere, or not yet, fails; what is no name is not asked."""
+def test_each_host_name_is_checked_against_the_routers(ask: Ask, tmp_path: Path) -> None:
+    """A name that is routed elsewhere, or not yet, fails; an address is not checked."""
     ask()
-    routes = Routes(Engine(str(tmp_path / "docker.sock")))
+    traefik_api = TraefikApi(Engine(str(tmp_path / "docker.sock")))
     wrong = Http(name="wrong", target_unit="drone.service", url=SITE.url)
     early = Http(name="early", target_unit="drone.service", url="https://drone.test/")
     numeric = Http(name="numeric", target_unit="drone.service", url="https://127.0.0.1/")
-    found = routes.confirm((SITE, wrong, early, numeric))
+    found = traefik_api.check_targets((SITE, wrong, early, numeric))
     assert [(each.probe, each.outcome) for each in found] == [
         ("route of page", Outcome.PASS),
         ("route of wrong", Outcome.FAIL),
         ("route of early", Outcome.FAIL),
     ]
     assert "served by deploy-dashboard.service" in found[1].reason
-    assert found[2].reason == "no router of Traefik is for drone.test"
-    assert routes.confirm((numeric,)) == ()
-    assert Routes(Engine(str(tmp_path / "nothing"))).confirm((SITE,)) == ()
+    assert found[2].reason == "no router of Traefik matches drone.test"
+    assert traefik_api.check_targets((numeric,)) == ()
+    assert TraefikApi(Engine(str(tmp_path / "nothing"))).check_targets((SITE,)) == ()

@@ -1,4 +1,4 @@
-"""From Traefik's own table to the unit that serves a name; what can't be told stays open."""
+"""From Traefik's routers to the unit that serves a host name; otherwise unresolved."""
 
 import json
 from typing import Any
@@ -13,9 +13,9 @@ from runner.platforms.swarm.traefik_routers import (
     Resolved,
     Router,
     Table,
+    TableUnknown,
     Unresolved,
-    Untold,
-    contradict,
+    describe_contradiction,
     is_of_traefik,
     read_owners,
     read_routers,
@@ -57,11 +57,11 @@ def test_a_name_of_another_unit_is_that_units() -> None:
     """The lie of the old gate: the page of the dashboard, declared as the proxy's own."""
     found = find(f"https://{SITE}/")
     assert found == Resolved(DASHBOARD, "dashboard@swarm")
-    assert contradict(http(f"https://{SITE}/", PROXY), found) == (
-        f"it declares {PROXY}, but {SITE} is served by {DASHBOARD}:"
-        " so says Traefik's router dashboard@swarm"
+    assert describe_contradiction(http(f"https://{SITE}/", PROXY), found) == (
+        f"it declares {PROXY}, but {SITE} is served by {DASHBOARD}"
+        " (Traefik's router dashboard@swarm)"
     )
-    assert contradict(http(f"https://{SITE}/"), found) == ""
+    assert describe_contradiction(http(f"https://{SITE}/"), found) == ""
 
 
 def test_what_traefik_serves_itself_is_of_the_unit_that_deploys_it() -> None:
@@ -82,7 +82,7 @@ BELOW = router("HostRegexp(`.*`)", "y@file", name="below@file", priority=28)
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (router("HostRegexp(`.*`)", priority=99), "other@swarm, which is not there"),
+        (router("HostRegexp(`.*`)", priority=99), "other@swarm, which doesn't exist"),
         (router("HostRegexp(`.*`)", "api@internal", priority=99), BOTH),
         (router("HostRegexp(`.*`)", "api@internal", priority=29), BOTH),
         (router("never heard of", "api@internal", priority=99), BOTH),
@@ -96,7 +96,7 @@ BELOW = router("HostRegexp(`.*`)", "y@file", name="below@file", priority=28)
 def test_several_that_could_serve_it_must_agree(
     more: Router, reason: str, below: tuple[Router, ...]
 ) -> None:
-    """Where one of them can't be read, or leads elsewhere, nobody can tell.
+    """If one of them can't be resolved, or leads elsewhere, the result is unresolved.
 
     A router below the one that matches for sure is none of them: it never gets the request.
     """
@@ -115,7 +115,7 @@ def test_several_that_could_serve_it_must_agree(
         router("HostSNI(`git.test`)", "api@internal", is_tcp=True),
     ],
 )
-def test_what_is_below_or_elsewhere_changes_nothing(more: Router) -> None:
+def test_routers_of_lower_priority_or_other_names_do_not_count(more: Router) -> None:
     """A catch-all page of lower priority, another name, no TLS, the same service twice."""
     found = find(f"https://{SITE}/", more)
     assert isinstance(found, Resolved)
@@ -158,20 +158,20 @@ def test_bytes_that_are_passed_on_are_no_page() -> None:
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("https://nobody.test/", "no router of Traefik is for nobody.test"),
-        ("https://git.test/", "router pass@file leads to ssh@file, which no unit deploys"),
+        ("https://nobody.test/", "no router of Traefik matches nobody.test"),
+        ("https://git.test/", "router pass@file uses service ssh@file, which no unit deploys"),
     ],
 )
-def test_what_the_table_does_not_tell_stays_open(url: str, reason: str) -> None:
-    """It is said, and never taken for an answer."""
+def test_an_unresolved_name_has_a_reason(url: str, reason: str) -> None:
+    """It is never taken for a confirmation."""
     found = find(url)
     assert found == Unresolved(reason)
-    assert contradict(http(url), found) == ""
+    assert describe_contradiction(http(url), found) == ""
 
 
 def test_without_a_table_everything_stays_open() -> None:
     """The reason is passed on."""
-    assert resolve(Untold("no engine"), f"https://{SITE}/") == Unresolved("no engine")
+    assert resolve(TableUnknown("no engine"), f"https://{SITE}/") == Unresolved("no engine")
 
 
 def test_a_url_without_a_path_asks_for_the_root() -> None:
@@ -185,7 +185,7 @@ def test_a_url_without_a_path_asks_for_the_root() -> None:
 
 
 def test_the_words_do_not_depend_on_the_order_of_a_table() -> None:
-    """Names are sorted, and of several reasons the first entrypoint's is told."""
+    """Names are sorted, and of several reasons the first entrypoint's is reported."""
     more = [
         router("HostRegexp(`.*`)", "api@internal", name=name, entrypoints=frozenset({name}))
         for name in "zyx"
@@ -202,7 +202,7 @@ def test_the_words_do_not_depend_on_the_order_of_a_table() -> None:
     ]
     for several in (broken, broken[::-1]):
         assert find("https://a.test/", *several) == Unresolved(
-            "router entry10 leads to entry10@file, which no unit deploys"
+            "router entry10 uses service entry10@file, which no unit deploys"
         )
 
 
@@ -245,7 +245,7 @@ def test_every_part_of_a_router_is_read(
 
 
 @pytest.mark.parametrize("label", ["", None])
-def test_another_hands_service_tells_no_unit(label: str | None) -> None:
+def test_a_service_without_our_label_has_no_unit(label: str | None) -> None:
     """Neither without our label nor with an empty one; nor beside one that has it."""
     (site,) = [service for service in SERVICES if service.name == "site_app"]
     labels = {k: v for k, v in site.labels.items() if k != "warm-reconcile.unit"}
@@ -253,7 +253,7 @@ def test_another_hands_service_tells_no_unit(label: str | None) -> None:
     for services in ([other], [site, other]):
         found = resolve(evolve(REAL, owners=read_owners(services)), f"https://{SITE}/")
         assert isinstance(found, Unresolved)
-        assert found.reason.endswith("which was deployed by another hand")
+        assert found.reason.endswith("which someone else deployed (no label warm-reconcile.unit)")
     by_hand = resolve(evolve(REAL, unit=""), f"http://{SITE}/")
     assert isinstance(by_hand, Unresolved)
 
@@ -288,8 +288,8 @@ def test_a_router_that_is_broken_serves_nothing() -> None:
 
 
 @pytest.mark.parametrize("lists", [[{}], [1], {"a": 1}, 1, [{"status": "enabled"}]])
-def test_what_is_no_table_is_no_table(lists: Any) -> None:  # noqa: ANN401 - anything can be sent
-    """Whatever answers there."""
+def test_an_invalid_router_list_is_an_error(lists: Any) -> None:  # noqa: ANN401 - anything can be sent
+    """For any other response."""
     with pytest.raises(ValueError, match="no list of routers"):
         read_routers(lists, [])
     with pytest.raises(ValueError, match="no list of routers"):
@@ -313,7 +313,7 @@ def test_only_a_name_is_never_asked_of_what_the_caller_deploys() -> None:
 
 
 def test_only_a_name_is_routed() -> None:
-    """An address leads to who listens there; so does every other kind of probe."""
+    """An address leads to the server that listens there; so does every other kind of probe."""
     identity = Identity(target_unit=PROXY, url="https://warm-reconcile.invalid/")
     tcp = Tcp(name="t", target_unit=PROXY, address="127.0.0.1:1")
     ping = TraefikPing(target_unit=PROXY, url="http://127.0.0.1/ping")

@@ -1,4 +1,4 @@
-"""What a rule of Traefik says of a request; where it can't be told, nobody guesses."""
+"""Rules of Traefik, evaluated for a request: a match, no match, or unknown."""
 
 import pytest
 from hypothesis import given
@@ -50,7 +50,7 @@ SITE = Request("ci.commoninternet.net", "/app/login")
         ("(" * 1_000 + "Host(`ci.commoninternet.net`)" + ")" * 1_000, None),
     ],
 )
-def test_a_rule_matches_or_not_or_nobody_can_tell(rule: str, truth: Truth) -> None:
+def test_a_rule_matches_or_not_or_is_unknown(rule: str, truth: Truth) -> None:
     """Precedence is that of Traefik: not, and, or."""
     assert matches(rule, SITE) is truth
 
@@ -71,5 +71,5 @@ def test_an_escaped_path_is_not_compared() -> None:
 
 @given(st.text(alphabet="Host()`a!&|_0 \n\"',{}", max_size=40))
 def test_no_text_breaks_it(rule: str) -> None:
-    """A table may hold any rule: what is no rule is open, and no error."""
+    """A table may have any rule: an invalid one is unknown, not an error."""
     assert matches(rule, Request("a", "/")) is None or "Host(`" in rule

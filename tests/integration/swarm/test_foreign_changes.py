@@ -1,4 +1,4 @@
-"""Other hands on the stack: each change is noticed, told, and put right by the next run.
+"""Changes of the stack by someone else: each is detected, reported, and reverted by the next run.
 
 And nothing is done where nothing is amiss.
 """
@@ -28,7 +28,7 @@ def host(host: Host) -> Host:
 
 
 def versions(host: Host) -> dict[str, int]:
-    """Read the version of everything that the swarm holds."""
+    """Read the version of every object of the swarm."""
     engine = host.engine
     found: dict[str, int] = {}
     for kind in ("service", "config", "secret"):
@@ -62,15 +62,15 @@ def test_a_run_with_nothing_to_do_writes_nothing_to_the_swarm(host: Host) -> Non
 
 
 @frozen
-class Hand:
-    """What somebody does by hand, and what the next run says of it."""
+class Change:
+    """A change by hand, and what the next run reports."""
 
     name: str
     touch: Callable[[Host], object]
     because: str
     """``{service}`` and ``{stack}`` stand for their names."""
     is_quick: bool = False
-    """Not left to the slow tests: of them all, the ones that are hardest to notice."""
+    """Also in the fast tests: the changes that are hardest to detect."""
 
 
 def _update(*flags: str) -> Callable[[Host], object]:
@@ -83,7 +83,7 @@ def _update(*flags: str) -> Callable[[Host], object]:
 
 
 def _same_version(host: Host) -> None:
-    """Put in an image of the same Traefik that isn't the one that was gated."""
+    """Set another image of the same Traefik."""
     image = "other:same-version"
     make_variant(host.engine, image, f"traefik:v{NEW}", files={"etc/other": b""})
     _update(f"--image={image}")(host)
@@ -113,16 +113,16 @@ def _add_service(host: Host) -> None:
     )
 
 
-CHANGED: Final = "service {service} was changed by another hand"
-HANDS: Final = (
-    Hand("a rollback by Swarm", _roll_back, "{first} is live", is_quick=True),
-    Hand("another label", _update("--label-add=by=hand"), CHANGED),
-    Hand("another image", _update(f"--image=traefik:v{OLD}"), CHANGED),
-    Hand("another image of the same version", _same_version, CHANGED, is_quick=True),
-    Hand("no tasks", _scale, CHANGED),
-    Hand("no service", _remove_service, ""),
-    Hand("no stack", _remove_stack, ""),
-    Hand("one more service", _add_service, "service {stack}_more was added by another hand"),
+CHANGED: Final = "service {service} was changed by someone else"
+CHANGES: Final = (
+    Change("a rollback by Swarm", _roll_back, "{first} is live", is_quick=True),
+    Change("another label", _update("--label-add=by=hand"), CHANGED),
+    Change("another image", _update(f"--image=traefik:v{OLD}"), CHANGED),
+    Change("another image of the same version", _same_version, CHANGED, is_quick=True),
+    Change("no tasks", _scale, CHANGED),
+    Change("no service", _remove_service, ""),
+    Change("no stack", _remove_stack, ""),
+    Change("one more service", _add_service, "service {stack}_more was added by someone else"),
 )
 
 
@@ -132,21 +132,21 @@ def image_of(host: Host) -> str:
 
 
 @pytest.mark.parametrize(
-    "hand",
+    "change",
     [
-        pytest.param(hand, id=hand.name, marks=() if hand.is_quick else pytest.mark.slow)
-        for hand in HANDS
+        pytest.param(change, id=change.name, marks=() if change.is_quick else pytest.mark.slow)
+        for change in CHANGES
     ],
 )
-def test_what_somebody_did_is_told_and_put_right(host: Host, hand: Hand) -> None:
-    """The same release serves again, with the spec that was gated; nobody is blamed."""
+def test_a_change_by_someone_else_is_reported_and_reverted(host: Host, change: Change) -> None:
+    """The same release serves again, with the gated spec; no release is blamed."""
     make_last_good(host, FIRST)
     make_last_good(host, SECOND)
     image = image_of(host)
-    hand.touch(host)
+    change.touch(host)
     ran = host.run("--detailed-exit-code")
     assert (ran.code, ran.outcome, ran.serving) == (11, "restored", SECOND), ran
-    because = hand.because.format(service=host.service, stack=host.stack, first=FIRST)
+    because = change.because.format(service=host.service, stack=host.stack, first=FIRST)
     assert because in ran.reason, ran
     assert_serving(host, SECOND)
     assert image_of(host) == image
@@ -158,7 +158,7 @@ def test_what_somebody_did_is_told_and_put_right(host: Host, hand: Hand) -> None
 
 
 @pytest.mark.slow
-def test_a_task_that_somebody_killed_is_started_again_by_swarm(host: Host) -> None:
+def test_a_killed_task_is_restarted_by_swarm(host: Host) -> None:
     """The spec is as it was: another task of last-good serves, and nothing is deployed."""
     container = make_last_good(host, SECOND)
     before = versions(host)
