@@ -107,7 +107,9 @@ def _leaked(records: Records) -> Sequence[Check]:
         equals("its exit status", stuck.status, STUCK),
         equals("releases in quarantine for it", it.facts["quarantined"], []),
         contains("listener on port 443", it.captures["listeners"].text, "docker-proxy"),
-        contains("the reason", it.captures["why stuck"].text, "port 443 although no container uses it"),
+        contains(
+            "the reason", it.captures["why stuck"].text, "port 443 although no container uses it"
+        ),
         equals("exit status of `free-ports --dry-run`", it.facts["stuck: status"], STUCK),
         equals("after `free-ports` by hand, the job", by_hand.state, "active"),
         equals("with the unit, the job", up.state, "active"),
