@@ -28,7 +28,7 @@ from runner.systemd.graph import ask_start_timeout, prove_live
 
 Prove = Callable[[str, Target], SafeUnit]
 """From the caller and a target to the proof."""
-UNASKED: Final = Untold("no table of routers was asked for")
+UNASKED: Final = Untold("Traefik's routers were not read")
 
 
 def clear(
@@ -66,7 +66,7 @@ def clear(
         if probe.routed_url is not None:
             found = resolve(table, probe.routed_url)
             if isinstance(found, Unresolved):
-                doubt(tell_doubt(probe, found))
+                doubt(format_doubt(probe, found))
     if refused:
         kind = UnprovenError if all(_is_open(error) for _, error in refused) else OrderingError
         first = next(error for _, error in refused if kind is UnprovenError or not _is_open(error))
@@ -102,15 +102,17 @@ def prove_declared(
             raise OrderingError(
                 f"{wrong}; and {error.message}", hint=error.hint, chain=error.chain
             ) from error
-        raise OrderingError(wrong, hint=f"declare {found.unit}, or ask for another name")
+        raise OrderingError(
+            wrong, hint=f'set target_unit = "{found.unit}", or probe another host name'
+        )
     try:
         return prove(caller, target)
     except OrderingError as error:
-        told = f"a name is served by whoever is behind Traefik: {error.message}"
-        raise type(error)(told, hint=error.hint, chain=error.chain) from error
+        message = f"Traefik routes this host name, so its unit must have started: {error.message}"
+        raise type(error)(message, hint=error.hint, chain=error.chain) from error
 
 
-def tell_doubt(probe: Probe, unresolved: Unresolved) -> str:
+def format_doubt(probe: Probe, unresolved: Unresolved) -> str:
     """Say that a declaration is all there is."""
     return (
         f"not resolved: probe {probe.name}: {unresolved.reason};"
@@ -126,7 +128,7 @@ def read_table(probes: Iterable[Probe], socket: str | None = DEFAULT_SOCKET) -> 
         socket: where the engine listens that runs Traefik; None: there is none.
     """
     if socket is None:
-        return Untold("where the app is a process of this host, no engine tells who serves what")
+        return Untold("the app is a process, so there is no Docker to read Traefik's routers from")
     if all(probe.routed_url is None for probe in probes):
         return UNASKED
     return Routes(Engine(socket)).read()

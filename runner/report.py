@@ -26,7 +26,7 @@ _MEANS: Final = {
     State.RESTORED: "{serving} is serving again",
     State.ROLLED_BACK: "{serving} is serving; {candidate} was rolled back",
     State.STRANDED: "no release that passed its gate is serving",
-    State.UNDECIDED: "nothing could be decided; nothing was committed; the next run takes it up",
+    State.UNDECIDED: "there is no verdict; nothing was committed; the next run resumes",
 }
 
 

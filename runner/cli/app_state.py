@@ -43,7 +43,9 @@ def survey(app: App, *, ask_source: bool, forced: bool = False) -> Survey:
     """
     state = find_state(app.state_root, app.name)
     live, engine = _live(app, state)
-    latest, offered = _latest(app, state) if ask_source else (LatestUnknown("it was not asked"), ())
+    latest, offered = (
+        _latest(app, state) if ask_source else (LatestUnknown("the source was not read"), ())
+    )
     now = time.time()
     with open_history(state) as past:
         quarantine = tuple(past.quarantine(now)) if past else ()

@@ -94,15 +94,17 @@ def main() -> int:
         told = [_chapter(app, releases, observer, *chapter) for chapter in STORY]
         observer.stop()
         thread.join()
-    _say(f"\nTraefik is stopped again. {time.monotonic() - began:.0f} s in all.")
-    _say(f"The journal is kept: .venv/bin/warm-reconcile history traefik --config-dir {HOME.name}")
+    _print(f"\nTraefik is stopped again. {time.monotonic() - began:.0f} s in all.")
+    _print(
+        f"The journal is kept: .venv/bin/warm-reconcile history traefik --config-dir {HOME.name}"
+    )
     return ExitCode.OK if all(told) else ExitCode.INTERNAL
 
 
 def _chapter(
     app: App, releases: Path, observer: Observer, label: str, title: str, expected: ExitCode
 ) -> bool:
-    _say(f"\n{title} ({label})")
+    _print(f"\n{title} ({label})")
     target = releases / label
     if not target.exists():
         shutil.copytree(EXAMPLES / "releases" / label, target)
@@ -112,14 +114,14 @@ def _chapter(
     _link_new(BINARIES, store)
     report = reconcile(app, TerminalWatcher(sys.stdout))
     _link_new(store, BINARIES)
-    _say(f"  => {report.to_text()}")
-    _say(f"     not answering for {observer.outage:.1f} s")
-    return _is_as_told(report, expected)
+    _print(f"  => {report.to_text()}")
+    _print(f"     not answering for {observer.outage:.1f} s")
+    return _is_as_expected(report, expected)
 
 
-def _is_as_told(report: Report, expected: int) -> bool:
+def _is_as_expected(report: Report, expected: int) -> bool:
     if report.exit != expected:
-        _say(f"     unexpected: exit code {report.exit}, the story wants {expected}")
+        _print(f"     unexpected: exit code {report.exit}, the story wants {expected}")
     return report.exit == expected
 
 
@@ -134,7 +136,7 @@ def _prepared(port: int) -> Generator[tuple[App, Path]]:
         shutil.rmtree(leftover, ignore_errors=True)
     releases.mkdir(parents=True)
     if not BINARIES.exists():
-        _say("Fetching two versions of Traefik (50 MB each, once) ...")
+        _print("Fetching two versions of Traefik (50 MB each, once) ...")
     config = HOME / "traefik.toml"
     shutil.copy(EXAMPLES / "traefik.toml", config)
     _replace(config, "/var/lib/warm-reconcile", str(HOME / "state"))
@@ -164,7 +166,7 @@ def _replace(path: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - it is told on a terminal
 
 

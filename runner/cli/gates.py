@@ -20,7 +20,7 @@ from runner.reconcile.ordering import SafeUnit, Target, UnitGraph, prove
 from runner.reconcile.probes import Probe
 from runner.systemd.graph import Loaded, load, prove_live
 
-UNIT_FILES: Final = Untold("unit files don't tell what Traefik routes")
+UNIT_FILES: Final = Untold("unit files do not contain Traefik's routers")
 
 
 @frozen
@@ -78,11 +78,11 @@ def find_subjects(app: str | None, *, file: Path | None, config_dir: Path) -> li
     found = [of_app(find(name, config=None)) for name in configs.names(config_dir)]
     found += map(of_assertion, _assertions(config_dir))
     if not found:
-        raise nothing_in(config_dir)
+        raise no_config_error(config_dir)
     return found
 
 
-def nothing_in(directory: Path) -> UsageError:
+def no_config_error(directory: Path) -> UsageError:
     """Teach who asked for everything where there is nothing."""
     return UsageError(f"no config in {directory}", hint="name an app, or give --config-dir")
 
@@ -142,7 +142,7 @@ def _judge_one(
         return evolve(judged, refused=error.message)
     found = resolve(table, probe.routed_url) if probe.routed_url is not None else None
     if isinstance(found, Unresolved):
-        return evolve(judged, unresolved=preconditions.tell_doubt(probe, found))
+        return evolve(judged, unresolved=preconditions.format_doubt(probe, found))
     return judged
 
 
@@ -151,5 +151,5 @@ def add_units_argument(parser: argparse.ArgumentParser) -> None:
         "--units",
         type=Path,
         metavar="DIR",
-        help="take the units from unit files in DIR, not from the systemd of this host",
+        help="read the units from unit files in DIR, not from the systemd of this host",
     )

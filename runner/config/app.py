@@ -215,7 +215,7 @@ def _parse(path: Path) -> Any:  # noqa: ANN401 - a file can hold anything
         return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also: a number or a nesting of thousands
         kind = path.suffix.removeprefix(".").upper()
-        raise ConfigError(f"{path} is no {kind}: {error}") from error
+        raise ConfigError(f"{path} is not valid {kind}: {error}") from error
 
 
 def _refuse_renamed(data: object, path: Path) -> None:
@@ -224,7 +224,7 @@ def _refuse_renamed(data: object, path: Path) -> None:
         if isinstance(data, dict) and old in data:
             raise ConfigError(
                 f"{path}: the key {old!r} was renamed to {new!r}",
-                hint=f"write {new!r} instead; nothing else of it has changed",
+                hint=f"write {new!r} instead; the keys below it are the same",
             )
 
 
@@ -243,13 +243,15 @@ def _check_platform(config: AppConfig) -> list[Problem]:
     if isinstance(platform, ProcessPlatformConfig):
         if isinstance(source, AbraSource):
             return [
-                Problem("platform.kind", platform.kind, '"swarm": abra deploys to nothing else')
+                Problem(
+                    "platform.kind", platform.kind, '"swarm": abra deploys only to Docker Swarm'
+                )
             ]
         return []
     if isinstance(source, AbraSource):
         given = {"platform.stack": platform.stack, "platform.env_file": platform.env_file}
         return [
-            Problem(key, value, "nothing: abra's own is used")
+            Problem(key, value, "no value: abra's own is used")
             for key, value in given.items()
             if value is not None
         ]
@@ -262,7 +264,7 @@ def _check_binding(config: AppConfig) -> list[Problem]:
     """Demand a probe that only the candidate can answer."""
     is_swarm = isinstance(config.platform, SwarmPlatformConfig)
     problems = [
-        Problem(f"probes[{number}].kind", probe.kind, "another: only a swarm has tasks")
+        Problem(f"probes[{number}].kind", probe.kind, "another kind: only Docker Swarm has tasks")
         for number, probe in enumerate(config.probes)
         if probe.asked_from is AskedFrom.TASK and not is_swarm
     ]
@@ -275,7 +277,7 @@ def _check_binding(config: AppConfig) -> list[Problem]:
         Problem(
             "probes",
             [probe.kind for probe in config.probes],
-            f"one of {kinds}: without it an old instance could answer for a new one",
+            f"one of {kinds}: without it an old instance could pass for the new one",
         ),
     ]
 
@@ -284,7 +286,7 @@ def check_probes(probes: Iterable[Probe]) -> list[Problem]:
     """Find what no gate can do with its probes, whatever it is for."""
     probes = tuple(probes)
     problems = [
-        Problem("probes", name, "names that differ")
+        Problem("probes", name, "a different name for each probe")
         for name, count in Counter(probe.name for probe in probes).items()
         if count > 1
     ]
@@ -295,7 +297,7 @@ def check_probes(probes: Iterable[Probe]) -> list[Problem]:
                     f"probes[{number}].url",
                     probe.unresolved_url,
                     "an IP address for a host, such as 127.0.0.1: a gate must not wait for a"
-                    ' resolver (a host can be named if "address" says where to connect)',
+                    ' resolver (a host name is allowed together with "address")',
                 )
             )
     return problems
@@ -328,7 +330,7 @@ def _check_times(config: AppConfig) -> list[Problem]:
             Problem(
                 "retention.proven",
                 config.retention.proven,
-                f"more than fallback_depth ({config.fallback_depth}): last-good and what is older",
+                f"more than fallback_depth ({config.fallback_depth}): last-good, and the fallbacks",
             )
         )
     worst = budget.worst_case(config.budget, gate, config.fallback_depth)

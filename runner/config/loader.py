@@ -103,7 +103,7 @@ def _problems(error: BaseException, key: str, value: object) -> list[Problem]:
             Problem(
                 _dotted_name(key, extra),
                 _get(value, extra),
-                f"nothing; the keys here are {allowed}",
+                f"no such key; the keys here are {allowed}",
             )
             for extra in sorted(error.extra_fields)
         ]

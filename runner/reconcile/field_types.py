@@ -107,7 +107,7 @@ Status: TypeAlias = Annotated[int, _number("an HTTP status", 100, 599, whole=Tru
 Port: TypeAlias = Annotated[int, _number("a port", 1, _LAST_PORT, whole=True)]
 Name: TypeAlias = Annotated[str, Rule(NAME_RULE, lambda v: isinstance(v, str) and is_safe_name(v))]
 UnitName: TypeAlias = Annotated[
-    str, Rule("the systemd unit that serves it, such as deploy-proxy.service", _is_unit)
+    str, Rule("a systemd unit name, for example deploy-proxy.service", _is_unit)
 ]
 Address: TypeAlias = Annotated[
     str, Rule("an IP address and a port, such as 127.0.0.1:80 or [::1]:80", is_address)

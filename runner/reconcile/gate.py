@@ -163,7 +163,7 @@ class Gate:
         lasting = [
             self._before[r.probe, outcome] for r in bad if (r.probe, outcome) in self._before
         ]
-        reason = _explain((lasting or bad)[0]) if bad else "no probe was asked"
+        reason = _explain((lasting or bad)[0]) if bad else "no probe ran"
         late = f" (and {limit} left no time to hold)" if outcome is Outcome.FAIL else ""
         return self._conclude(outcome, reason + late, results)
 

@@ -129,7 +129,7 @@ def explain(error: BaseException) -> tuple[Outcome, str]:
 
 
 def _our_fault(error: OSError) -> tuple[Outcome, str]:
-    return Outcome.INCONCLUSIVE, f"could not ask: {printable(error.strerror or str(error))}"
+    return Outcome.INCONCLUSIVE, f"could not probe: {printable(error.strerror or str(error))}"
 
 
 def _chain(error: BaseException) -> list[BaseException]:

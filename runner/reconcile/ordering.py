@@ -186,23 +186,23 @@ def prove(graph: UnitGraph, caller: str, target: Target) -> SafeUnit:
             return SafeUnit(target)
         raise OrderingError(
             f"{draw(graph, target.unit, caller, ())} is the caller itself: it is still starting"
-            " while its gate asks",
-            hint="ask what it deploys, or ask from a unit that starts after it",
+            " while its gate runs",
+            hint="probe what it deploys, or run the probe from a unit that starts after it",
             chain=(graph.resolve(caller),),
         )
     if chain:
         raise OrderingError(
-            f"{target.unit} starts after {caller}, which is still starting while its gate asks:"
+            f"{target.unit} starts after {caller}, which is still starting while its gate runs:"
             f" {draw(graph, target.unit, caller, chain)}",
-            hint=f"ask what {caller} deploys, or ask from a unit that starts after {target.unit}",
+            hint=f"probe what {caller} deploys, or from a unit that starts after {target.unit}",
             chain=(chain[0].later, *(edge.earlier for edge in chain)),
         )
     for unit, role in ((target.unit, "target"), (caller, "caller")):
         if not graph.knows(unit):
             raise UnprovenError(
-                f"the {role} {unit} is not known, or can't be started: nobody can tell whether"
-                f" {target.unit} starts after {caller}",
-                hint=f"is {unit} installed, and is its name right?",
+                f"the {role} {unit} is unknown or can't be started, so it can't be determined"
+                f" whether {target.unit} starts after {caller}",
+                hint=f"check that {unit} is installed and spelled right",
             )
     return SafeUnit(target)
 

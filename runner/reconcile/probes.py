@@ -130,6 +130,7 @@ class TraefikPing:
     kind: Literal["traefik-ping"] = "traefik-ping"
     name: Name = "ping"
     target_unit: UnitName
+    """The systemd unit that serves the answer."""
     url: Url
     timeout: Seconds = PROBE_TIMEOUT
 
@@ -166,6 +167,7 @@ class Identity:
     kind: Literal["identity"] = "identity"
     name: Name = "identity"
     target_unit: UnitName
+    """The systemd unit that serves the answer."""
     url: Url
     address: Address | None = None
     """Connect here whatever host the URL names: with https, TLS wants a name (SNI)."""
@@ -216,6 +218,7 @@ class TaskHttp:
     kind: Literal["task"] = "task"
     name: Name = "task"
     target_unit: UnitName
+    """The systemd unit that serves the answer."""
     port: Port
     """That the task listens on, whatever is published."""
     path: UrlPath = "/"
@@ -262,6 +265,7 @@ class Http:
     kind: Literal["http"] = "http"
     name: Name
     target_unit: UnitName
+    """The systemd unit that serves the answer."""
     url: Url
     address: Address | None = None
     """Connect here whatever host the URL names: a gate must not wait for a resolver."""
@@ -304,6 +308,7 @@ class Tcp:
     kind: Literal["tcp"] = "tcp"
     name: Name
     target_unit: UnitName
+    """The systemd unit that serves the answer."""
     address: Address
     timeout: Seconds = PROBE_TIMEOUT
 
@@ -339,6 +344,7 @@ class UnitActive:
     kind: Literal["unit"] = "unit"
     name: Name
     target_unit: UnitName
+    """The systemd unit that serves the answer."""
     timeout: Seconds = PROBE_TIMEOUT
 
     served: ClassVar = Served.BY_ITSELF

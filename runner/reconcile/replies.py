@@ -92,27 +92,31 @@ def check_identity(probe: Page, reply: Reply, expected: Expected) -> ProbeResult
     config, catches another program under the right label. The task, which only a container of that
     task was told, ties the answer to what the engine reports.
     """
-    return _reply_result(probe, reply, _stranger(probe, reply, expected))
+    return _reply_result(probe, reply, _identity_mismatch(probe, reply, expected))
 
 
-def _stranger(probe: Page, reply: Reply, expected: Expected) -> str:  # noqa: PLR0911 - one each
+def _identity_mismatch(probe: Page, reply: Reply, expected: Expected) -> str:  # noqa: PLR0911 - one each
     deployment = expected.deployment
     token = reply.headers.get(TOKEN_HEADER)
     if token is not None and token != deployment.token:
-        return "another deployment answers: its token is not this one's"
+        return "another deployment answers: its token is a different one"
     if mismatch := _mismatch(probe, reply):
-        return f"{mismatch}: no identity; is it another program, or is its api or dynamic/ off?"
+        return (
+            f"{mismatch}: no identity; another program answers, or Traefik's api or dynamic/ is off"
+        )
     if token is None:
-        return "a stranger answers: it returned no token"
+        return "no X-Warm-Reconcile-Token header: this is not the Traefik that was deployed"
     try:
         version = json.loads(reply.body)["Version"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return "it did not tell its version"
+        return "the body names no Version"
     if version != deployment.release.version:
         return f"version {printable(str(version))} answers, expected {deployment.release.version}"
     task = reply.headers.get(TASK_HEADER)
     if expected.tasks is not None and task not in expected.tasks:
-        return f"task {printable(task or '(none)')} answers, which the engine doesn't call running"
+        return (
+            f"task {printable(task or '(none)')} answers, which Docker does not report as running"
+        )
     return ""
 
 

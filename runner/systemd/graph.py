@@ -245,7 +245,7 @@ def _refuse_waiting(units: UnitGraph, caller: str, target: Target) -> None:
         raise OrderingError(
             f"a job of {target.unit} is waiting for the job of {caller}, whose gate would ask it:"
             f" {draw(queue, target.unit, caller, chain)}",
-            hint=f"ask what {caller} deploys, or ask from a unit that starts after {target.unit}",
+            hint=f"probe what {caller} deploys, or from a unit that starts after {target.unit}",
             chain=(chain[0].later, *(edge.earlier for edge in chain)),
         )
 

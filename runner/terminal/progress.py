@@ -15,7 +15,7 @@ from runner.reconcile.machine import State
 from runner.reconcile.model import Outcome
 from runner.report import name_attempt
 from runner.storage.codec import name_of
-from runner.terminal.text import tell
+from runner.terminal.text import format_event
 
 _CLEAR: Final = "\r\x1b[K"
 
@@ -31,7 +31,7 @@ class TerminalWatcher:
     def entered(self, state: State, attempt: Attempt, event: Event) -> None:
         del attempt
         elapsed = time.monotonic() - self._began
-        self._write(f"{elapsed:6.1f} s  {state.name.lower():<12}  {tell(event)}\n")
+        self._write(f"{elapsed:6.1f} s  {state.name.lower():<12}  {format_event(event)}\n")
 
     def gate(self, progress: Progress) -> None:
         if not self._is_live:
@@ -70,7 +70,7 @@ class LogWatcher:
             state=state.name,
             release=name_attempt(attempt),
             event=name_of(event),
-            msg=tell(event),
+            msg=format_event(event),
         )
 
     def gate(self, progress: Progress) -> None:

@@ -103,7 +103,7 @@ FAULTS: Final = (
     Fault(
         "a targetUnit that is nowhere",
         asks("dashboard.service"),
-        words="the target dashboard.service is not known, or can't be started",
+        words="the target dashboard.service is unknown or can't be started",
     ),
     Fault(
         "a targetUnit that lies: the proxy itself",

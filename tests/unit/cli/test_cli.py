@@ -271,7 +271,7 @@ def test_the_status_tells_what_is_proven_and_what_is_not(ask: Ask, past: StateDi
 def test_the_status_tells_a_run_from_an_interrupted_one(ask: Ask, past: StateDir) -> None:
     """Whoever holds the lock is at work; an open attempt without a holder was cut short."""
     interrupt(past)
-    assert "interrupted the next run takes it up where it stood" in ask("status")[1]
+    assert "interrupted the next run resumes it" in ask("status")[1]
     with hold(past.lock):
         out = ask("status")[1]
     assert "  running     process " in out
@@ -324,7 +324,7 @@ def test_a_rollback_that_was_cut_short_is_told_as_one(ask: Ask, past: StateDir) 
     interrupt(past, decided=True)
     answer = plan(ask)
     assert "RollbackDue" == answer["event"]
-    assert "touch nothing" not in answer["does"]
+    assert "change nothing" not in answer["does"]
     assert f"fall back from {BAD.label}" == answer["does"]
     assert [GOOD.label, OLD.label] == answer["if_it_fails"]
 
@@ -356,7 +356,7 @@ def test_an_interruption_is_part_of_the_story(ask: Ask, past: StateDir) -> None:
     """Who reads it later learns that a run was killed."""
     interrupt(past)
     interrupt(past)
-    assert "the run before was killed; this one takes it up" in ask("explain")[1]
+    assert "the previous run was killed; this run resumes it" in ask("explain")[1]
 
 
 @pytest.mark.parametrize("number", ["4", "999999"])
