@@ -4,32 +4,7 @@ from typing import TypeAlias, assert_never
 
 from attrs import evolve, frozen
 
-from runner.reconcile.events import (
-    Assess,
-    CandidateFound,
-    CandidateLive,
-    ChooseFallback,
-    Commit,
-    CommitFailed,
-    Committed,
-    Deploy,
-    Deployed,
-    DeployFailed,
-    Effect,
-    Event,
-    FallbackChosen,
-    FallbackLive,
-    Judged,
-    LastGoodAbsent,
-    LastGoodLive,
-    NoFallback,
-    NothingDecided,
-    NothingDeployable,
-    RollbackDue,
-    RunGate,
-    Unreachable,
-    Verify,
-)
+from runner.reconcile import events
 from runner.reconcile.model import Deployment, Healthy, Release, Unhealthy, Verdict
 
 
@@ -80,7 +55,7 @@ class Interrupted:
     """The earlier run ended without an outcome: killed, or out of power."""
 
 
-Entry: TypeAlias = Effect | Event | Interrupted | CommitFailed
+Entry: TypeAlias = events.Effect | events.Event | Interrupted | events.CommitFailed
 """What the journal holds of an attempt, in order."""
 
 
@@ -90,17 +65,17 @@ def remember(attempt: Attempt, entry: Entry) -> Attempt:  # noqa: C901, PLR0911,
         case Interrupted(crashed):
             crashes = attempt.crashes + (crashed and attempt.is_on_trial)
             return evolve(attempt, fallbacks=(), has_looked=False, verdict=None, crashes=crashes)
-        case Deploy(deployment):
+        case events.Deploy(deployment):
             return evolve(attempt, deployment=deployment, deploys=attempt.deploys + 1, verdict=None)
-        case CandidateFound(release):
+        case events.CandidateFound(release):
             return _on_trial(attempt, release)
-        case CandidateLive(deployment):
+        case events.CandidateLive(deployment):
             return evolve(_on_trial(attempt, deployment.release), deployment=deployment)
-        case LastGoodLive(deployment, remark):
+        case events.LastGoodLive(deployment, remark):
             return evolve(_restored(attempt, deployment.release, remark), deployment=deployment)
-        case LastGoodAbsent(release, remark):
+        case events.LastGoodAbsent(release, remark):
             return _restored(attempt, release, remark)
-        case RollbackDue(candidate, reason):
+        case events.RollbackDue(candidate, reason):
             guilty = attempt.guilty if attempt.against else True  # else: it kills its runs
             return evolve(
                 attempt,
@@ -110,25 +85,31 @@ def remember(attempt: Attempt, entry: Entry) -> Attempt:  # noqa: C901, PLR0911,
                 guilty=guilty,
                 note=reason,
             )
-        case DeployFailed(deployment, reason, guilty):
+        case events.DeployFailed(deployment, reason, guilty):
             return _against(attempt, deployment.release, reason, guilty=guilty)
-        case Judged(verdict):
+        case events.Judged(verdict):
             return _judged(evolve(attempt, verdict=verdict), verdict)
-        case CommitFailed(release, reason):
+        case events.CommitFailed(release, reason):
             return _against(attempt, release, reason, guilty=False)
-        case FallbackChosen(release):
+        case events.FallbackChosen(release):
             return evolve(attempt, target=release, fallbacks=(*attempt.fallbacks, release))
-        case FallbackLive(deployment):
+        case events.FallbackLive(deployment):
             return evolve(attempt, deployment=deployment, verdict=None, has_looked=True)
-        case NothingDeployable(reason) | NoFallback(reason):
+        case events.NothingDeployable(reason) | events.NoFallback(reason):
             return evolve(attempt, note=attempt.note or reason)
-        case Unreachable(reason):
+        case events.Unreachable(reason):
             return _interrupted(attempt, reason)
-        case NothingDecided(reason):
+        case events.NothingDecided(reason):
             return evolve(attempt, note=attempt.note or reason, against="", guilty=False)
-        case Assess() | Verify() | RunGate() | Commit() | ChooseFallback():
+        case (
+            events.Assess()
+            | events.Verify()
+            | events.RunGate()
+            | events.Commit()
+            | events.ChooseFallback()
+        ):
             return attempt
-        case Deployed() | Committed():
+        case events.Deployed() | events.Committed():
             return attempt
         case _:
             assert_never(entry)

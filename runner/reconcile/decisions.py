@@ -9,27 +9,9 @@ from typing import Final, NoReturn
 
 from attrs import frozen
 
+from runner.reconcile import events
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.errors import InvariantError
-from runner.reconcile.events import (
-    Assess,
-    CandidateFound,
-    CandidateLive,
-    ChooseFallback,
-    Commit,
-    Deploy,
-    Effect,
-    FallbackChosen,
-    FallbackLive,
-    LastGoodAbsent,
-    LastGoodLive,
-    NoFallback,
-    NothingDecided,
-    NothingDeployable,
-    RollbackDue,
-    RunGate,
-    Verify,
-)
 from runner.reconcile.machine import State
 from runner.reconcile.model import Deployment, Healthy, LatestUnknown, NotLive, Release
 
@@ -40,7 +22,12 @@ Three, as systemd's boot counting has it: one for bad luck, one for coincidence.
 """
 
 Assessment = (
-    CandidateFound | CandidateLive | LastGoodLive | LastGoodAbsent | RollbackDue | NothingDeployable
+    events.CandidateFound
+    | events.CandidateLive
+    | events.LastGoodLive
+    | events.LastGoodAbsent
+    | events.RollbackDue
+    | events.NothingDeployable
 )
 
 
@@ -80,22 +67,22 @@ def assess(facts: Facts) -> Assessment:  # noqa: PLR0911 - one return a purpose
     """Say what this run is for."""
     attempt, wanted = facts.attempt, facts.wanted
     if attempt.candidate is not None and attempt.against and not facts.forced:
-        return RollbackDue(attempt.candidate, attempt.against)
+        return events.RollbackDue(attempt.candidate, attempt.against)
     if wanted is None:
-        return NothingDeployable(f"no release is proven, and {_why_not_latest(facts)}")
+        return events.NothingDeployable(f"no release is proven, and {_why_not_latest(facts)}")
     if wanted == facts.last_good:
         if isinstance(facts.live, Deployment) and facts.live.release == wanted:
-            return LastGoodLive(facts.live, _why_not_latest(facts))
+            return events.LastGoodLive(facts.live, _why_not_latest(facts))
         remarks = (_what_is_live(facts.live), _why_not_latest(facts))
-        return LastGoodAbsent(wanted, "; ".join(filter(None, remarks)))
+        return events.LastGoodAbsent(wanted, "; ".join(filter(None, remarks)))
     if attempt.candidate == wanted and not facts.forced:
         if attempt.crashes >= CRASH_LIMIT:
-            return RollbackDue(wanted, f"{attempt.crashes} runs died while it was on trial")
+            return events.RollbackDue(wanted, f"{attempt.crashes} runs died while it was on trial")
         # The last deployment of an attempt may also be a restoration between two trials.
         live = facts.live
         if isinstance(live, Deployment) and live == attempt.deployment and live.release == wanted:
-            return CandidateLive(live)
-    return CandidateFound(wanted)
+            return events.CandidateLive(live)
+    return events.CandidateFound(wanted)
 
 
 def _what_is_live(live: Deployment | NotLive) -> str:
@@ -112,7 +99,7 @@ def _why_not_latest(facts: Facts) -> str:
 
 def choose_fallback(
     attempt: Attempt, proven: tuple[Release, ...], live: Deployment | NotLive, depth: int
-) -> FallbackChosen | FallbackLive | NoFallback | NothingDecided:
+) -> events.FallbackChosen | events.FallbackLive | events.NoFallback | events.NothingDecided:
     """Name the next proven release: strictly older than each one tried (S3), at most ``depth``.
 
     Last-good is not deployed again where it is what is live: a candidate that never took its place
@@ -122,17 +109,17 @@ def choose_fallback(
     is_fresh = not attempt.has_looked and not attempt.fallbacks
     untouched = tuple(release for release in proven[:1] if release not in tried)
     if is_fresh and isinstance(live, Deployment) and live.release in untouched:
-        return FallbackLive(live)
+        return events.FallbackLive(live)
     start = max((proven.index(r) + 1 for r in attempt.fallbacks if r in proven), default=0)
     for release in proven[start:]:
         if release not in tried and len(attempt.fallbacks) < depth:
-            return FallbackChosen(release)
+            return events.FallbackChosen(release)
     if attempt.against and not attempt.guilty and not attempt.fallbacks:
-        return NothingDecided(attempt.against)
-    return NoFallback("no proven release is left to fall back on")
+        return events.NothingDecided(attempt.against)
+    return events.NoFallback("no proven release is left to fall back on")
 
 
-def next_effect(state: State, attempt: Attempt) -> Effect:  # noqa: PLR0911 - one arm a state
+def next_effect(state: State, attempt: Attempt) -> events.Effect:  # noqa: PLR0911 - one arm a state
     """Say what to do in ``state``.
 
     Raises:
@@ -140,19 +127,19 @@ def next_effect(state: State, attempt: Attempt) -> Effect:  # noqa: PLR0911 - on
     """
     match state:
         case State.IDLE:
-            return Assess()
+            return events.Assess()
         case State.VERIFYING:
-            return Verify(_deployment(state, attempt))
+            return events.Verify(_deployment(state, attempt))
         case State.DEPLOYING | State.RESTORING | State.ROLLING_BACK:
             if attempt.target is None:
                 _refuse(state, attempt, "nothing to deploy")
-            return Deploy(Deployment(attempt.target, attempt.next_token))
+            return events.Deploy(Deployment(attempt.target, attempt.next_token))
         case State.GATING | State.CONFIRMING | State.REGATING:
-            return RunGate(_deployment(state, attempt))
+            return events.RunGate(_deployment(state, attempt))
         case State.COMMITTING:
-            return Commit(_proof(state, attempt))
+            return events.Commit(_proof(state, attempt))
         case State.CHOOSING:
-            return ChooseFallback()
+            return events.ChooseFallback()
         case (
             State.UNCHANGED
             | State.COMMITTED

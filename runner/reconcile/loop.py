@@ -5,6 +5,7 @@ from typing import assert_never
 
 from attrs import frozen
 
+from runner.reconcile import events
 from runner.reconcile.attempt import Attempt, remember
 from runner.reconcile.decisions import Facts, assess, choose_fallback, next_effect
 from runner.reconcile.errors import (
@@ -12,20 +13,6 @@ from runner.reconcile.errors import (
     EngineUnreachableError,
     NotPreparedError,
     ReconcileError,
-)
-from runner.reconcile.events import (
-    Assess,
-    ChooseFallback,
-    Commit,
-    Committed,
-    Deploy,
-    Deployed,
-    DeployFailed,
-    Event,
-    Judged,
-    RunGate,
-    Unreachable,
-    Verify,
 )
 from runner.reconcile.gate import GatePolicy, judge
 from runner.reconcile.interfaces import Clock, Journal, Journaled, Platform, Watcher
@@ -78,27 +65,27 @@ class Run:
         self.watcher.entered(machine.state, attempt, event)
         return attempt
 
-    def perform(self, intent: Journaled, attempt: Attempt) -> Event:
+    def perform(self, intent: Journaled, attempt: Attempt) -> events.Event:
         """Do what is written down, and say what happened."""
         _, effect = intent
         match effect:
-            case Assess():
+            case events.Assess():
                 return self._assess(attempt)
-            case Verify(deployment):
+            case events.Verify(deployment):
                 policy = self.policy.gate.for_verifying()
-                return Judged(
+                return events.Judged(
                     judge(policy, deployment, self.platform.ask, self.clock, self.watcher.gate)
                 )
-            case RunGate(deployment):
+            case events.RunGate(deployment):
                 policy = self.policy.gate
-                return Judged(
+                return events.Judged(
                     judge(policy, deployment, self.platform.ask, self.clock, self.watcher.gate)
                 )
-            case Deploy():
+            case events.Deploy():
                 return self._deploy(effect)
-            case Commit():
+            case events.Commit():
                 return self._commit(effect)
-            case ChooseFallback():
+            case events.ChooseFallback():
                 return self._choose_fallback(attempt)
             case _:
                 assert_never(effect)
@@ -118,32 +105,32 @@ class Run:
             attempt=attempt,
         )
 
-    def _assess(self, attempt: Attempt) -> Event:
+    def _assess(self, attempt: Attempt) -> events.Event:
         try:
             return assess(self.facts(attempt))
         except EngineUnreachableError as error:
-            return Unreachable(error.message)
+            return events.Unreachable(error.message)
 
-    def _choose_fallback(self, attempt: Attempt) -> Event:
+    def _choose_fallback(self, attempt: Attempt) -> events.Event:
         try:
             live = self.platform.live()
         except EngineUnreachableError as error:
-            return Unreachable(error.message)
+            return events.Unreachable(error.message)
         return choose_fallback(attempt, self.journal.proven(), live, self.policy.fallback_depth)
 
-    def _deploy(self, effect: Deploy) -> Event:
+    def _deploy(self, effect: events.Deploy) -> events.Event:
         try:
             self.platform.deploy(effect.deployment)
         except DeployError as error:
             guilty = not isinstance(error, NotPreparedError)
-            return DeployFailed(effect.deployment, error.message, guilty)
+            return events.DeployFailed(effect.deployment, error.message, guilty)
         except EngineUnreachableError as error:
-            return Unreachable(error.message)
-        return Deployed(effect.deployment)
+            return events.Unreachable(error.message)
+        return events.Deployed(effect.deployment)
 
-    def _commit(self, effect: Commit) -> Event:
+    def _commit(self, effect: events.Commit) -> events.Event:
         self.journal.commit(effect.verdict)
-        return Committed(effect.verdict.deployment.release)
+        return events.Committed(effect.verdict.deployment.release)
 
 
 def tidy(journal: Journal, platform: Platform) -> Iterator[ReconcileError]:

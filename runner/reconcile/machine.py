@@ -39,25 +39,8 @@ from typing import Final, assert_never
 import transitions
 from attrs import frozen
 
+from runner.reconcile import events
 from runner.reconcile.errors import IllegalStepError
-from runner.reconcile.events import (
-    CandidateFound,
-    CandidateLive,
-    Committed,
-    Deployed,
-    DeployFailed,
-    Event,
-    FallbackChosen,
-    FallbackLive,
-    Judged,
-    LastGoodAbsent,
-    LastGoodLive,
-    NoFallback,
-    NothingDecided,
-    NothingDeployable,
-    RollbackDue,
-    Unreachable,
-)
 from runner.reconcile.model import Healthy, Inconclusive, Unhealthy, Verdict
 
 
@@ -175,38 +158,38 @@ TABLE: Final[tuple[Row, ...]] = (
 # fmt: on
 
 
-def trigger_of(event: Event) -> Trigger:  # noqa: C901, PLR0911, PLR0912 - one arm an event
+def trigger_of(event: events.Event) -> Trigger:  # noqa: C901, PLR0911, PLR0912 - one arm an event
     """Name what the event means to the machine."""
     match event:
-        case CandidateFound():
+        case events.CandidateFound():
             return Trigger.CANDIDATE_FOUND
-        case CandidateLive():
+        case events.CandidateLive():
             return Trigger.CANDIDATE_LIVE
-        case LastGoodLive():
+        case events.LastGoodLive():
             return Trigger.LAST_GOOD_LIVE
-        case LastGoodAbsent():
+        case events.LastGoodAbsent():
             return Trigger.LAST_GOOD_ABSENT
-        case RollbackDue():
+        case events.RollbackDue():
             return Trigger.ROLLBACK_DUE
-        case NothingDeployable():
+        case events.NothingDeployable():
             return Trigger.NOTHING_DEPLOYABLE
-        case Unreachable():
+        case events.Unreachable():
             return Trigger.UNREACHABLE
-        case Deployed():
+        case events.Deployed():
             return Trigger.DEPLOYED
-        case DeployFailed():
+        case events.DeployFailed():
             return Trigger.FAILED
-        case Judged(verdict):
+        case events.Judged(verdict):
             return _trigger_of_verdict(verdict)
-        case Committed():
+        case events.Committed():
             return Trigger.RECORDED
-        case FallbackChosen():
+        case events.FallbackChosen():
             return Trigger.FALLBACK_CHOSEN
-        case FallbackLive():
+        case events.FallbackLive():
             return Trigger.FALLBACK_LIVE
-        case NoFallback():
+        case events.NoFallback():
             return Trigger.NO_FALLBACK
-        case NothingDecided():
+        case events.NothingDecided():
             return Trigger.INCONCLUSIVE
         case _:
             assert_never(event)
@@ -259,7 +242,7 @@ class ReconcileMachine:
     def state(self) -> State:
         return self._model.state
 
-    def step(self, event: Event) -> State:
+    def step(self, event: events.Event) -> State:
         """Move by the row for ``event``.
 
         Raises:

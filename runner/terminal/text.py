@@ -2,25 +2,7 @@
 
 from typing import Final, assert_never
 
-from runner.reconcile.events import (
-    CandidateFound,
-    CandidateLive,
-    CommitFailed,
-    Committed,
-    Deployed,
-    DeployFailed,
-    Event,
-    FallbackChosen,
-    FallbackLive,
-    Judged,
-    LastGoodAbsent,
-    LastGoodLive,
-    NoFallback,
-    NothingDecided,
-    NothingDeployable,
-    RollbackDue,
-    Unreachable,
-)
+from runner.reconcile import events
 from runner.reconcile.model import (
     Healthy,
     Inconclusive,
@@ -33,38 +15,38 @@ from runner.reconcile.model import (
 _MARKS: Final = {Outcome.PASS: "ok", Outcome.FAIL: "FAILED", Outcome.INCONCLUSIVE: "inconclusive"}
 
 
-def format_event(event: Event | CommitFailed) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an event
+def format_event(event: events.Event | events.CommitFailed) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an event
     """Describe an event for an operator."""
     match event:
-        case CandidateFound(release):
+        case events.CandidateFound(release):
             return f"{release.label} is the latest and not last-good: it goes on trial"
-        case CandidateLive(deployment):
+        case events.CandidateLive(deployment):
             return f"an interrupted run left {deployment.release.label} live without a verdict"
-        case LastGoodLive(deployment, remark):
+        case events.LastGoodLive(deployment, remark):
             return f"{deployment.release.label} is last-good and live" + _in_brackets(remark)
-        case LastGoodAbsent(release, remark):
+        case events.LastGoodAbsent(release, remark):
             return f"{release.label} is last-good but not live" + _in_brackets(remark)
-        case RollbackDue(candidate, reason):
+        case events.RollbackDue(candidate, reason):
             return f"{candidate.label} was given up by an interrupted run: {reason}"
-        case NothingDeployable(reason):
+        case events.NothingDeployable(reason):
             return f"nothing may be deployed: {reason}"
-        case Unreachable(reason):
+        case events.Unreachable(reason):
             return f"unreachable: {reason}"
-        case Deployed(deployment):
+        case events.Deployed(deployment):
             return f"{deployment.release.label} is deployed"
-        case DeployFailed(deployment, reason, _):
+        case events.DeployFailed(deployment, reason, _):
             return f"{deployment.release.label} can't be deployed: {reason}"
-        case Judged(verdict):
+        case events.Judged(verdict):
             return format_verdict(verdict)
-        case Committed(release):
+        case events.Committed(release):
             return f"{release.label} is last-good now"
-        case CommitFailed(release, reason):
+        case events.CommitFailed(release, reason):
             return f"{release.label} can't become last-good: {reason}"
-        case FallbackChosen(release):
+        case events.FallbackChosen(release):
             return f"falling back to {release.label}, which is proven"
-        case FallbackLive(deployment):
+        case events.FallbackLive(deployment):
             return f"{deployment.release.label}, which is proven, is still live"
-        case NoFallback(reason) | NothingDecided(reason):
+        case events.NoFallback(reason) | events.NothingDecided(reason):
             return reason
         case _:
             assert_never(event)

@@ -7,9 +7,9 @@ from runner.cli.attempt_text import attempt_data, attempt_line, format_time
 from runner.cli.command import Command, app_of
 from runner.cli.view import View
 from runner.exit_codes import ExitCode
+from runner.reconcile import events
 from runner.reconcile.attempt import Entry, Interrupted
 from runner.reconcile.errors import UsageError
-from runner.reconcile.events import Assess, ChooseFallback, Commit, Deploy, Judged, RunGate, Verify
 from runner.storage.codec import to_data
 from runner.storage.history import History, open_history
 from runner.storage.paths import find_state
@@ -17,7 +17,14 @@ from runner.terminal.options import add_app_arguments, positive, print_output
 from runner.terminal.text import format_event, format_result
 
 _DEEP: Final = 11 * " "
-_EFFECTS = (Assess, Verify, Deploy, RunGate, Commit, ChooseFallback)
+_EFFECTS = (
+    events.Assess,
+    events.Verify,
+    events.Deploy,
+    events.RunGate,
+    events.Commit,
+    events.ChooseFallback,
+)
 
 
 def view_of(app: str, past: History | None, number: int | None) -> View:
@@ -51,7 +58,7 @@ def _entry_lines(at: float, entry: Entry) -> list[str]:
     if isinstance(entry, _EFFECTS):
         return []
     lines = [f"{format_time(at)}  {format_event(entry)}"]
-    if isinstance(entry, Judged):
+    if isinstance(entry, events.Judged):
         lines += [f"{_DEEP}{format_result(result)}" for result in entry.verdict.evidence]
     return lines
 

@@ -7,15 +7,8 @@ from runner.cli.app_state import Survey, survey
 from runner.cli.command import Command, app_of
 from runner.cli.view import View
 from runner.exit_codes import ExitCode
+from runner.reconcile import events
 from runner.reconcile.decisions import assess
-from runner.reconcile.events import (
-    CandidateFound,
-    CandidateLive,
-    LastGoodAbsent,
-    LastGoodLive,
-    NothingDeployable,
-    RollbackDue,
-)
 from runner.storage.codec import name_of
 from runner.terminal.options import add_app_arguments, print_output
 from runner.terminal.text import format_event
@@ -28,18 +21,18 @@ def view_of(survey: Survey) -> View:
     event = assess(facts)
     given_up = facts.wanted
     match event:
-        case CandidateFound(release):
+        case events.CandidateFound(release):
             does = f"deploy {release.label}, gate it, commit it if it is healthy"
-        case CandidateLive(deployment):
+        case events.CandidateLive(deployment):
             does = f"gate {deployment.release.label} again, commit it if it is healthy"
-        case LastGoodAbsent(release, _):
+        case events.LastGoodAbsent(release, _):
             does = f"deploy {release.label} again and gate it"
-        case LastGoodLive():
+        case events.LastGoodLive():
             does = "verify the live release, and change nothing if it is healthy"
-        case RollbackDue(candidate, _):
+        case events.RollbackDue(candidate, _):
             given_up = candidate
             does = f"fall back from {candidate.label}"
-        case NothingDeployable():
+        case events.NothingDeployable():
             does = "do nothing"
         case _:
             assert_never(event)

@@ -204,7 +204,10 @@ def test_a_machine_reads_the_same(
         ("", ["caller: missing", "probes: missing"]),
         (f'caller = "{ASKER}"\nprobes = []\n', ["probes = []: expected one probe or more"]),
         (http(80) + 'state_dir = "/x"\n', ["probes[0].state_dir"]),
-        ('state_dir = "/x"\n' + http(80), ["state_dir = '/x': expected no such key; the keys here"]),
+        (
+            'state_dir = "/x"\n' + http(80),
+            ["state_dir = '/x': expected no such key; the keys here"],
+        ),
         (http(80).replace('"http"', '"identity"'), ['kind to be one of "http", "tcp", "unit"']),
         (http(80).replace('"http"', '"traefik-ping"'), ['kind to be one of "http", "tcp"']),
         (
