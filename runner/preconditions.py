@@ -1,7 +1,7 @@
-"""What is refused before anything is touched: a gate that would wait for its caller, or be cut off.
+"""Refuses a gate that would wait for its caller or be cut off, before anything is touched.
 
-Nothing of that is believed of a config: the order of units and the time of a start are asked of the
-systemd that runs now, and who serves a name of the Traefik that routes it.
+The config is not trusted for that: the start order and the start timeout of units are read from the
+running systemd, and the unit that serves a host name from Traefik's routers.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ from runner.reconcile.probes import Probe, SafeProbe
 from runner.systemd.graph import ask_start_timeout, prove_live
 
 Prove = Callable[[str, Target], SafeUnit]
-"""From the caller and a target to the proof."""
+"""Returns the proof for a caller and a target."""
 UNASKED: Final = Untold("Traefik's routers were not read")
 
 
@@ -44,13 +44,14 @@ def clear(
     Args:
         caller: the unit that runs the gate.
         probes: of the gate.
-        prove: how.
-        table: who serves a name that Traefik routes.
-        doubt: gets a sentence for each probe of which only the config says who serves it.
+        prove: makes the proof.
+        table: Traefik's routers, and the units that serve them.
+        doubt: gets a sentence for each probe whose target unit only the config declares.
 
     Raises:
-        OrderingError: one does; the message tells of every one that can't be asked.
-        UnprovenError: none does for sure, but of one nobody can tell.
+        OrderingError: a probe would wait; the message lists every refused probe.
+        UnprovenError: no probe is known to wait for the caller, but for at least one the start
+            order can't be determined.
     """
     asked = tuple(probes)
     of_traefik = is_of_traefik(asked)
@@ -78,13 +79,13 @@ def clear(
 def prove_declared(
     caller: str, probe: Probe, prove: Prove, table: Table | Untold, *, of_traefik: bool
 ) -> SafeUnit:
-    """Prove one probe of a gate; what it declares is held against what Traefik routes.
+    """Prove one probe of a gate, and compare its target unit with Traefik's routers.
 
     Args:
         caller: the unit that runs the gate.
         probe: of the gate.
-        prove: how.
-        table: who serves a name that Traefik routes.
+        prove: makes the proof.
+        table: Traefik's routers, and the units that serve them.
         of_traefik: the gate is that of Traefik itself.
 
     Raises:
@@ -113,7 +114,7 @@ def prove_declared(
 
 
 def format_doubt(probe: Probe, unresolved: Unresolved) -> str:
-    """Say that a declaration is all there is."""
+    """Describe a probe whose target unit only the config declares."""
     return (
         f"not resolved: probe {probe.name}: {unresolved.reason};"
         f" only the config says that {probe.target_unit} serves it"
@@ -121,11 +122,11 @@ def format_doubt(probe: Probe, unresolved: Unresolved) -> str:
 
 
 def read_table(probes: Iterable[Probe], socket: str | None = DEFAULT_SOCKET) -> Table | Untold:
-    """Ask who serves what, if a probe of a gate is about a name.
+    """Read Traefik's routers, if a probe of a gate has a host name that they route.
 
     Args:
         probes: of the gate.
-        socket: where the engine listens that runs Traefik; None: there is none.
+        socket: of the Docker that runs Traefik; None: there is none.
     """
     if socket is None:
         return Untold("the app is a process, so there is no Docker to read Traefik's routers from")
@@ -145,12 +146,12 @@ def clear_app(config: AppConfig, doubt: Callable[[str], None]) -> tuple[SafeProb
 
 
 def engine_socket(config: AppConfig) -> str | None:
-    """Say where the engine listens that runs an app; None: the app is a process."""
+    """Return the socket of the Docker that runs an app; None: the app is a process."""
     return config.platform.socket if isinstance(config.platform, SwarmPlatformConfig) else None
 
 
 def prove_onlooker(caller: str, target: Target) -> SafeUnit:
-    """Prove it for a caller that deploys nothing: nothing that it asks is its own.
+    """Prove a target for a caller that deploys nothing, and so must not probe its own unit.
 
     Raises:
         OrderingError: as ``prove_live``; also for the caller itself.
@@ -159,7 +160,7 @@ def prove_onlooker(caller: str, target: Target) -> SafeUnit:
 
 
 def check_budget(config: AppConfig) -> None:
-    """Make sure that systemd lets the longest run end.
+    """Check that the longest run fits the start timeout of its systemd unit.
 
     Raises:
         ConfigError: it would be cut off.
@@ -170,7 +171,7 @@ def check_budget(config: AppConfig) -> None:
 
 
 def fit(caller: str, worst: float, explained: str, limit: float | None) -> None:
-    """Make sure that what takes ``worst`` seconds fits ``limit``; None: nothing ends it.
+    """Check that ``worst`` seconds are less than ``limit``; None: there is no limit.
 
     Raises:
         ConfigError: it would be cut off.

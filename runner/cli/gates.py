@@ -1,4 +1,7 @@
-"""Whoever asks probes on this host: the gates of apps, and end-to-end assertions."""
+"""Finds the gates of apps and the assertions of a host, and proves the start order of their units.
+
+For the commands ``check`` and ``graph``.
+"""
 
 import argparse
 import functools
@@ -25,7 +28,7 @@ UNIT_FILES: Final = Untold("unit files do not contain Traefik's routers")
 
 @frozen
 class Subject:
-    """One gate or assertion, as far as the order of units and the time of a start matter."""
+    """A gate or an assertion: its caller, its probes, and how long it takes."""
 
     name: str
     caller: str
@@ -33,11 +36,11 @@ class Subject:
     longest: float
     """Seconds that the caller takes at worst."""
     explained: str
-    """What they are made of."""
+    """The sum of these seconds, as text."""
     socket: str | None
-    """Where the engine listens that may tell who serves a name; None: there is none."""
+    """The Docker socket through which Traefik's routers are read; None: the app is a process."""
     is_app: bool = True
-    """The caller deploys something, which it may ask."""
+    """The caller deploys an app, so the gate may probe that deployment."""
 
 
 def of_app(app: App) -> Subject:
@@ -66,7 +69,7 @@ def of_assertion(assertion: Assertion) -> Subject:
 
 
 def find_subjects(app: str | None, *, file: Path | None, config_dir: Path) -> list[Subject]:
-    """Read the config of the app that was named, or else of every app and every assertion.
+    """Read the config of the named app, or else of every app and every assertion.
 
     Raises:
         UsageError: there is none.
@@ -83,7 +86,7 @@ def find_subjects(app: str | None, *, file: Path | None, config_dir: Path) -> li
 
 
 def no_config_error(directory: Path) -> UsageError:
-    """Teach who asked for everything where there is nothing."""
+    """Make the error for "all apps" when the config directory is empty."""
     return UsageError(f"no config in {directory}", hint="name an app, or give --config-dir")
 
 
@@ -94,14 +97,14 @@ def _assertions(directory: Path) -> Iterator[Assertion]:
 
 @frozen
 class Judged:
-    """One probe, and what there is to say of it."""
+    """One probe, and why it is refused or unresolved."""
 
     probe: str
     target_unit: str
     refused: str = ""
-    """Why; empty if it is safe."""
+    """The reason; empty if the probe is safe."""
     unresolved: str = ""
-    """Why nobody but the config says who serves it; empty if somebody does."""
+    """Why only the config names the unit that serves it; empty if Traefik's routers name it too."""
 
 
 def load_units(directory: Path, subjects: list[Subject]) -> Loaded:
@@ -110,7 +113,7 @@ def load_units(directory: Path, subjects: list[Subject]) -> Loaded:
 
 
 def read_table(subject: Subject, units: object) -> Table | Untold:
-    """Ask who serves what, unless it is about units that are not of this host."""
+    """Read Traefik's routers, unless the units come from files and not from this host."""
     return UNIT_FILES if units else preconditions.read_table(subject.probes, subject.socket)
 
 

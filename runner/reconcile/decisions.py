@@ -2,7 +2,7 @@
 
 Three choices, each a pure function: ``assess``, what the run is for (deploy, verify, restore or
 roll back); ``choose_fallback``, which proven release a rollback deploys; ``next_effect``, the one
-effect that follows from a state. ``warm-reconcile plan`` prints the answer of the first.
+effect that follows from a state. ``warm-reconcile plan`` prints the result of the first.
 """
 
 from typing import Final, NoReturn
@@ -16,9 +16,9 @@ from runner.reconcile.machine import State
 from runner.reconcile.model import Deployment, Healthy, LatestUnknown, NotLive, Release
 
 CRASH_LIMIT: Final = 3
-"""Runs that may die on one candidate before it is given up: it may be what kills them.
+"""Runs that may die on one candidate before it is given up, because it may be the cause.
 
-Three, as systemd's boot counting has it: one for bad luck, one for coincidence.
+Three, as in systemd's boot counting.
 """
 
 Assessment = (
@@ -33,7 +33,7 @@ Assessment = (
 
 @frozen
 class Facts:
-    """All that the first decision of a run rests on."""
+    """The input of the first decision of a run."""
 
     latest: Release | LatestUnknown
     live: Deployment | NotLive
@@ -64,7 +64,7 @@ class Facts:
 
 
 def assess(facts: Facts) -> Assessment:  # noqa: PLR0911 - one return a purpose
-    """Say what this run is for."""
+    """Decide the purpose of this run."""
     attempt, wanted = facts.attempt, facts.wanted
     if attempt.candidate is not None and attempt.against and not facts.forced:
         return events.RollbackDue(attempt.candidate, attempt.against)
@@ -100,10 +100,10 @@ def _why_not_latest(facts: Facts) -> str:
 def choose_fallback(
     attempt: Attempt, proven: tuple[Release, ...], live: Deployment | NotLive, depth: int
 ) -> events.FallbackChosen | events.FallbackLive | events.NoFallback | events.NothingDecided:
-    """Name the next proven release: strictly older than each one tried (S3), at most ``depth``.
+    """Choose the next proven release: strictly older than each one tried, at most ``depth`` times.
 
-    Last-good is not deployed again where it is what is live: a candidate that never took its place
-    is no reason to touch it.
+    If last-good is still live, because the candidate never replaced it, it is gated without being
+    deployed again.
     """
     tried = {attempt.candidate, *attempt.fallbacks, attempt.target}
     is_fresh = not attempt.has_looked and not attempt.fallbacks
@@ -120,10 +120,10 @@ def choose_fallback(
 
 
 def next_effect(state: State, attempt: Attempt) -> events.Effect:  # noqa: PLR0911 - one arm a state
-    """Say what to do in ``state``.
+    """Return the one effect that follows from ``state``.
 
     Raises:
-        InvariantError: the memory does not bear the state; S1 would be at risk.
+        InvariantError: the attempt lacks the target, deployment or verdict that ``state`` requires.
     """
     match state:
         case State.IDLE:
@@ -158,7 +158,7 @@ def _deployment(state: State, attempt: Attempt) -> Deployment:
 
 
 def _proof(state: State, attempt: Attempt) -> Healthy:
-    """S1: a Healthy verdict for exactly the candidate, from the last deployment of this attempt."""
+    """Return the Healthy verdict for exactly the candidate, from the attempt's last deployment."""
     verdict = attempt.verdict
     if not isinstance(verdict, Healthy):
         _refuse(state, attempt, "no healthy verdict")

@@ -1,4 +1,7 @@
-"""The loop: decide, write it down, do it, write down what happened. Knows Protocols only."""
+"""The loop of a run: decide, journal the effect, perform it, journal the event.
+
+It reaches the platform, the journal and the clock through Protocols only.
+"""
 
 from collections.abc import Iterator
 from typing import assert_never
@@ -21,7 +24,7 @@ from runner.reconcile.machine import ReconcileMachine, State
 
 @frozen
 class Policy:
-    """What the operator decides about a run."""
+    """The operator's settings for a run."""
 
     gate: GatePolicy
     fallback_depth: int
@@ -41,10 +44,10 @@ class Run:
     watcher: Watcher
 
     def to_the_end(self) -> tuple[State, Attempt]:
-        """Reconcile; return the final state and what the attempt came to remember.
+        """Reconcile; return the final state and the attempt.
 
         Raises:
-            JournalError: the journal can't be written. Nothing is done that it does not hold.
+            JournalError: the journal can't be written. No effect is performed that it lacks.
         """
         machine = ReconcileMachine()
         attempt = self.journal.begin()
@@ -66,7 +69,7 @@ class Run:
         return attempt
 
     def perform(self, intent: Journaled, attempt: Attempt) -> events.Event:
-        """Do what is written down, and say what happened."""
+        """Perform a journaled effect; return the event that it led to."""
         _, effect = intent
         match effect:
             case events.Assess():
@@ -91,10 +94,10 @@ class Run:
                 assert_never(effect)
 
     def facts(self, attempt: Attempt) -> Facts:
-        """Read all that the first decision rests on; touch nothing.
+        """Read the input of the first decision; change nothing.
 
         Raises:
-            EngineUnreachableError: what is live can't be known.
+            EngineUnreachableError: the live deployment can't be read.
         """
         return Facts(
             latest=self.platform.latest(),
@@ -134,10 +137,10 @@ class Run:
 
 
 def tidy(journal: Journal, platform: Platform) -> Iterator[ReconcileError]:
-    """Drop what no rollback needs, then seal last-good; yield what went wrong.
+    """Delete what no rollback needs, then seal last-good; yield the errors.
 
-    Neither changes how a run ended, and the next run tries again. Pruning comes first: it may make
-    the room that keeping last-good takes.
+    An error doesn't change how a run ended, and the next run tries again. Pruning comes first: it
+    may free the space that sealing needs.
     """
 
     def prune() -> None:
