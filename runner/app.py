@@ -63,8 +63,8 @@ def reconcile(
         clock: of the gates.
 
     Raises:
-        OrderingError: the gate would wait for its own caller, or declares who doesn't serve what
-            it asks; nothing was touched.
+        OrderingError: the gate would wait for its own caller, or a probe declares a unit that does
+            not serve its host name; nothing was touched.
         ReconcileError: the run could not begin, or its journal could not be written.
     """
     began = time.monotonic()

@@ -28,7 +28,10 @@ class ExitCode(IntEnum):
         21,
         "Docker is unreachable or no probe could run; nothing was committed; the next run resumes.",
     )
-    UNHEALTHY = 22, "converge: the check does not hold. sweep: last-good is not live and healthy."
+    UNHEALTHY = (
+        22,
+        "converge: the assertion does not hold. sweep: last-good is not live and healthy.",
+    )
     ENGINE_STUCK = 23, "As 21, and dockerd can start no task until it is restarted."
     USAGE = 64, "Wrong command line, or unknown app."
     INTERNAL = 70, "A defect of this program; it prints a traceback."

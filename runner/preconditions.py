@@ -1,7 +1,7 @@
-"""What is refused before anything is touched: a gate that would wait for its caller, or be cut off.
+"""Refuses a gate that would wait for its caller or be cut off, before anything is touched.
 
-Nothing of that is believed of a config: the order of units and the time of a start are asked of the
-systemd that runs now, and who serves a name of the Traefik that routes it.
+The config is not trusted for that: the start order and the start timeout of units are read from the
+running systemd, and the unit that serves a host name from Traefik's routers.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,8 +27,8 @@ from runner.reconcile.probes import Probe, SafeProbe
 from runner.systemd.graph import prove_live, query_start_timeout
 
 Prove = Callable[[str, Target], SafeUnit]
-"""From the caller and a target to the proof."""
-UNASKED: Final = TableUnknown("no table of routers was asked for")
+"""Returns the proof for a caller and a target."""
+UNASKED: Final = TableUnknown("Traefik's routers were not read")
 
 
 def clear(
@@ -44,13 +44,14 @@ def clear(
     Args:
         caller: the unit that runs the gate.
         probes: of the gate.
-        prove: how.
-        table: who serves a name that Traefik routes.
-        doubt: gets a sentence for each probe of which only the config says who serves it.
+        prove: makes the proof.
+        table: Traefik's routers, and the units that serve them.
+        doubt: gets a sentence for each probe whose target unit only the config declares.
 
     Raises:
-        OrderingError: one does; the message tells of every one that can't be asked.
-        UnprovenError: none does for sure, but of one nobody can tell.
+        OrderingError: a probe would wait; the message lists every refused probe.
+        UnprovenError: no probe is known to wait for the caller, but for at least one the start
+            order can't be determined.
     """
     asked = tuple(probes)
     of_traefik = is_of_traefik(asked)
@@ -66,7 +67,7 @@ def clear(
         if probe.routed_url is not None:
             found = resolve(table, probe.routed_url)
             if isinstance(found, Unresolved):
-                doubt(tell_doubt(probe, found))
+                doubt(format_doubt(probe, found))
     if refused:
         kind = UnprovenError if all(_is_open(error) for _, error in refused) else OrderingError
         first = next(error for _, error in refused if kind is UnprovenError or not _is_open(error))
@@ -78,13 +79,13 @@ def clear(
 def prove_declared(
     caller: str, probe: Probe, prove: Prove, table: Table | TableUnknown, *, of_traefik: bool
 ) -> SafeUnit:
-    """Prove one probe of a gate; what it declares is held against what Traefik routes.
+    """Prove one probe of a gate, and compare its target unit with Traefik's routers.
 
     Args:
         caller: the unit that runs the gate.
         probe: of the gate.
-        prove: how.
-        table: who serves a name that Traefik routes.
+        prove: makes the proof.
+        table: Traefik's routers, and the units that serve them.
         of_traefik: the gate is that of Traefik itself.
 
     Raises:
@@ -102,16 +103,18 @@ def prove_declared(
             raise OrderingError(
                 f"{wrong}; and {error.message}", hint=error.hint, chain=error.chain
             ) from error
-        raise OrderingError(wrong, hint=f"declare {found.unit}, or ask for another name")
+        raise OrderingError(
+            wrong, hint=f'set target_unit = "{found.unit}", or probe another host name'
+        )
     try:
         return prove(caller, target)
     except OrderingError as error:
-        told = f"a name is served by whoever is behind Traefik: {error.message}"
-        raise type(error)(told, hint=error.hint, chain=error.chain) from error
+        message = f"Traefik routes this host name, so its unit must have started: {error.message}"
+        raise type(error)(message, hint=error.hint, chain=error.chain) from error
 
 
-def tell_doubt(probe: Probe, unresolved: Unresolved) -> str:
-    """Say that a declaration is all there is."""
+def format_doubt(probe: Probe, unresolved: Unresolved) -> str:
+    """Describe a probe whose target unit only the config declares."""
     return (
         f"not resolved: probe {probe.name}: {unresolved.reason};"
         f" only the config says that {probe.target_unit} serves it"
@@ -121,15 +124,15 @@ def tell_doubt(probe: Probe, unresolved: Unresolved) -> str:
 def read_table(
     probes: Iterable[Probe], socket: str | None = DEFAULT_SOCKET
 ) -> Table | TableUnknown:
-    """Ask who serves what, if a probe of a gate is about a name.
+    """Read Traefik's routers, if a probe of a gate has a host name that they route.
 
     Args:
         probes: of the gate.
-        socket: where the engine listens that runs Traefik; None: there is none.
+        socket: of the Docker that runs Traefik; None: there is none.
     """
     if socket is None:
         return TableUnknown(
-            "where the app is a process of this host, no engine tells who serves what"
+            "the app is a process, so there is no Docker to read Traefik's routers from"
         )
     if all(probe.routed_url is None for probe in probes):
         return UNASKED
@@ -147,12 +150,12 @@ def clear_app(config: AppConfig, doubt: Callable[[str], None]) -> tuple[SafeProb
 
 
 def engine_socket(config: AppConfig) -> str | None:
-    """Say where the engine listens that runs an app; None: the app is a process."""
+    """Return the socket of the Docker that runs an app; None: the app is a process."""
     return config.platform.socket if isinstance(config.platform, SwarmPlatformConfig) else None
 
 
 def prove_onlooker(caller: str, target: Target) -> SafeUnit:
-    """Prove it for a caller that deploys nothing: nothing that it asks is its own.
+    """Prove a target for a caller that deploys nothing, and so must not probe its own unit.
 
     Raises:
         OrderingError: as ``prove_live``; also for the caller itself.
@@ -161,7 +164,7 @@ def prove_onlooker(caller: str, target: Target) -> SafeUnit:
 
 
 def check_budget(config: AppConfig) -> None:
-    """Make sure that systemd lets the longest run end.
+    """Check that the longest run fits the start timeout of its systemd unit.
 
     Raises:
         ConfigError: it would be cut off.
@@ -172,7 +175,7 @@ def check_budget(config: AppConfig) -> None:
 
 
 def fit(caller: str, worst: float, explained: str, limit: float | None) -> None:
-    """Make sure that what takes ``worst`` seconds fits ``limit``; None: nothing ends it.
+    """Check that ``worst`` seconds are less than ``limit``; None: there is no limit.
 
     Raises:
         ConfigError: it would be cut off.

@@ -1,4 +1,4 @@
-"""How a run ended: for a person, for a machine, and as an exit code."""
+"""The report of a run: as text, as JSON, and as an exit code."""
 
 import json
 from typing import Final
@@ -26,18 +26,18 @@ _MEANS: Final = {
     State.RESTORED: "{serving} is serving again",
     State.ROLLED_BACK: "{serving} is serving; {candidate} was rolled back",
     State.STRANDED: "no release that passed its gate is serving",
-    State.UNDECIDED: "nothing could be decided; nothing was committed; the next run takes it up",
+    State.UNDECIDED: "there is no verdict; nothing was committed; the next run resumes",
 }
 
 
 def name_attempt(attempt: Attempt) -> str:
-    """Name what an attempt is about."""
+    """Return the label of the release that an attempt is about, or ``-``."""
     release = attempt.candidate or attempt.target
     return release.label if release else "-"
 
 
 def _is_stuck(attempt: Attempt) -> bool:
-    """Say whether the gate could not ask for a reason that waiting doesn't heal."""
+    """Return whether the gate was inconclusive for a reason that waiting can't change."""
     verdict = attempt.verdict
     return isinstance(verdict, Inconclusive) and any(r.terminal for r in verdict.evidence)
 
@@ -58,7 +58,7 @@ class Report:
     attempt: str
     seconds: float
     downtime: float | None
-    """Seconds in which nobody was served while it deployed; None if it didn't, or can't tell."""
+    """Seconds without an answer while it deployed; None if it didn't deploy or didn't measure."""
 
     @classmethod
     def of(
@@ -101,7 +101,7 @@ class Report:
         return f"{self.app}: {self.outcome}: {means} ({self.seconds:.1f} s{dark}){because}"
 
     def exit_code(self, *, detailed: bool) -> int:
-        """Map to what the caller gets; without ``detailed`` a good outcome is 0."""
+        """Return the exit code; without ``detailed`` a good outcome is 0."""
         if not detailed and self.exit in {ExitCode.COMMITTED, ExitCode.RESTORED}:
             return ExitCode.OK
         return self.exit

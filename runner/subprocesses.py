@@ -1,4 +1,4 @@
-"""Programs that are run to their end, or to the end of their time with all that they started."""
+"""Runs a program to its end, or kills it with its helpers when its time is up."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ _REACHING_SYSTEMD: Final = ("PATH", "DBUS_SYSTEM_BUS_ADDRESS")
 
 
 def systemctl_environment() -> dict[str, str]:
-    """Make the environment of ``systemctl``: what it prints must not depend on the caller's."""
+    """Make the environment of ``systemctl``, so that its output doesn't depend on the caller's."""
     inherited = {name: os.environ[name] for name in _REACHING_SYSTEMD if name in os.environ}
     return {**inherited, **PLAIN}
 
@@ -33,7 +33,7 @@ def run(
     directory: Path | None = None,
     accepted: Container[int] = (0,),
 ) -> bytes:
-    """Run a program that asks no probes; return what it wrote to its standard output.
+    """Run a program without input; return what it wrote to its standard output.
 
     It gets a session of its own, so that its helpers, such as git's for http, end with it.
 
@@ -46,7 +46,7 @@ def run(
 
     Raises:
         subprocess.CalledProcessError: it failed.
-        subprocess.TimeoutExpired: it took too long; nothing of it is left.
+        subprocess.TimeoutExpired: it took too long, and was killed with its helpers.
         OSError: it can't be started.
     """
     with subprocess.Popen(  # noqa: S603 - no shell; each caller vouches for its arguments

@@ -220,13 +220,13 @@ let
       if deployed then
         [ ]
       else
-        refuse chain "${drawn} is the caller itself: it is still starting while its gate asks"
+        refuse chain "${drawn} is the caller itself: it is still starting while its gate runs"
     else if steps != null then
-      refuse chain "${unit} starts after ${caller}, which is still starting while its gate asks: ${drawn}"
+      refuse chain "${unit} starts after ${caller}, which is still starting while its gate runs: ${drawn}"
     else if unknown != [ ] then
       refuse [ ] (
-        "the ${(head unknown).role} ${(head unknown).name} is not known, or can't be started: "
-        + "nobody can tell whether ${unit} starts after ${caller}"
+        "the ${(head unknown).role} ${(head unknown).name} is unknown or can't be started, "
+        + "so it can't be determined whether ${unit} starts after ${caller}"
       )
     else
       [ ];

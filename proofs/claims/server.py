@@ -113,7 +113,7 @@ def _leaked(records: Records) -> Sequence[Check]:
         equals("exit status of `free-ports --dry-run`", it.facts["stuck: status"], STUCK),
         equals("after `free-ports` by hand, the job", by_hand.state, "active"),
         equals("with the unit, the job", up.state, "active"),
-        Check("its message", it.facts["freed"], holds="started again" in it.facts["freed"]),
+        Check("its message", it.facts["freed"], holds="was restarted" in it.facts["freed"]),
         *serves(it.facts["serving"], FIRST_RELEASE),
         equals("Traefik's ping", it.facts["ping"], 200),
     ]

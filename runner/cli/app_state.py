@@ -1,4 +1,4 @@
-"""Reads all there is to know about an app, and touches nothing of it."""
+"""Reads the state of an app (journal, live release, source of releases) without changing it."""
 
 import tempfile
 import time
@@ -21,7 +21,7 @@ from runner.storage.paths import StateDir, find_state
 
 @frozen
 class Survey:
-    """An app as it stands: the facts of the next decision, and what only a person asks."""
+    """The state of an app: the facts that the next run decides on, and details for the operator."""
 
     app: str
     facts: Facts
@@ -29,21 +29,23 @@ class Survey:
     quarantine: tuple[Quarantine, ...]
     last: PastAttempt | None
     holder: int | None
-    """The pid of the run that is going on."""
+    """The pid of the run that holds the lock; None if there is none."""
     engine: str
-    """Why the engine can't be asked; empty if it can."""
+    """The error if Docker is unreachable; empty otherwise."""
     fallback_depth: int
 
 
 def survey(app: App, *, ask_source: bool, forced: bool = False) -> Survey:
-    """Look at the journal and at what is live, and, if told to, at the source of releases.
+    """Read the journal, the live deployment and, with ``ask_source``, the source of releases.
 
     Raises:
         StateError: the state directory or the journal is refused.
     """
     state = find_state(app.state_root, app.name)
     live, engine = _live(app, state)
-    latest, offered = _latest(app, state) if ask_source else (LatestUnknown("it was not asked"), ())
+    latest, offered = (
+        _latest(app, state) if ask_source else (LatestUnknown("the source was not read"), ())
+    )
     now = time.time()
     with open_history(state) as past:
         quarantine = tuple(past.quarantine(now)) if past else ()

@@ -1,4 +1,4 @@
-"""One line of text, or the data, of an attempt; for the commands that list attempts."""
+"""Formats an attempt as a line of text or as data, for ``history``, ``explain`` and ``status``."""
 
 import time
 from typing import Any

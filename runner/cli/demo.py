@@ -1,7 +1,7 @@
-"""``make run``: the main job on real Traefik releases, told as a story. No root, no engine.
+"""``make run``: a demonstration with real Traefik releases as local processes. No root, no Docker.
 
-An older release goes up and is committed, then the latest one, then a broken one, which is rolled
-back. Meanwhile an observer that knows nothing of the reconciler asks Traefik over and over.
+It deploys and commits an older release, then the latest one, then a broken one, which is rolled
+back. Meanwhile an independent observer requests Traefik's front page in a loop.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from runner.terminal.progress import TerminalWatcher
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 HOME: Final = Path.cwd() / ".demo"
 BINARIES: Final = HOME / "binaries"
-"""Outlives a story, whose own store drops every binary that no kept release needs."""
+"""A cache that outlives a demonstration: its store deletes binaries that no kept release needs."""
 ADDRESS: Final = "127.0.0.1:18080"
 STORY: Final = (
     ("3.5.0", "An older Traefik, on a host that has none", ExitCode.COMMITTED),
@@ -48,11 +48,11 @@ OBSERVE_EVERY: Final = 0.02
 
 @define
 class Observer:
-    """Asks for Traefik's front page over and over; adds up the time without an answer."""
+    """Requests Traefik's front page in a loop, and adds up the time without an answer."""
 
     port: int
     outage: float = 0.0
-    """Seconds without an answer; whoever reads it sets it back."""
+    """Seconds without an answer since the last reset."""
     has_answered: bool = False
     _stop: threading.Event = field(factory=threading.Event)
 
@@ -84,25 +84,27 @@ class Observer:
 
 
 def main() -> int:
-    """Tell the story; 0 if it went as told."""
+    """Run the demonstration; return 0 if every step ended with the expected exit code."""
     began = time.monotonic()
     port = _free_port()
     with _prepared(port) as (app, releases):
         observer = Observer(port)
         thread = threading.Thread(target=observer.watch, daemon=True)
         thread.start()
-        told = [_chapter(app, releases, observer, *chapter) for chapter in STORY]
+        passed = [_chapter(app, releases, observer, *chapter) for chapter in STORY]
         observer.stop()
         thread.join()
-    _say(f"\nTraefik is stopped again. {time.monotonic() - began:.0f} s in all.")
-    _say(f"The journal is kept: .venv/bin/warm-reconcile history traefik --config-dir {HOME.name}")
-    return ExitCode.OK if all(told) else ExitCode.INTERNAL
+    _print(f"\nTraefik is stopped again. {time.monotonic() - began:.0f} s in all.")
+    _print(
+        f"The journal is kept: .venv/bin/warm-reconcile history traefik --config-dir {HOME.name}"
+    )
+    return ExitCode.OK if all(passed) else ExitCode.INTERNAL
 
 
 def _chapter(
     app: App, releases: Path, observer: Observer, label: str, title: str, expected: ExitCode
 ) -> bool:
-    _say(f"\n{title} ({label})")
+    _print(f"\n{title} ({label})")
     target = releases / label
     if not target.exists():
         shutil.copytree(EXAMPLES / "releases" / label, target)
@@ -112,20 +114,20 @@ def _chapter(
     _link_new(BINARIES, store)
     report = reconcile(app, TerminalWatcher(sys.stdout))
     _link_new(store, BINARIES)
-    _say(f"  => {report.to_text()}")
-    _say(f"     not answering for {observer.outage:.1f} s")
-    return _is_as_told(report, expected)
+    _print(f"  => {report.to_text()}")
+    _print(f"     not answering for {observer.outage:.1f} s")
+    return _is_as_expected(report, expected)
 
 
-def _is_as_told(report: Report, expected: int) -> bool:
+def _is_as_expected(report: Report, expected: int) -> bool:
     if report.exit != expected:
-        _say(f"     unexpected: exit code {report.exit}, the story wants {expected}")
+        _print(f"     unexpected exit code {report.exit}, expected {expected}")
     return report.exit == expected
 
 
 @contextlib.contextmanager
 def _prepared(port: int) -> Generator[tuple[App, Path]]:
-    """Start from nothing but the binaries of an earlier story; leave no Traefik behind."""
+    """Make an app without state, keep only cached binaries; stop every Traefik at the end."""
     releases = HOME / "releases"
     state = find_state(HOME / "state", "traefik")
     instances = Instances(state.instances)
@@ -134,7 +136,7 @@ def _prepared(port: int) -> Generator[tuple[App, Path]]:
         shutil.rmtree(leftover, ignore_errors=True)
     releases.mkdir(parents=True)
     if not BINARIES.exists():
-        _say("Fetching two versions of Traefik (50 MB each, once) ...")
+        _print("Fetching two versions of Traefik (50 MB each, once) ...")
     config = HOME / "traefik.toml"
     shutil.copy(EXAMPLES / "traefik.toml", config)
     _replace(config, "/var/lib/warm-reconcile", str(HOME / "state"))
@@ -147,7 +149,7 @@ def _prepared(port: int) -> Generator[tuple[App, Path]]:
 
 
 def _link_new(source: Path, dest: Path) -> None:
-    """Give ``dest`` what it lacks of ``source``, without copying a byte."""
+    """Hard-link the entries of ``source`` that ``dest`` lacks."""
     for entry in source.glob("*-*"):
         if not (dest / entry.name).exists():
             shutil.copytree(entry, dest / entry.name, copy_function=os.link)
@@ -164,8 +166,8 @@ def _replace(path: Path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201 - it is told on a terminal
+def _print(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - the output of the demonstration
 
 
 if __name__ == "__main__":

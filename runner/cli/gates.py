@@ -1,4 +1,7 @@
-"""Whoever asks probes on this host: the gates of apps, and end-to-end assertions."""
+"""Finds the gates of apps and the assertions of a host, and proves the start order of their units.
+
+For the commands ``check`` and ``graph``.
+"""
 
 import argparse
 import functools
@@ -26,12 +29,12 @@ from runner.reconcile.ordering import SafeUnit, Target, UnitGraph, prove
 from runner.reconcile.probes import Probe
 from runner.systemd.graph import Loaded, load, prove_live
 
-UNIT_FILES: Final = TableUnknown("unit files don't tell what Traefik routes")
+UNIT_FILES: Final = TableUnknown("unit files do not contain Traefik's routers")
 
 
 @frozen
 class Subject:
-    """One gate or assertion, as far as the order of units and the time of a start matter."""
+    """A gate or an assertion: its caller, its probes, and how long it takes."""
 
     name: str
     caller: str
@@ -39,11 +42,11 @@ class Subject:
     longest: float
     """Seconds that the caller takes at worst."""
     explained: str
-    """What they are made of."""
+    """The sum of these seconds, as text."""
     socket: str | None
-    """Where the engine listens that may tell who serves a name; None: there is none."""
+    """The Docker socket through which Traefik's routers are read; None: the app is a process."""
     is_app: bool = True
-    """The caller deploys something, which it may ask."""
+    """The caller deploys an app, so the gate may probe that deployment."""
 
 
 def of_app(app: App) -> Subject:
@@ -72,7 +75,7 @@ def of_assertion(assertion: Assertion) -> Subject:
 
 
 def find_subjects(app: str | None, *, file: Path | None, config_dir: Path) -> list[Subject]:
-    """Read the config of the app that was named, or else of every app and every assertion.
+    """Read the config of the named app, or else of every app and every assertion.
 
     Raises:
         UsageError: there is none.
@@ -84,12 +87,12 @@ def find_subjects(app: str | None, *, file: Path | None, config_dir: Path) -> li
     found = [of_app(find(name, config=None)) for name in configs.names(config_dir)]
     found += map(of_assertion, _assertions(config_dir))
     if not found:
-        raise nothing_in(config_dir)
+        raise no_config_error(config_dir)
     return found
 
 
-def nothing_in(directory: Path) -> UsageError:
-    """Teach who asked for everything where there is nothing."""
+def no_config_error(directory: Path) -> UsageError:
+    """Make the error for "all apps" when the config directory is empty."""
     return UsageError(f"no config in {directory}", hint="name an app, or give --config-dir")
 
 
@@ -100,14 +103,14 @@ def _assertions(directory: Path) -> Iterator[Assertion]:
 
 @frozen
 class Judged:
-    """One probe, and what there is to say of it."""
+    """One probe, and why it is refused or unresolved."""
 
     probe: str
     target_unit: str
     refused: str = ""
-    """Why; empty if it is safe."""
+    """The reason; empty if the probe is safe."""
     unresolved: str = ""
-    """Why nobody but the config says who serves it; empty if somebody does."""
+    """Why only the config names the unit that serves it; empty if Traefik's routers name it too."""
 
 
 def load_units(directory: Path, subjects: list[Subject]) -> Loaded:
@@ -116,7 +119,7 @@ def load_units(directory: Path, subjects: list[Subject]) -> Loaded:
 
 
 def read_table(subject: Subject, units: object) -> Table | TableUnknown:
-    """Ask who serves what, unless it is about units that are not of this host."""
+    """Read Traefik's routers, unless the units come from files and not from this host."""
     return UNIT_FILES if units else preconditions.read_table(subject.probes, subject.socket)
 
 
@@ -148,7 +151,7 @@ def _judge_one(
         return evolve(judged, refused=error.message)
     found = resolve(table, probe.routed_url) if probe.routed_url is not None else None
     if isinstance(found, Unresolved):
-        return evolve(judged, unresolved=preconditions.tell_doubt(probe, found))
+        return evolve(judged, unresolved=preconditions.format_doubt(probe, found))
     return judged
 
 
@@ -157,5 +160,5 @@ def add_units_argument(parser: argparse.ArgumentParser) -> None:
         "--units",
         type=Path,
         metavar="DIR",
-        help="take the units from unit files in DIR, not from the systemd of this host",
+        help="read the units from unit files in DIR, not from the systemd of this host",
     )

@@ -1,6 +1,6 @@
-"""Draws which unit starts after which, what a gate asks, and, in red, what can't work. Pure.
+"""Draws the start order of units and the probes of a gate, with refused probes in red. Pure.
 
-Mermaid is for a README, DOT for Graphviz; both from one picture.
+Mermaid is for a README, DOT for Graphviz; both are made from one ``Picture``.
 """
 
 import json
@@ -14,7 +14,7 @@ from runner.reconcile.probes import Probe
 
 @frozen
 class Arrow:
-    """From one unit to another, with what it says."""
+    """An arrow from one unit to another, with its label."""
 
     source: str
     dest: str
@@ -25,7 +25,7 @@ class Arrow:
 
 @frozen
 class Picture:
-    """What there is to see of one app."""
+    """The drawing of one app: its caller, the units, and the arrows between them."""
 
     caller: str
     units: tuple[str, ...]
@@ -67,14 +67,14 @@ def picture(
     unresolved: Collection[str] = (),
     refused: Collection[str] = (),
 ) -> Picture:
-    """See what a gate asks, and every order among the units that are concerned.
+    """Collect the probes of a gate, and every start order among the units that they concern.
 
     Args:
         graph: of the units.
         caller: the unit that runs the gate.
         probes: of the gate.
-        unresolved: names of probes of which only the config says who serves them.
-        refused: names of probes that are bad, also for another reason than the order of units.
+        unresolved: names of probes whose target unit only the config declares.
+        refused: names of refused probes, also those refused for another reason than start order.
     """
     asked = tuple(probes)
     home = graph.resolve(caller)
@@ -84,7 +84,7 @@ def picture(
     concerned = {home} | targets | {unit for hop in hops for unit in (hop.later, hop.earlier)}
     units = (home, *sorted(concerned - {home}))
     orders = [
-        Arrow(edge.later, edge.earlier, _says(edge), is_probe=False, is_bad=edge in hops)
+        Arrow(edge.later, edge.earlier, _edge_text(edge), is_probe=False, is_bad=edge in hops)
         for unit in units
         for edge in graph.ahead_of(unit)
         if edge.earlier in concerned and edge.earlier != unit
@@ -108,7 +108,7 @@ def _probe(graph: UnitGraph, home: str, probe: Probe, chain: tuple[Edge, ...]) -
     return Arrow(home, target, f"probe {probe.name}", is_probe=True, is_bad=is_bad)
 
 
-def _says(edge: Edge) -> str:
-    """Say it from the later unit's side, as the arrow goes."""
+def _edge_text(edge: Edge) -> str:
+    """Label an order from the side of the later unit, where the arrow starts."""
     text = "Before= of the other" if edge.says is Says.BEFORE else edge.says.value
     return f"{text} ({edge.implied})" if edge.implied else text

@@ -1,11 +1,11 @@
-"""The answer of a command that only reads."""
+"""The output of a command that only reads."""
 
 from attrs import frozen
 
 
 @frozen
 class View:
-    """An answer: data for machines, text for people."""
+    """An output in both forms: data for ``--json``, and text."""
 
     data: object
     text: str

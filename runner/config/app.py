@@ -34,7 +34,7 @@ SUFFIXES = (".toml", ".json")
 RENAMED: Final = {"world": "platform"}
 """Top-level keys of older versions, and their names today."""
 DEFAULT_SOCKET: Final = "/run/docker.sock"
-"""Where dockerd listens."""
+"""The default socket of dockerd."""
 
 
 @frozen(kw_only=True)
@@ -92,23 +92,23 @@ class SwarmPlatformConfig:
     stack: Name | None = None
     """Name of the stack. With ``source.kind = "abra"`` it is the one that abra uses."""
     env_file: AbsolutePath | None = None
-    """What the recipe's variables are; abra has its own. Lines of ``NAME=value``."""
+    """File with the recipe's variables, in lines of ``NAME=value``; abra has its own."""
     service: Name = "app"
-    """The service of the recipe that the gate is about."""
+    """The service of the recipe that the gate probes."""
     overlay: AbsolutePath | None = None
-    """A directory with ``compose.gate.yml`` and what it needs.
+    """A directory with ``compose.gate.yml`` and the files that it needs.
 
-    Default: the one for Traefik where a probe is an ``identity``; else there is none.
+    Default: the one for Traefik if a probe is an ``identity``; else none.
     """
     socket: AbsolutePath = DEFAULT_SOCKET
-    """Where the Docker engine listens."""
+    """The socket of dockerd."""
     require: Literal["all", "quorum"] = "all"
-    """How many tasks must pass: each one, or more than half while others are not there.
+    """How many tasks must pass: each one, or more than half while others are missing.
 
-    A quorum excuses tasks that don't run or can't be asked, never one that answers wrongly.
+    A quorum excuses tasks that don't run or can't be probed, never one that answers wrongly.
     """
     preflight: Duration = 20.0
-    """Seconds for trying a new release in isolation, before what serves is touched; 0: never."""
+    """Seconds to try a new release in isolation, before the live one is touched; 0: no trial."""
 
 
 @frozen
@@ -125,15 +125,15 @@ class Retention:
 
 @frozen(kw_only=True)
 class AppConfig:
-    """All that a run of one app needs to know."""
+    """The config of one app."""
 
     state_dir: AbsolutePath
-    """Where journals and releases are kept; this user's alone. systemd: ``StateDirectory=``."""
+    """Directory for journals and releases; this user's alone. systemd: ``StateDirectory=``."""
     caller: UnitName
-    """The systemd unit that runs the reconciler, and so serves what it deployed."""
+    """The systemd unit that runs the reconciler, and so deploys the app."""
     source: Source
     probes: tuple[Probe, ...]
-    """What the gate asks, all of it in every round. One must be an ``identity`` or a ``task``."""
+    """The probes of the gate, all run in every round. One must be an ``identity`` or a ``task``."""
     platform: ProcessPlatformConfig | SwarmPlatformConfig = field(factory=ProcessPlatformConfig)
     gate: GatePolicy = field(factory=GatePolicy)
     fallback_depth: Amount = 2
@@ -143,10 +143,10 @@ class AppConfig:
 
 
 def find(directory: Path, name: str, what: str = "app") -> Path:
-    """Find the config of the app, or whatever else it is, of this name.
+    """Find the config file of an app, or of another kind of thing, by its name.
 
     Raises:
-        UsageError: there is none, or it is a name that could lead elsewhere.
+        UsageError: there is none, or the name is unsafe as a path component.
     """
     if not is_safe_name(name):
         raise UsageError(f"not an {what} name: {name!r}", hint=f"allowed: {NAME_RULE}")
@@ -162,12 +162,12 @@ def find(directory: Path, name: str, what: str = "app") -> Path:
 
 
 def names(directory: Path) -> list[str]:
-    """List what has a config in a directory."""
+    """List the names of the configs in a directory."""
     return sorted({path.stem for path in directory.glob("*") if path.suffix in SUFFIXES})
 
 
 def _exists(path: Path) -> bool:
-    """Take what can't be looked at for something: ``load`` then says why it can't be read."""
+    """Return true also if ``stat`` is not permitted: ``load`` then reports that error."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -187,7 +187,7 @@ def load(path: Path) -> AppConfig:
 
 
 def load_as(path: Path, into: type[_T], check: Callable[[_T], list[Problem]]) -> _T:
-    """Read one file as an ``into``; ``check`` finds the mistakes that only show between keys.
+    """Read one file as an ``into``; ``check`` finds keys that contradict each other.
 
     Raises:
         ConfigError: it can't be read, or has mistakes; the message lists every one of them.
@@ -215,21 +215,21 @@ def _parse(path: Path) -> Any:  # noqa: ANN401 - a file can hold anything
         return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also: a number or a nesting of thousands
         kind = path.suffix.removeprefix(".").upper()
-        raise ConfigError(f"{path} is no {kind}: {error}") from error
+        raise ConfigError(f"{path} is not valid {kind}: {error}") from error
 
 
 def _refuse_renamed(data: object, path: Path) -> None:
-    """Report a key by its old name alone: other mistakes may only follow from it."""
+    """Refuse an old key, and report nothing else: other mistakes may only follow from it."""
     for old, new in RENAMED.items():
         if isinstance(data, dict) and old in data:
             raise ConfigError(
                 f"{path}: the key {old!r} was renamed to {new!r}",
-                hint=f"write {new!r} instead; nothing else of it has changed",
+                hint=f"write {new!r} instead; the keys below it are the same",
             )
 
 
 def _check(config: AppConfig) -> list[Problem]:
-    """Find the mistakes that only show between keys."""
+    """Find keys that contradict each other."""
     return [
         *_check_platform(config),
         *_check_binding(config),
@@ -243,13 +243,15 @@ def _check_platform(config: AppConfig) -> list[Problem]:
     if isinstance(platform, ProcessPlatformConfig):
         if isinstance(source, AbraSource):
             return [
-                Problem("platform.kind", platform.kind, '"swarm": abra deploys to nothing else')
+                Problem(
+                    "platform.kind", platform.kind, '"swarm": abra deploys only to Docker Swarm'
+                )
             ]
         return []
     if isinstance(source, AbraSource):
         given = {"platform.stack": platform.stack, "platform.env_file": platform.env_file}
         return [
-            Problem(key, value, "nothing: abra's own is used")
+            Problem(key, value, "no value: abra's own is used")
             for key, value in given.items()
             if value is not None
         ]
@@ -259,10 +261,10 @@ def _check_platform(config: AppConfig) -> list[Problem]:
 
 
 def _check_binding(config: AppConfig) -> list[Problem]:
-    """Demand a probe that only the candidate can answer."""
+    """Require a probe that only the candidate can pass."""
     is_swarm = isinstance(config.platform, SwarmPlatformConfig)
     problems = [
-        Problem(f"probes[{number}].kind", probe.kind, "another: only a swarm has tasks")
+        Problem(f"probes[{number}].kind", probe.kind, "another kind: only Docker Swarm has tasks")
         for number, probe in enumerate(config.probes)
         if probe.asked_from is AskedFrom.TASK and not is_swarm
     ]
@@ -275,16 +277,16 @@ def _check_binding(config: AppConfig) -> list[Problem]:
         Problem(
             "probes",
             [probe.kind for probe in config.probes],
-            f"one of {kinds}: without it an old instance could answer for a new one",
+            f"one of {kinds}: without it an old instance could pass for the new one",
         ),
     ]
 
 
 def check_probes(probes: Iterable[Probe]) -> list[Problem]:
-    """Find what no gate can do with its probes, whatever it is for."""
+    """Find mistakes in probes that no gate may have, be it of an app or of an assertion."""
     probes = tuple(probes)
     problems = [
-        Problem("probes", name, "names that differ")
+        Problem("probes", name, "a different name for each probe")
         for name, count in Counter(probe.name for probe in probes).items()
         if count > 1
     ]
@@ -295,14 +297,14 @@ def check_probes(probes: Iterable[Probe]) -> list[Problem]:
                     f"probes[{number}].url",
                     probe.unresolved_url,
                     "an IP address for a host, such as 127.0.0.1: a gate must not wait for a"
-                    ' resolver (a host can be named if "address" says where to connect)',
+                    ' resolver (a host name is allowed together with "address")',
                 )
             )
     return problems
 
 
 def check_gate(gate: GatePolicy) -> list[Problem]:
-    """Find times of a gate that don't fit each other."""
+    """Find times of a gate that contradict each other."""
     problems: list[Problem] = []
     if gate.window >= gate.deadline:
         problems.append(
@@ -328,7 +330,7 @@ def _check_times(config: AppConfig) -> list[Problem]:
             Problem(
                 "retention.proven",
                 config.retention.proven,
-                f"more than fallback_depth ({config.fallback_depth}): last-good and what is older",
+                f"more than fallback_depth ({config.fallback_depth}): last-good, and the fallbacks",
             )
         )
     worst = budget.worst_case(config.budget, gate, config.fallback_depth)
@@ -345,7 +347,7 @@ def _check_times(config: AppConfig) -> list[Problem]:
 
 
 def _least_deploy(platform: ProcessPlatformConfig | SwarmPlatformConfig) -> tuple[float, str]:
-    """Name the least time that one deployment must be given, and what it is made of."""
+    """Return the least time that one deployment needs, and its sum as text."""
     if isinstance(platform, ProcessPlatformConfig):
         return platform.stop_timeout + 15, "platform.stop_timeout + 15 s to kill, copy and start"
     return platform.preflight + 30, "platform.preflight + 30 s to load images and write the stack"

@@ -1,7 +1,7 @@
-"""An end-to-end assertion: what must hold once several units have done their work.
+"""The config of an end-to-end assertion: probes that must pass once several units have started.
 
-It is asked by a unit of its own, ordered after all that it asks; a deployment that waited for it
-would wait for others to start. It deploys nothing, so nothing that it asks is its own.
+A unit of its own runs it, ordered after all units that it probes; a deployment that waited for it
+would wait for other units to start. It deploys nothing, so it must not probe its own unit.
 """
 
 from pathlib import Path
@@ -16,20 +16,20 @@ from runner.reconcile.gate import GatePolicy
 from runner.reconcile.probes import Http, Tcp, UnitActive
 
 DIRECTORY: Final = "assertions"
-"""Below the directory of configs: what lies beside them would be taken for an app."""
+"""Below the directory of configs: a file directly in it would count as an app."""
 MARGIN: Final = 30.0
-"""Seconds that an assertion may take beside its gate: for starting up, and for asking systemd."""
+"""Seconds that an assertion may take beside its gate: to start up, and to query systemd."""
 
 
 @frozen(kw_only=True)
 class AssertionConfig:
-    """All that one assertion needs to know."""
+    """The config of one assertion."""
 
     caller: UnitName
-    """The systemd unit that asks. It must start after every unit that serves an answer."""
+    """The systemd unit that runs the assertion. It must start after every unit that it probes."""
     probes: tuple[Http | Tcp | UnitActive, ...]
-    """What must hold, all of it in every round: kinds ``http``, ``tcp`` and ``unit`` only, because
-    there is no deployment that could tell who it is."""
+    """The probes, all run in every round: kinds ``http``, ``tcp`` and ``unit`` only, because an
+    assertion has no deployment of its own."""
     gate: GatePolicy = field(factory=GatePolicy)
 
 
@@ -46,7 +46,7 @@ class Assertion:
         return self.config.gate.deadline + MARGIN
 
     def explain(self) -> str:
-        """Write that sum out, for whoever has to make it fit."""
+        """Return that sum as text, for error messages."""
         deadline = self.config.gate.deadline
         return f"gate {deadline:g} + margin {MARGIN:g} = {self.longest:g} s"
 

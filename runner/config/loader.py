@@ -1,4 +1,4 @@
-"""From parsed TOML or JSON to typed values, with every mistake named at once."""
+"""Converts parsed TOML or JSON to typed values, and reports every mistake at once."""
 
 from collections.abc import Callable, Iterable
 from types import UnionType
@@ -36,7 +36,7 @@ _SHOWN = 80
 
 @frozen
 class Problem:
-    """One mistake: where, what stands there, and what was expected."""
+    """One mistake: its key, the value there, and the expected value."""
 
     key: str
     value: object
@@ -71,7 +71,7 @@ class _BrokenRuleError(ValueError):
 
 
 def structure(data: object, into: type[_T]) -> tuple[_T | None, list[Problem]]:
-    """Make an ``into`` of ``data``, or say all that is wrong with it."""
+    """Convert ``data`` to an ``into``, or list all of its mistakes."""
     try:
         return _converter.structure(data, into), []
     except BaseValidationError as error:
@@ -103,7 +103,7 @@ def _problems(error: BaseException, key: str, value: object) -> list[Problem]:
             Problem(
                 _dotted_name(key, extra),
                 _get(value, extra),
-                f"nothing; the keys here are {allowed}",
+                f"no such key; the keys here are {allowed}",
             )
             for extra in sorted(error.extra_fields)
         ]
@@ -172,7 +172,7 @@ def _quoted(words: Iterable[str]) -> str:
 
 
 def _is_choice(annotation: object) -> bool:
-    """Say whether this is a union of classes that are told apart by their ``kind``."""
+    """Return whether this is a union of classes that differ in their ``kind``."""
     members = get_args(annotation)
     return get_origin(annotation) in {Union, UnionType} and all(map(attrs.has, members))
 
@@ -192,7 +192,7 @@ def _choose(converter: cattrs.Converter) -> _Hook:
 
 
 def _only_from(container: type, expected: str, hook: _Hook) -> _Hook:
-    """Refuse what is no ``container`` before cattrs iterates over it."""
+    """Refuse a value that is no ``container`` before cattrs iterates over it."""
 
     def checked(value: Any, into: Any) -> Any:  # noqa: ANN401 - hooks get anything
         if not isinstance(value, container):

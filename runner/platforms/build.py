@@ -113,7 +113,7 @@ def make_platform(
         try:
             prober = Prober(host_probes(probes))
         except OSError as error:
-            raise StateError(f"probes can't run on this host: {error.strerror}") from error
+            raise StateError(f"no probe can run on this host: {error.strerror}") from error
         stack.callback(prober.close)
         if isinstance(config.platform, ProcessPlatformConfig):
             yield _make_processes(config, config.platform, state, prober)

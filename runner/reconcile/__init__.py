@@ -1,1 +1,1 @@
-"""The reconciler: a pure core (see docs/design.md) and one file per outside thing."""
+"""The core: state machine, decisions, gate, probes. Only probes.py and http_client.py do I/O."""

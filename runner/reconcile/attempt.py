@@ -1,35 +1,10 @@
-"""What an attempt remembers: folded from its journal, so that a crash forgets nothing."""
+"""The memory of an attempt, folded from its journal entries, so that it survives a crash."""
 
 from typing import TypeAlias, assert_never
 
 from attrs import evolve, frozen
 
-from runner.reconcile.events import (
-    Assess,
-    CandidateFound,
-    CandidateLive,
-    ChooseFallback,
-    Commit,
-    CommitFailed,
-    Committed,
-    Deploy,
-    Deployed,
-    DeployFailed,
-    Effect,
-    Event,
-    FallbackChosen,
-    FallbackLive,
-    Judged,
-    LastGoodAbsent,
-    LastGoodLive,
-    NoFallback,
-    NothingDecided,
-    NothingDeployable,
-    RollbackDue,
-    RunGate,
-    Unreachable,
-    Verify,
-)
+from runner.reconcile import events
 from runner.reconcile.model import Deployment, Healthy, Release, Unhealthy, Verdict
 
 
@@ -41,21 +16,21 @@ class Attempt:
     """Unguessable: the tokens of its deployments are made from it."""
     candidate: Release | None = None
     target: Release | None = None
-    """What is to be deployed next, or was deployed last."""
+    """The release to deploy next, or deployed last."""
     deployment: Deployment | None = None
-    """The last one begun. After a crash nobody knows yet whether it happened."""
+    """The last one begun. After a crash it is unknown whether it took place."""
     deploys: int = 0
     """Deployments begun, so that no token is used twice."""
     verdict: Verdict | None = None
-    """The last one; only until the next deployment, and only in the run that asked."""
+    """The last one; the next deployment and the next run clear it."""
     against: str = ""
     """Why the candidate was given up; empty while it may still be committed."""
     guilty: bool = False
-    """It was given up on evidence, and not for the lack of it."""
+    """The candidate was given up because of evidence, not for lack of it."""
     fallbacks: tuple[Release, ...] = ()
     """The proven releases tried since this run began, newest first."""
     has_looked: bool = False
-    """Last-good was found live in this rollback; if it failed, it is to be deployed again."""
+    """Last-good was found live in this rollback; if it fails its gate, it is deployed again."""
     crashes: int = 0
     """Runs that ended without an outcome while this candidate was on trial: neither a restoration
     nor a rollback in between counts against it."""
@@ -80,7 +55,7 @@ class Interrupted:
     """The earlier run ended without an outcome: killed, or out of power."""
 
 
-Entry: TypeAlias = Effect | Event | Interrupted | CommitFailed
+Entry: TypeAlias = events.Effect | events.Event | Interrupted | events.CommitFailed
 """What the journal holds of an attempt, in order."""
 
 
@@ -90,18 +65,18 @@ def remember(attempt: Attempt, entry: Entry) -> Attempt:  # noqa: C901, PLR0911,
         case Interrupted(crashed):
             crashes = attempt.crashes + (crashed and attempt.is_on_trial)
             return evolve(attempt, fallbacks=(), has_looked=False, verdict=None, crashes=crashes)
-        case Deploy(deployment):
+        case events.Deploy(deployment):
             return evolve(attempt, deployment=deployment, deploys=attempt.deploys + 1, verdict=None)
-        case CandidateFound(release):
+        case events.CandidateFound(release):
             return _on_trial(attempt, release)
-        case CandidateLive(deployment):
+        case events.CandidateLive(deployment):
             return evolve(_on_trial(attempt, deployment.release), deployment=deployment)
-        case LastGoodLive(deployment, remark):
+        case events.LastGoodLive(deployment, remark):
             return evolve(_restored(attempt, deployment.release, remark), deployment=deployment)
-        case LastGoodAbsent(release, remark):
+        case events.LastGoodAbsent(release, remark):
             return _restored(attempt, release, remark)
-        case RollbackDue(candidate, reason):
-            guilty = attempt.guilty if attempt.against else True  # else: it kills its runs
+        case events.RollbackDue(candidate, reason):
+            guilty = attempt.guilty if attempt.against else True  # else: its runs died
             return evolve(
                 attempt,
                 candidate=candidate,
@@ -110,34 +85,40 @@ def remember(attempt: Attempt, entry: Entry) -> Attempt:  # noqa: C901, PLR0911,
                 guilty=guilty,
                 note=reason,
             )
-        case DeployFailed(deployment, reason, guilty):
+        case events.DeployFailed(deployment, reason, guilty):
             return _against(attempt, deployment.release, reason, guilty=guilty)
-        case Judged(verdict):
+        case events.Judged(verdict):
             return _judged(evolve(attempt, verdict=verdict), verdict)
-        case CommitFailed(release, reason):
+        case events.CommitFailed(release, reason):
             return _against(attempt, release, reason, guilty=False)
-        case FallbackChosen(release):
+        case events.FallbackChosen(release):
             return evolve(attempt, target=release, fallbacks=(*attempt.fallbacks, release))
-        case FallbackLive(deployment):
+        case events.FallbackLive(deployment):
             return evolve(attempt, deployment=deployment, verdict=None, has_looked=True)
-        case NothingDeployable(reason) | NoFallback(reason):
+        case events.NothingDeployable(reason) | events.NoFallback(reason):
             return evolve(attempt, note=attempt.note or reason)
-        case Unreachable(reason):
+        case events.Unreachable(reason):
             return _interrupted(attempt, reason)
-        case NothingDecided(reason):
+        case events.NothingDecided(reason):
             return evolve(attempt, note=attempt.note or reason, against="", guilty=False)
-        case Assess() | Verify() | RunGate() | Commit() | ChooseFallback():
+        case (
+            events.Assess()
+            | events.Verify()
+            | events.RunGate()
+            | events.Commit()
+            | events.ChooseFallback()
+        ):
             return attempt
-        case Deployed() | Committed():
+        case events.Deployed() | events.Committed():
             return attempt
         case _:
             assert_never(entry)
 
 
 def _interrupted(attempt: Attempt, reason: str) -> Attempt:
-    """Lose the engine: no reason to give up a candidate that there is no evidence against.
+    """Docker became unreachable: keep the candidate, unless there is evidence against it.
 
-    Once a fallback was chosen the rollback is to be finished, whatever began it.
+    If a fallback was already chosen, the rollback is finished, whatever its cause.
     """
     note = attempt.note or reason
     if attempt.guilty or attempt.fallbacks:
@@ -146,12 +127,12 @@ def _interrupted(attempt: Attempt, reason: str) -> Attempt:
 
 
 def _restored(attempt: Attempt, last_good: Release, remark: str) -> Attempt:
-    """Turn to last-good: what an earlier run had against its candidate is not pursued."""
+    """Make last-good the target; drop the reason that an earlier run had against its candidate."""
     return evolve(attempt, target=last_good, against="", guilty=False, note=remark)
 
 
 def _on_trial(attempt: Attempt, release: Release) -> Attempt:
-    """Start, or go on with, a trial; another candidate starts with a clean record."""
+    """Start or continue a trial; a different candidate starts with no crashes."""
     crashes = attempt.crashes if attempt.candidate == release else 0
     return evolve(
         attempt, candidate=release, target=release, against="", guilty=False, crashes=crashes
@@ -167,7 +148,7 @@ def _judged(attempt: Attempt, verdict: Verdict) -> Attempt:
 
 def _against(attempt: Attempt, release: Release, reason: str, *, guilty: bool) -> Attempt:
     if attempt.candidate is None and not attempt.fallbacks:
-        # Last-good could not be restored: of all that an operator wants to know, this is first.
+        # Last-good could not be restored: the operator has to read this first.
         remark = f" ({attempt.note})" if attempt.note else ""
         return evolve(attempt, note=f"{release.label}: {reason}{remark}")
     if release != attempt.candidate or attempt.against:
@@ -176,10 +157,10 @@ def _against(attempt: Attempt, release: Release, reason: str, *, guilty: bool) -
 
 
 def blamed(attempt: Attempt) -> Release | None:
-    """Name the release to quarantine once a rollback has held.
+    """Return the release to quarantine once a rollback has held.
 
-    A candidate is blamed only where last-good passed the same gate in the same run: where last-good
-    fails too, the environment is the likelier culprit.
+    A candidate is blamed only if last-good passed the same gate in the same run: if last-good fails
+    too, the environment is the more likely cause.
     """
     if attempt.guilty and len(attempt.fallbacks) <= 1:
         return attempt.candidate

@@ -1,4 +1,4 @@
-"""L1: how long a run can take at worst, and whether that fits the unit that calls it. Pure.
+"""Computes the longest duration of a run, which has to fit the unit that calls it. Pure.
 
 ``TimeoutStartSec=`` bounds one ``ExecStart=`` command (systemd.service(5)); a oneshot can't extend
 it, so the run has to fit from the start.
@@ -12,12 +12,12 @@ from runner.reconcile.gate import GatePolicy
 
 @frozen
 class Budget:
-    """Where the time of one run may go. Seconds."""
+    """The time limits for the parts of one run, in seconds."""
 
     timeout_start: Seconds = 900.0
     """``TimeoutStartSec=`` of the calling unit."""
     fetch: Seconds = 120.0
-    """For learning the latest release and obtaining it."""
+    """For finding the latest release and obtaining it."""
     deploy: Seconds = 60.0
     """For one deployment."""
     margin: Duration = 60.0
@@ -35,7 +35,7 @@ def worst_case(budget: Budget, gate: GatePolicy, fallback_depth: int) -> float:
 
 
 def explain(budget: Budget, gate: GatePolicy, fallback_depth: int) -> str:
-    """Write the sum out, for whoever has to make it fit."""
+    """Return the sum as text, for error messages."""
     return (
         f"fetch {budget.fetch:g} + verify {gate.verify_deadline:g}"
         f" + (deploy {budget.deploy:g} + gate {gate.deadline:g}) x {1 + fallback_depth}"

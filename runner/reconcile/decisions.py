@@ -2,51 +2,38 @@
 
 Three choices, each a pure function: ``assess``, what the run is for (deploy, verify, restore or
 roll back); ``choose_fallback``, which proven release a rollback deploys; ``next_effect``, the one
-effect that follows from a state. ``warm-reconcile plan`` prints the answer of the first.
+effect that follows from a state. ``warm-reconcile plan`` prints the result of the first.
 """
 
 from typing import Final, NoReturn
 
 from attrs import frozen
 
+from runner.reconcile import events
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.errors import InvariantError
-from runner.reconcile.events import (
-    Assess,
-    CandidateFound,
-    CandidateLive,
-    ChooseFallback,
-    Commit,
-    Deploy,
-    Effect,
-    FallbackChosen,
-    FallbackLive,
-    LastGoodAbsent,
-    LastGoodLive,
-    NoFallback,
-    NothingDecided,
-    NothingDeployable,
-    RollbackDue,
-    RunGate,
-    Verify,
-)
 from runner.reconcile.machine import State
 from runner.reconcile.model import Deployment, Healthy, LatestUnknown, NotLive, Release
 
 CRASH_LIMIT: Final = 3
-"""Runs that may die on one candidate before it is given up: it may be what kills them.
+"""Runs that may die on one candidate before it is given up, because it may be the cause.
 
-Three, as systemd's boot counting has it: one for bad luck, one for coincidence.
+Three, as in systemd's boot counting.
 """
 
 Assessment = (
-    CandidateFound | CandidateLive | LastGoodLive | LastGoodAbsent | RollbackDue | NothingDeployable
+    events.CandidateFound
+    | events.CandidateLive
+    | events.LastGoodLive
+    | events.LastGoodAbsent
+    | events.RollbackDue
+    | events.NothingDeployable
 )
 
 
 @frozen
 class Facts:
-    """All that the first decision of a run rests on."""
+    """The input of the first decision of a run."""
 
     latest: Release | LatestUnknown
     live: Deployment | NotLive
@@ -77,25 +64,25 @@ class Facts:
 
 
 def assess(facts: Facts) -> Assessment:  # noqa: PLR0911 - one return a purpose
-    """Say what this run is for."""
+    """Decide the purpose of this run."""
     attempt, wanted = facts.attempt, facts.wanted
     if attempt.candidate is not None and attempt.against and not facts.forced:
-        return RollbackDue(attempt.candidate, attempt.against)
+        return events.RollbackDue(attempt.candidate, attempt.against)
     if wanted is None:
-        return NothingDeployable(f"no release is proven, and {_why_not_latest(facts)}")
+        return events.NothingDeployable(f"no release is proven, and {_why_not_latest(facts)}")
     if wanted == facts.last_good:
         if isinstance(facts.live, Deployment) and facts.live.release == wanted:
-            return LastGoodLive(facts.live, _why_not_latest(facts))
+            return events.LastGoodLive(facts.live, _why_not_latest(facts))
         remarks = (_what_is_live(facts.live), _why_not_latest(facts))
-        return LastGoodAbsent(wanted, "; ".join(filter(None, remarks)))
+        return events.LastGoodAbsent(wanted, "; ".join(filter(None, remarks)))
     if attempt.candidate == wanted and not facts.forced:
         if attempt.crashes >= CRASH_LIMIT:
-            return RollbackDue(wanted, f"{attempt.crashes} runs died while it was on trial")
+            return events.RollbackDue(wanted, f"{attempt.crashes} runs died while it was on trial")
         # The last deployment of an attempt may also be a restoration between two trials.
         live = facts.live
         if isinstance(live, Deployment) and live == attempt.deployment and live.release == wanted:
-            return CandidateLive(live)
-    return CandidateFound(wanted)
+            return events.CandidateLive(live)
+    return events.CandidateFound(wanted)
 
 
 def _what_is_live(live: Deployment | NotLive) -> str:
@@ -112,47 +99,47 @@ def _why_not_latest(facts: Facts) -> str:
 
 def choose_fallback(
     attempt: Attempt, proven: tuple[Release, ...], live: Deployment | NotLive, depth: int
-) -> FallbackChosen | FallbackLive | NoFallback | NothingDecided:
-    """Name the next proven release: strictly older than each one tried (S3), at most ``depth``.
+) -> events.FallbackChosen | events.FallbackLive | events.NoFallback | events.NothingDecided:
+    """Choose the next proven release: strictly older than each one tried, at most ``depth`` times.
 
-    Last-good is not deployed again where it is what is live: a candidate that never took its place
-    is no reason to touch it.
+    If last-good is still live, because the candidate never replaced it, it is gated without being
+    deployed again.
     """
     tried = {attempt.candidate, *attempt.fallbacks, attempt.target}
     is_fresh = not attempt.has_looked and not attempt.fallbacks
     untouched = tuple(release for release in proven[:1] if release not in tried)
     if is_fresh and isinstance(live, Deployment) and live.release in untouched:
-        return FallbackLive(live)
+        return events.FallbackLive(live)
     start = max((proven.index(r) + 1 for r in attempt.fallbacks if r in proven), default=0)
     for release in proven[start:]:
         if release not in tried and len(attempt.fallbacks) < depth:
-            return FallbackChosen(release)
+            return events.FallbackChosen(release)
     if attempt.against and not attempt.guilty and not attempt.fallbacks:
-        return NothingDecided(attempt.against)
-    return NoFallback("no proven release is left to fall back on")
+        return events.NothingDecided(attempt.against)
+    return events.NoFallback("no proven release is left to fall back on")
 
 
-def next_effect(state: State, attempt: Attempt) -> Effect:  # noqa: PLR0911 - one arm a state
-    """Say what to do in ``state``.
+def next_effect(state: State, attempt: Attempt) -> events.Effect:  # noqa: PLR0911 - one arm a state
+    """Return the one effect that follows from ``state``.
 
     Raises:
-        InvariantError: the memory does not bear the state; S1 would be at risk.
+        InvariantError: the attempt lacks the target, deployment or verdict that ``state`` requires.
     """
     match state:
         case State.IDLE:
-            return Assess()
+            return events.Assess()
         case State.VERIFYING:
-            return Verify(_deployment(state, attempt))
+            return events.Verify(_deployment(state, attempt))
         case State.DEPLOYING | State.RESTORING | State.ROLLING_BACK:
             if attempt.target is None:
                 _refuse(state, attempt, "nothing to deploy")
-            return Deploy(Deployment(attempt.target, attempt.next_token))
+            return events.Deploy(Deployment(attempt.target, attempt.next_token))
         case State.GATING | State.CONFIRMING | State.REGATING:
-            return RunGate(_deployment(state, attempt))
+            return events.RunGate(_deployment(state, attempt))
         case State.COMMITTING:
-            return Commit(_proof(state, attempt))
+            return events.Commit(_proof(state, attempt))
         case State.CHOOSING:
-            return ChooseFallback()
+            return events.ChooseFallback()
         case (
             State.UNCHANGED
             | State.COMMITTED
@@ -171,7 +158,7 @@ def _deployment(state: State, attempt: Attempt) -> Deployment:
 
 
 def _proof(state: State, attempt: Attempt) -> Healthy:
-    """S1: a Healthy verdict for exactly the candidate, from the last deployment of this attempt."""
+    """Return the Healthy verdict for exactly the candidate, from the attempt's last deployment."""
     verdict = attempt.verdict
     if not isinstance(verdict, Healthy):
         _refuse(state, attempt, "no healthy verdict")

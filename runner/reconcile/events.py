@@ -1,4 +1,4 @@
-"""Events (past facts) and effects (imperatives): what goes into and comes out of the machine.
+"""Events (past facts) and effects (imperatives): the input and output of the state machine.
 
 A run is a sequence of *effect performed → event observed → state*. Both are values, so that the
 journal can hold them and a test can make them.
@@ -22,14 +22,14 @@ class CandidateFound:
 
 @frozen
 class CandidateLive:
-    """An interrupted run left its candidate serving, unjudged."""
+    """An interrupted run left its candidate live without a verdict."""
 
     deployment: Deployment
 
 
 @frozen
 class LastGoodLive:
-    """Last-good is wanted, and is what is live."""
+    """Last-good is wanted and live."""
 
     deployment: Deployment
     remark: str
@@ -38,7 +38,7 @@ class LastGoodLive:
 
 @frozen
 class LastGoodAbsent:
-    """Last-good is wanted, and is not what is live: a cold boot, or somebody else's hand."""
+    """Last-good is wanted but not live: a cold boot, or someone else replaced it."""
 
     release: Release
     remark: str
@@ -62,14 +62,14 @@ class NothingDeployable:
 
 @frozen
 class Unreachable:
-    """Whatever runs the app can't be asked or told anything."""
+    """The platform that runs the app, such as Docker, can't be reached."""
 
     reason: str
 
 
 @frozen
 class Deployed:
-    """The effect returned. It is no evidence that anything serves."""
+    """The deployment was carried out. That is no evidence that anything serves."""
 
     deployment: Deployment
 
@@ -86,7 +86,7 @@ class DeployFailed:
 
 @frozen
 class Judged:
-    """The gate ended."""
+    """The gate ended with a verdict."""
 
     verdict: Verdict
 
@@ -107,7 +107,7 @@ class FallbackChosen:
 
 @frozen
 class FallbackLive:
-    """Last-good is what is live: the failed deployment never took its place."""
+    """Last-good is still live: the failed deployment never replaced it."""
 
     deployment: Deployment
 
@@ -121,7 +121,7 @@ class NoFallback:
 
 @frozen
 class NothingDecided:
-    """No proven release is left, and nobody was found guilty: the gate could not ask."""
+    """No proven release is left, and there is no evidence: the gate was inconclusive."""
 
     reason: str
 
@@ -149,12 +149,12 @@ Event: TypeAlias = (
 
 @frozen
 class Assess:
-    """Read what is latest and what is live; touch nothing."""
+    """Read the latest release and the live deployment; change nothing."""
 
 
 @frozen
 class Verify:
-    """Gate what is live without touching it."""
+    """Gate the live deployment without changing it."""
 
     deployment: Deployment
 

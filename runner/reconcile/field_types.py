@@ -1,4 +1,4 @@
-"""The types of a config: each a Python type with the sentence that says what is expected."""
+"""The types of config fields: each a Python type with its rule and the words for its error."""
 
 import ipaddress
 import re
@@ -13,7 +13,7 @@ _SHORTEST = 0.001
 _LONGEST = 1_000_000_000
 """Seconds, some thirty years: far enough, and every sum of such times is still a number."""
 _MOST = 1_000_000
-"""Of anything that is counted."""
+"""The largest count."""
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 NAME_RULE: Final = "letters, digits, and . _ + - (not first), at most 128 characters, no '..'"
@@ -21,7 +21,7 @@ _CHARACTERS = "in Unicode characters other than NUL"
 
 
 def is_safe_name(name: str) -> bool:
-    """Say whether the name can be a path component without leading anywhere else."""
+    """Return whether the name is safe as a path component: it can't lead anywhere else."""
     return _SAFE.fullmatch(name) is not None and ".." not in name
 
 
@@ -71,7 +71,7 @@ def _is_url_path(value: object) -> bool:
 
 
 def is_numeric_url(url: str) -> bool:
-    """Say whether the URL's host is an IP address."""
+    """Return whether the URL's host is an IP address."""
     return _is_ip(urlsplit(url).hostname or "")
 
 
@@ -80,7 +80,7 @@ def _is_sha256(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    """Say whether it is a text that a file name, a program or a file can be given."""
+    """Return whether it is a non-empty text that a file name, an argument or a file can hold."""
     return isinstance(value, str) and re.fullmatch(r"[^\0\ud800-\udfff]+", value) is not None
 
 
@@ -107,7 +107,7 @@ Status: TypeAlias = Annotated[int, _number("an HTTP status", 100, 599, whole=Tru
 Port: TypeAlias = Annotated[int, _number("a port", 1, _LAST_PORT, whole=True)]
 Name: TypeAlias = Annotated[str, Rule(NAME_RULE, lambda v: isinstance(v, str) and is_safe_name(v))]
 UnitName: TypeAlias = Annotated[
-    str, Rule("the systemd unit that serves it, such as deploy-proxy.service", _is_unit)
+    str, Rule("a systemd unit name, for example deploy-proxy.service", _is_unit)
 ]
 Address: TypeAlias = Annotated[
     str, Rule("an IP address and a port, such as 127.0.0.1:80 or [::1]:80", is_address)

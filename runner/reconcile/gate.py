@@ -1,11 +1,11 @@
-"""The gate: from rounds of probe results, and the time, to a verdict. Pure.
+"""The gate: turns rounds of probe results over time into a verdict. Pure.
 
 A gate passes when every probe has passed in ``rise`` consecutive rounds *and* these span at least
-the stability window. One failure starts both anew, and so does a round that could not be asked.
+the stability window. One failure restarts both, and so does an inconclusive round.
 
-Why these numbers: HAProxy asks for 2 consecutive successes (``rise``) of a server that it knew,
-Nomad for 10 s (``min_healthy_time``) of one that is new. A fresh release needs the stricter rule of
-both, because a crash-loop answers between its deaths.
+Why these numbers: HAProxy wants 2 consecutive successes (``rise``) of a server that it knew, Nomad
+10 s (``min_healthy_time``) of one that is new. A fresh release needs the stricter rule of both,
+because a crash-loop answers between its crashes.
 """
 
 from collections.abc import Callable
@@ -32,36 +32,36 @@ tenth later than the evidence for it."""
 
 @frozen
 class GatePolicy:
-    """When a gate is content. All times in seconds, on the monotonic clock."""
+    """The conditions under which a gate passes. All times in seconds, on the monotonic clock."""
 
     rise: Count = 3
     """Consecutive rounds that must pass."""
     window: Duration = 10.0
-    """Time that they must span, from the first answer to the last question."""
+    """Time that they must span, from the end of the first round to the start of the last."""
     deadline: Seconds = 60.0
     """Time for everything, from the deployment on."""
     verify_deadline: Seconds = 10.0
-    """Time for a proven release that is live already to give one good round."""
+    """Time for a proven release that is live already to pass one round."""
     fastest: Seconds = 0.02
     """The first pause between two rounds."""
     slowest: Seconds = 1.0
     """The longest pause between two rounds."""
 
     def for_verifying(self) -> "GatePolicy":
-        """Relax it for a proven release that is merely looked at: one good round is enough."""
+        """Relax it for the verification of a live proven release: one passing round is enough."""
         return evolve(self, rise=1, window=0.0, deadline=self.verify_deadline)
 
 
 @frozen
 class Wait:
-    """No verdict yet: ask again after ``seconds``."""
+    """No verdict yet: run the next round after ``seconds``."""
 
     seconds: float
 
 
 @frozen
 class Progress:
-    """Where a gate stands, for whoever watches. Seconds."""
+    """The progress of a gate, for a ``Watcher``. Times in seconds."""
 
     rounds: int
     passes: int
@@ -85,7 +85,7 @@ class Gate:
         self._phase_began = started
         self._flaps = 0
         self._before: dict[tuple[str, Outcome], ProbeResult] = {}
-        """What the round before found."""
+        """The results of the previous round."""
 
     def remaining(self, now: float) -> float:
         """Seconds until the deadline; never negative."""
@@ -97,7 +97,7 @@ class Gate:
         )
 
     def observe(self, results: Round, asked: float, answered: float) -> Verdict | Wait:
-        """Judge one round, asked and answered at these monotonic times."""
+        """Judge one round that began at ``asked`` and ended at ``answered``, both monotonic."""
         self._rounds += 1
         outcome = _combine(results)
         if outcome is Outcome.PASS:
@@ -118,7 +118,7 @@ class Gate:
         if self._passes == 0:
             self._first_answer = self._phase_began = answered
         self._passes += 1
-        # Conservative: from the first answer (not its question) to the last question.
+        # Conservative: from the end of the first passing round to the start of the last one.
         self._held = max(0.0, asked - self._first_answer)
 
     def _is_content(self) -> bool:
@@ -157,18 +157,18 @@ class Gate:
                 f" of {policy.window:g} s when {limit} left no time",
                 results,
             )
-        # The last round has little time: what failed before, too, is the cause, if there is one,
-        # and that it did not answer within nothing explains nothing.
+        # The deadline may cut the last round short, so its timeouts prove little: prefer a failure
+        # that the round before had, too.
         bad = [r for r in results if r.outcome is outcome]
         lasting = [
             self._before[r.probe, outcome] for r in bad if (r.probe, outcome) in self._before
         ]
-        reason = _explain((lasting or bad)[0]) if bad else "no probe was asked"
+        reason = _explain((lasting or bad)[0]) if bad else "no probe ran"
         late = f" (and {limit} left no time to hold)" if outcome is Outcome.FAIL else ""
         return self._conclude(outcome, reason + late, results)
 
     def _conclude(self, outcome: Outcome, reason: str, results: Round) -> Verdict:
-        """End with what is not a pass."""
+        """Return the verdict for an outcome other than PASS."""
         if outcome is Outcome.FAIL:
             return self._unhealthy(reason, results)
         return Inconclusive(self._deployment, reason, results, self._rounds)
@@ -194,7 +194,7 @@ def _explain(result: ProbeResult) -> str:
 
 
 class Clock(Protocol):
-    """Time, as the core sees it."""
+    """The clock that the core uses."""
 
     def monotonic(self) -> float:
         """Seconds since some fixed moment; never goes back."""
@@ -214,9 +214,9 @@ def judge(
     clock: Clock,
     watch: Callable[[Progress], None],
 ) -> Verdict:
-    """Ask rounds until there is a verdict: at the latest one round after the deadline.
+    """Run probe rounds until there is a verdict: at the latest one round after the deadline.
 
-    ``ask`` gets the seconds that are left, and must answer within them.
+    ``ask`` gets the seconds that are left, and must return within them.
     """
     gate = Gate(policy, deployment, clock.monotonic())
     while True:

@@ -1,7 +1,7 @@
-"""One HTTP GET of a probe, and what its failure means.
+"""Sends the HTTP GET of a probe, and classifies its failure: about the server, or about this host.
 
-httpx loads its command line, with rich and pygments, wherever click and rich happen to be
-installed: more than half of our start-up time. None makes that import fail, as if they were not.
+httpx imports its command line, with rich and pygments, if click and rich are installed: more than
+half of our start-up time. None in ``sys.modules`` makes that import fail, as if they were not.
 """
 
 import errno
@@ -21,13 +21,13 @@ __all__ = ["NO_ANSWER", "CannotAskError", "HttpClient", "Page", "explain", "http
 OUR_FAULT: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EACCES}
 )
-"""Errors of connect(2) that are about the asking host, not about the server."""
+"""Errors of connect(2) that are about this host, not about the server."""
 HANDSHAKE: Final = 0.8
 """Fraction of a probe's time that connecting, and then TLS, may take."""
 
 
 class CannotAskError(Exception):
-    """The asking host lacks something that it needs in order to ask."""
+    """The request needs something that this host lacks, for example a readable CA file."""
 
     def __init__(self, cause: OSError) -> None:
         super().__init__(str(cause))
@@ -35,11 +35,11 @@ class CannotAskError(Exception):
 
 
 NO_ANSWER: Final = (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, CannotAskError)
-"""What a request raises where there is no answer; ``explain`` says why."""
+"""The exceptions of a request that gets no answer; ``explain`` classifies them."""
 
 
 class Page(Protocol):
-    """Where to get a page from."""
+    """The address of a page, and how to verify its server."""
 
     @property
     def url(self) -> str: ...
@@ -55,7 +55,7 @@ class Page(Protocol):
 
 
 class HttpClient:
-    """Gets pages. Each request has a connection of its own, which ends with it."""
+    """Gets pages. Each request opens a connection of its own and closes it."""
 
     def __init__(self) -> None:
         self._contexts: dict[tuple[bool, str | None], ssl.SSLContext] = {}
@@ -65,7 +65,7 @@ class HttpClient:
 
         Args:
             page: to get.
-            limit: seconds for the whole exchange, which the caller bounds.
+            limit: seconds for the whole exchange; the caller ends it.
             anonymous: send an empty host name.
 
         Raises:
@@ -113,7 +113,7 @@ class HttpClient:
 
 
 def explain(error: BaseException) -> tuple[Outcome, str]:
-    """Tell trouble on this host (inconclusive) from a server that doesn't answer (a failure)."""
+    """Classify an exception: trouble on this host is inconclusive, a server's silence a failure."""
     if isinstance(error, CannotAskError):
         return _our_fault(error.cause)
     for cause in _chain(error):
@@ -129,11 +129,11 @@ def explain(error: BaseException) -> tuple[Outcome, str]:
 
 
 def _our_fault(error: OSError) -> tuple[Outcome, str]:
-    return Outcome.INCONCLUSIVE, f"could not ask: {printable(error.strerror or str(error))}"
+    return Outcome.INCONCLUSIVE, f"could not probe: {printable(error.strerror or str(error))}"
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """Unfold causes, contexts and groups: httpx, anyio and asyncio each wrap in their own way."""
+    """List an exception's causes, contexts and groups: httpx, anyio and asyncio all wrap errors."""
     found: list[BaseException] = []
     waiting = [error]
     while waiting:

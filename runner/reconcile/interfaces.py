@@ -1,4 +1,7 @@
-"""What the core asks of the outside: four Protocols, and the witness that ties two of them."""
+"""The Protocols that the core uses: Platform, Journal, Watcher and Clock.
+
+``Journaled`` is the witness that an effect is in the journal before it is performed.
+"""
 
 from typing import NewType, Protocol
 
@@ -16,49 +19,49 @@ Journaled = NewType("Journaled", tuple[State, Effect])
 
 
 class Platform(Protocol):
-    """The app, and the engine that runs it: processes here, a Swarm elsewhere."""
+    """The platform that runs the app: local processes, or Docker Swarm."""
 
     def latest(self) -> Release | LatestUnknown:
-        """Name the latest release, with all that deploying it needs already at hand."""
+        """Return the latest release, once everything that its deployment needs is on this host."""
         ...
 
     def live(self) -> Deployment | NotLive:
-        """Read what is live from the engine.
+        """Read the live deployment.
 
         Raises:
-            EngineUnreachableError: the engine can't be asked.
+            EngineUnreachableError: the platform can't be reached.
         """
         ...
 
     def deploy(self, deployment: Deployment) -> None:
         """Put exactly this deployment in place and nothing beside it.
 
-        Absolute and repeatable: it starts from whatever a killed run left behind.
+        Absolute and repeatable: it works from any state that a killed run left behind.
 
         Raises:
-            NotPreparedError: the host can't get it ready; nothing was touched.
+            NotPreparedError: the host can't prepare it; nothing was touched.
             DeployError: the release can't be put in place.
-            EngineUnreachableError: the engine can't be told.
+            EngineUnreachableError: the platform can't be reached.
         """
         ...
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
-        """Ask every probe of the gate once, all within ``timeout`` seconds. Never raises."""
+        """Run every probe of the gate once, all within ``timeout`` seconds. Never raises."""
         ...
 
     def seal(self, release: Release) -> None:
-        """Keep what deploying the proven release again takes, so that it can be done offline.
+        """Store everything that deploying the proven release again needs, so that it works offline.
 
         Called for last-good at the end of every run; does nothing once it has succeeded.
 
         Raises:
-            DeployError: something that it needs is missing, has changed or can't be kept.
-            EngineUnreachableError: the engine, which has a part of it, can't be asked.
+            DeployError: a part of it is missing, has changed or can't be stored.
+            EngineUnreachableError: the platform, which holds a part of it, can't be reached.
         """
         ...
 
     def prune(self, keep: frozenset[str]) -> None:
-        """Drop what only releases outside ``keep`` (digests) need."""
+        """Delete everything that only releases outside ``keep`` (digests) need."""
         ...
 
 
@@ -66,15 +69,15 @@ class Journal(Protocol):
     """The durable memory of one app: attempts, proven releases, quarantine."""
 
     def begin(self) -> Attempt:
-        """Take up the attempt that an earlier run left open, or start a new one."""
+        """Resume the attempt that an earlier run left open, or start a new one."""
         ...
 
     def intend(self, state: State, effect: Effect) -> Journaled:
-        """Record what is about to happen; durable before it returns, if it touches anything."""
+        """Record the next effect; durable before this returns, if the effect changes anything."""
         ...
 
     def observe(self, event: Event, state: State, attempt: Attempt) -> None:
-        """Record what happened and where that led; a final state closes the attempt."""
+        """Record an event and the state after it; a final state closes the attempt."""
         ...
 
     def commit(self, verdict: Healthy) -> None:
@@ -90,12 +93,12 @@ class Journal(Protocol):
         ...
 
     def needed(self) -> frozenset[str]:
-        """List the digests that the journal may still want deployed."""
+        """List the digests that a later run may still have to deploy."""
         ...
 
 
 class Watcher(Protocol):
-    """Whoever looks on: a terminal, a log."""
+    """An observer of a run: a terminal, or a log."""
 
     def entered(self, state: State, attempt: Attempt, event: Event) -> None: ...
 

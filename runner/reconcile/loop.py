@@ -1,10 +1,14 @@
-"""The loop: decide, write it down, do it, write down what happened. Knows Protocols only."""
+"""The loop of a run: decide, journal the effect, perform it, journal the event.
+
+It reaches the platform, the journal and the clock through Protocols only.
+"""
 
 from collections.abc import Iterator
 from typing import assert_never
 
 from attrs import frozen
 
+from runner.reconcile import events
 from runner.reconcile.attempt import Attempt, remember
 from runner.reconcile.decisions import Facts, assess, choose_fallback, next_effect
 from runner.reconcile.errors import (
@@ -13,20 +17,6 @@ from runner.reconcile.errors import (
     NotPreparedError,
     ReconcileError,
 )
-from runner.reconcile.events import (
-    Assess,
-    ChooseFallback,
-    Commit,
-    Committed,
-    Deploy,
-    Deployed,
-    DeployFailed,
-    Event,
-    Judged,
-    RunGate,
-    Unreachable,
-    Verify,
-)
 from runner.reconcile.gate import GatePolicy, judge
 from runner.reconcile.interfaces import Clock, Journal, Journaled, Platform, Watcher
 from runner.reconcile.machine import ReconcileMachine, State
@@ -34,7 +24,7 @@ from runner.reconcile.machine import ReconcileMachine, State
 
 @frozen
 class Policy:
-    """What the operator decides about a run."""
+    """The operator's settings for a run."""
 
     gate: GatePolicy
     fallback_depth: int
@@ -54,10 +44,10 @@ class Run:
     watcher: Watcher
 
     def to_the_end(self) -> tuple[State, Attempt]:
-        """Reconcile; return the final state and what the attempt came to remember.
+        """Reconcile; return the final state and the attempt.
 
         Raises:
-            JournalError: the journal can't be written. Nothing is done that it does not hold.
+            JournalError: the journal can't be written. No effect is performed that it lacks.
         """
         machine = ReconcileMachine()
         attempt = self.journal.begin()
@@ -78,36 +68,36 @@ class Run:
         self.watcher.entered(machine.state, attempt, event)
         return attempt
 
-    def perform(self, intent: Journaled, attempt: Attempt) -> Event:
-        """Do what is written down, and say what happened."""
+    def perform(self, intent: Journaled, attempt: Attempt) -> events.Event:
+        """Perform a journaled effect; return the event that it led to."""
         _, effect = intent
         match effect:
-            case Assess():
+            case events.Assess():
                 return self._assess(attempt)
-            case Verify(deployment):
+            case events.Verify(deployment):
                 policy = self.policy.gate.for_verifying()
-                return Judged(
+                return events.Judged(
                     judge(policy, deployment, self.platform.ask, self.clock, self.watcher.gate)
                 )
-            case RunGate(deployment):
+            case events.RunGate(deployment):
                 policy = self.policy.gate
-                return Judged(
+                return events.Judged(
                     judge(policy, deployment, self.platform.ask, self.clock, self.watcher.gate)
                 )
-            case Deploy():
+            case events.Deploy():
                 return self._deploy(effect)
-            case Commit():
+            case events.Commit():
                 return self._commit(effect)
-            case ChooseFallback():
+            case events.ChooseFallback():
                 return self._choose_fallback(attempt)
             case _:
                 assert_never(effect)
 
     def facts(self, attempt: Attempt) -> Facts:
-        """Read all that the first decision rests on; touch nothing.
+        """Read the input of the first decision; change nothing.
 
         Raises:
-            EngineUnreachableError: what is live can't be known.
+            EngineUnreachableError: the live deployment can't be read.
         """
         return Facts(
             latest=self.platform.latest(),
@@ -118,39 +108,39 @@ class Run:
             attempt=attempt,
         )
 
-    def _assess(self, attempt: Attempt) -> Event:
+    def _assess(self, attempt: Attempt) -> events.Event:
         try:
             return assess(self.facts(attempt))
         except EngineUnreachableError as error:
-            return Unreachable(error.message)
+            return events.Unreachable(error.message)
 
-    def _choose_fallback(self, attempt: Attempt) -> Event:
+    def _choose_fallback(self, attempt: Attempt) -> events.Event:
         try:
             live = self.platform.live()
         except EngineUnreachableError as error:
-            return Unreachable(error.message)
+            return events.Unreachable(error.message)
         return choose_fallback(attempt, self.journal.proven(), live, self.policy.fallback_depth)
 
-    def _deploy(self, effect: Deploy) -> Event:
+    def _deploy(self, effect: events.Deploy) -> events.Event:
         try:
             self.platform.deploy(effect.deployment)
         except DeployError as error:
             guilty = not isinstance(error, NotPreparedError)
-            return DeployFailed(effect.deployment, error.message, guilty)
+            return events.DeployFailed(effect.deployment, error.message, guilty)
         except EngineUnreachableError as error:
-            return Unreachable(error.message)
-        return Deployed(effect.deployment)
+            return events.Unreachable(error.message)
+        return events.Deployed(effect.deployment)
 
-    def _commit(self, effect: Commit) -> Event:
+    def _commit(self, effect: events.Commit) -> events.Event:
         self.journal.commit(effect.verdict)
-        return Committed(effect.verdict.deployment.release)
+        return events.Committed(effect.verdict.deployment.release)
 
 
 def tidy(journal: Journal, platform: Platform) -> Iterator[ReconcileError]:
-    """Drop what no rollback needs, then seal last-good; yield what went wrong.
+    """Delete what no rollback needs, then seal last-good; yield the errors.
 
-    Neither changes how a run ended, and the next run tries again. Pruning comes first: it may make
-    the room that keeping last-good takes.
+    An error doesn't change how a run ended, and the next run tries again. Pruning comes first: it
+    may free the space that sealing needs.
     """
 
     def prune() -> None:

@@ -3,7 +3,7 @@
 Rules of this file
     1. Everything that decides which state follows which is a row of TABLE, and stands here.
     2. Nothing else imports ``transitions``.
-    3. No callbacks and no conditions: what happens between two states is in driver.py, in sight.
+    3. No callbacks and no conditions: loop.py performs what happens between two states.
     4. A step without a row raises, and nothing has changed.
 
 Theory
@@ -19,8 +19,8 @@ Theory
     RESTORED     last-good, deployed again           closed
     ROLLED_BACK  a proven release                    closed
     STRANDED     nothing that ever passed its gate   closed
-    UNDECIDED    unknown: the engine is out of       open: the next run takes it up
-                 reach, or the gate could not ask
+    UNDECIDED    unknown: Docker is unreachable, or  open: the next run resumes it
+                 the gate was inconclusive
     ===========  ==================================  =============================
 
     Three paths lead there. A *trial* (DEPLOYING, GATING, COMMITTING) is the only one that can
@@ -28,8 +28,9 @@ Theory
     *rollback* (CHOOSING, ROLLING_BACK, REGATING) goes from proven release to strictly older proven
     release, each judged by the same gate, until one holds or none is left.
 
-    ``FAILED`` is evidence against a release, ``INCONCLUSIVE`` the lack of evidence, ``UNREACHABLE``
-    the lack of an engine. They have rows of their own because only the first may blame a release.
+    ``FAILED`` is evidence against a release, ``INCONCLUSIVE`` a lack of evidence, ``UNREACHABLE`` a
+    platform that can't be reached. They have separate rows because only ``FAILED`` may blame a
+    release.
 """
 
 import logging
@@ -39,31 +40,14 @@ from typing import Final, assert_never
 import transitions
 from attrs import frozen
 
+from runner.reconcile import events
 from runner.reconcile.errors import IllegalStepError
-from runner.reconcile.events import (
-    CandidateFound,
-    CandidateLive,
-    Committed,
-    Deployed,
-    DeployFailed,
-    Event,
-    FallbackChosen,
-    FallbackLive,
-    Judged,
-    LastGoodAbsent,
-    LastGoodLive,
-    NoFallback,
-    NothingDecided,
-    NothingDeployable,
-    RollbackDue,
-    Unreachable,
-)
 from runner.reconcile.model import Healthy, Inconclusive, Unhealthy, Verdict
 
 
 @unique
 class State(Enum):
-    """A participle of what is awaited, or, if final, of what happened."""
+    """A state: a participle of the awaited step or, if final, of the outcome."""
 
     IDLE = "idle"
     VERIFYING = "verifying"
@@ -102,7 +86,7 @@ FINAL: Final = frozenset(
 
 @unique
 class Trigger(Enum):
-    """What an event means to the machine."""
+    """An event as the table names it."""
 
     CANDIDATE_FOUND = "candidate found"
     CANDIDATE_LIVE = "candidate live"
@@ -175,38 +159,38 @@ TABLE: Final[tuple[Row, ...]] = (
 # fmt: on
 
 
-def trigger_of(event: Event) -> Trigger:  # noqa: C901, PLR0911, PLR0912 - one arm an event
-    """Name what the event means to the machine."""
+def trigger_of(event: events.Event) -> Trigger:  # noqa: C901, PLR0911, PLR0912 - one arm an event
+    """Return the trigger of an event."""
     match event:
-        case CandidateFound():
+        case events.CandidateFound():
             return Trigger.CANDIDATE_FOUND
-        case CandidateLive():
+        case events.CandidateLive():
             return Trigger.CANDIDATE_LIVE
-        case LastGoodLive():
+        case events.LastGoodLive():
             return Trigger.LAST_GOOD_LIVE
-        case LastGoodAbsent():
+        case events.LastGoodAbsent():
             return Trigger.LAST_GOOD_ABSENT
-        case RollbackDue():
+        case events.RollbackDue():
             return Trigger.ROLLBACK_DUE
-        case NothingDeployable():
+        case events.NothingDeployable():
             return Trigger.NOTHING_DEPLOYABLE
-        case Unreachable():
+        case events.Unreachable():
             return Trigger.UNREACHABLE
-        case Deployed():
+        case events.Deployed():
             return Trigger.DEPLOYED
-        case DeployFailed():
+        case events.DeployFailed():
             return Trigger.FAILED
-        case Judged(verdict):
+        case events.Judged(verdict):
             return _trigger_of_verdict(verdict)
-        case Committed():
+        case events.Committed():
             return Trigger.RECORDED
-        case FallbackChosen():
+        case events.FallbackChosen():
             return Trigger.FALLBACK_CHOSEN
-        case FallbackLive():
+        case events.FallbackLive():
             return Trigger.FALLBACK_LIVE
-        case NoFallback():
+        case events.NoFallback():
             return Trigger.NO_FALLBACK
-        case NothingDecided():
+        case events.NothingDecided():
             return Trigger.INCONCLUSIVE
         case _:
             assert_never(event)
@@ -224,12 +208,12 @@ def _trigger_of_verdict(verdict: Verdict) -> Trigger:
             assert_never(verdict)
 
 
-# It warns once for every method that model_override keeps it from adding, which is what we want.
+# It warns once for every method that model_override keeps it from adding; that is intended.
 logging.getLogger("transitions").setLevel(logging.ERROR)
 
 
 class _Model:
-    """What ``transitions`` writes to; declared here so that nothing about it is ``Any``."""
+    """The object that ``transitions`` writes to; declared so that nothing about it is ``Any``."""
 
     state: State
 
@@ -239,7 +223,7 @@ class _Model:
 
 
 class ReconcileMachine:
-    """Where a run stands. ``step`` is the only way to move it."""
+    """The current state of a run. Only ``step`` changes it."""
 
     def __init__(self, table: tuple[Row, ...] = TABLE) -> None:
         self._model = _Model()
@@ -259,8 +243,8 @@ class ReconcileMachine:
     def state(self) -> State:
         return self._model.state
 
-    def step(self, event: Event) -> State:
-        """Move by the row for ``event``.
+    def step(self, event: events.Event) -> State:
+        """Go to the next state by the row for ``event``.
 
         Raises:
             IllegalStepError: the table has no such row; the state is unchanged.

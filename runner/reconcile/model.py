@@ -1,8 +1,8 @@
-"""The nouns. Frozen values without behaviour; every other module speaks in them.
+"""The vocabulary of the core: frozen values without behaviour, used by every other module.
 
 An **app** is reconciled towards its **latest** release. A **candidate** is the release under trial
 in an **attempt**; a **deployment** is one act of deploying a release and is known by its token. A
-**gate** asks **probes** in rounds and ends in a **verdict**. A release that passed its gate is
+**gate** runs **probes** in rounds and ends in a **verdict**. A release that passed its gate is
 **proven**; the newest proven release is **last-good**. A release that failed it is **quarantined**.
 """
 
@@ -17,7 +17,7 @@ class Release:
     """One deployable version: immutable and content-addressed."""
 
     label: str
-    """What the source calls it: ``3.4.0+v3.5.1``, a directory name, a git tag."""
+    """Its name in the source: ``3.4.0+v3.5.1``, a directory name, a git tag."""
     version: str
     """The upstream version that a running instance must report: ``3.5.1``."""
     digest: str = field(repr=lambda digest: digest[:12])
@@ -38,37 +38,37 @@ class Deployment:
 
 @unique
 class Outcome(Enum):
-    """What one probe found out."""
+    """The outcome of one probe."""
 
     PASS = "pass"  # noqa: S105 - a verdict, not a password
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
-    """The probe could not be asked: no evidence about the release, in either direction."""
+    """The probe could not run: no evidence about the release, in either direction."""
 
 
 @frozen
 class ProbeResult:
-    """The typed answer of one probe, with its evidence. Probes return it and never raise."""
+    """The typed result of one probe, with its evidence. Probes return it and never raise."""
 
     probe: str
     outcome: Outcome
     reason: str
     """One clause that an operator understands: ``status 404, expected 200``."""
     target_unit: str
-    """The systemd unit that serves what was asked."""
+    """The systemd unit that serves the answer."""
     latency: float = 0.0
     """Seconds from the probe to the answer or to giving up."""
     status: int | None = None
     """HTTP status, where there was one."""
     excerpt: str = ""
-    """The beginning of what came back, printable, at most a few hundred characters."""
+    """The beginning of the answer, printable, at most a few hundred characters."""
     terminal: bool = False
-    """This can't heal by waiting. A failure: the process has exited, the task was rejected. What is
-    inconclusive: the engine can start nothing until it is started again itself."""
+    """Waiting can't change the outcome. FAIL: the process has exited, or the task was rejected.
+    INCONCLUSIVE: dockerd can start nothing until it is restarted."""
 
 
 Round: TypeAlias = tuple[ProbeResult, ...]
-"""One answer of every probe of a gate, asked at about the same time."""
+"""One result of every probe of a gate, run at about the same time."""
 
 
 @frozen
@@ -94,7 +94,7 @@ class Unhealthy:
 
 @frozen
 class Inconclusive:
-    """The gate could not find out. Never commits, and never blames the release."""
+    """The gate found no evidence either way. Never commits, and never blames the release."""
 
     deployment: Deployment
     reason: str
@@ -107,17 +107,17 @@ Verdict: TypeAlias = Healthy | Unhealthy | Inconclusive
 
 @frozen
 class LatestUnknown:
-    """The source of releases could not be asked, or what it offers could not be obtained."""
+    """The source of releases is unreachable, or its latest release could not be obtained."""
 
     reason: str
 
 
 @frozen
 class NotLive:
-    """What is live is not exactly one deployment of ours."""
+    """The platform does not run exactly one deployment of this app."""
 
     reason: str = ""
-    """What is there instead, where that is worth telling."""
+    """The state that was found instead, for messages; may be empty."""
 
 
 @frozen

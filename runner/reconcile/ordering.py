@@ -1,17 +1,17 @@
 """The order in which units start, and the proof that no probe waits for its own caller. Pure.
 
-While a gate asks, its caller is still starting. What is ordered after the caller starts when the
-caller has: a gate that waits for such a unit waits for itself, until a timeout ends both. systemd
-sees no cycle in that, because it doesn't know what a gate asks.
+While a gate runs, its caller is still starting. A unit that is ordered after the caller starts only
+when the caller has started: a gate that waits for such a unit waits for itself until a timeout ends
+both. systemd sees no cycle in that, because it doesn't know the probes of a gate.
 
-So a unit may be asked only if it can be shown **not** to be ordered after the caller, by any path.
-The path is taken as it could come to pass: every unit on it may have a start job, whether or not it
-has one now, and a unit that failed to load may be there tomorrow.
+So a unit may be probed only if it is proven **not** to be ordered after the caller, by any path.
+Every unit on a path counts as if it had a start job, whether or not it has one now, and a unit that
+failed to load counts, too, because it may load tomorrow.
 
-The graph holds *all* ordering, also what no unit file says: a target starts after what it wants, a
-service after its timer and its socket, most units after ``basic.target``. Whoever builds a graph
-has to put these edges in; systemd's own loader, which ``unitgraph.py`` asks, does, and it has made
-an instance out of every template that somebody names.
+The graph holds *all* ordering, also that of no unit file: a target starts after the units that it
+wants, a service after its timer and its socket, most units after ``basic.target``. The code that
+builds a graph has to add these edges. ``systemd/graph.py`` reads them from systemd's own loader,
+which also makes an instance of every template that a unit names.
 """
 
 from collections import deque
@@ -28,14 +28,14 @@ from runner.reconcile.errors import InvariantError, OrderingError, UnprovenError
 
 @unique
 class Says(Enum):
-    """Which directive orders two units, or what else shows it."""
+    """The directive that orders two units, or other evidence of their order."""
 
     AFTER = "After="
-    """The later unit says it of the earlier one."""
+    """A directive of the later unit."""
     BEFORE = "Before="
-    """The earlier unit says it of the later one."""
+    """A directive of the earlier unit."""
     WAITS = "waits for"
-    """systemd shows it: a job of the later unit waits for one of the earlier unit, right now."""
+    """No directive: a systemd job of the later unit waits for one of the earlier unit right now."""
 
 
 @frozen
@@ -46,11 +46,11 @@ class Edge:
     earlier: str
     says: Says = Says.AFTER
     implied: str = ""
-    """Empty if a unit file says it; otherwise systemd's word for what implies it: ``default``."""
+    """Empty if a unit file has it; otherwise systemd's word for its origin: ``default``."""
 
     @override
     def __str__(self) -> str:
-        """Draw it without its first unit; the arrows go from who says it to who is named."""
+        """Draw it without its first unit; the arrows go from the unit that has the directive."""
         arrow = "←" if self.says is Says.BEFORE else "→"
         source = f" ({self.implied})" if self.implied else ""
         return f" {arrow} {self.says.value}{source} {arrow} {self.earlier}"
@@ -58,18 +58,18 @@ class Edge:
 
 @unique
 class Served(Enum):
-    """What of a unit gives the answer. It makes a difference for the caller alone."""
+    """Which part of a unit gives the answer. The difference matters for the caller alone."""
 
     BY_ITSELF = "by the unit itself"
     """The unit must have started: its own process answers, or systemd does about it."""
     BY_ITS_DEPLOYMENT = "by what the unit deploys"
-    """What the unit puts in place while it is still starting, and what outlives it: the Traefik of
-    ``deploy-proxy.service`` is served by the engine that it was handed to, not by the oneshot."""
+    """The app that the unit deploys while it is still starting, and that outlives it: the Traefik
+    of ``deploy-proxy.service`` is run by Docker, not by the oneshot."""
 
 
 @frozen
 class Target:
-    """What a probe asks."""
+    """The target of a probe: a unit, and the part of it that answers."""
 
     unit: str
     served: Served = Served.BY_ITSELF
@@ -81,7 +81,7 @@ SafeUnit = NewType("SafeUnit", Target)
 
 @frozen
 class UnitGraph:
-    """Units, and which starts after which. Cycles are allowed: systemd breaks them as it likes."""
+    """Units and their start order. Cycles are allowed: systemd breaks them where it likes."""
 
     units: frozenset[str]
     """Those that exist and can be started; an edge may name others."""
@@ -104,7 +104,7 @@ class UnitGraph:
         return ahead
 
     def resolve(self, name: str) -> str:
-        """Find a unit's own name. Of aliases in a circle, the first in the alphabet stands."""
+        """Return a unit's own name; of aliases in a circle, the first in the alphabet."""
         if name not in self.aliases:
             return name
         seen = [name]
@@ -115,11 +115,11 @@ class UnitGraph:
         return min(seen[seen.index(name) :])
 
     def knows(self, name: str) -> bool:
-        """Say whether a unit of this name exists and can be started."""
+        """Return whether a unit of this name exists and can be started."""
         return self.resolve(name) in self._known
 
     def ahead_of(self, name: str) -> Iterator[Edge]:
-        """Yield one edge to each unit that is directly ahead, in the alphabet's order."""
+        """Yield one edge to each unit that is directly ahead, in alphabetical order."""
         unit = self.resolve(name)
         there = self._ahead.get(unit, {})
         for earlier in sorted(there):
@@ -160,7 +160,7 @@ def _trace(reached: Mapping[str, Edge], start: str, goal: str) -> tuple[Edge, ..
 
 
 def draw(graph: UnitGraph, later: str, earlier: str, chain: tuple[Edge, ...]) -> str:
-    """Draw every hop, and both ends under the names that they were asked by.
+    """Draw every hop, and both ends under the names that were passed in.
 
     ``a.service → After= → b.target ← Before= ← c.service``
     """
@@ -173,12 +173,12 @@ def draw(graph: UnitGraph, later: str, earlier: str, chain: tuple[Edge, ...]) ->
 def prove(graph: UnitGraph, caller: str, target: Target) -> SafeUnit:
     """Prove that the start of the target never waits for the start of the caller.
 
-    What the caller itself deploys needs no graph: it is there before the gate asks, whatever else
-    is ordered how. The caller as a unit is never safe: it has not started before its gate is done.
+    The deployment of the caller itself needs no graph: it is there before the gate runs, whatever
+    the start order is. The caller as a unit is never safe: it has started only when its gate ends.
 
     Raises:
         OrderingError: it can wait; the message has the chain.
-        UnprovenError: one of the two is not known, and an unknown unit is not a safe one.
+        UnprovenError: one of the two is unknown, and an unknown unit is not safe.
     """
     chain = find_chain(graph, target.unit, caller)
     if chain == ():
@@ -186,29 +186,29 @@ def prove(graph: UnitGraph, caller: str, target: Target) -> SafeUnit:
             return SafeUnit(target)
         raise OrderingError(
             f"{draw(graph, target.unit, caller, ())} is the caller itself: it is still starting"
-            " while its gate asks",
-            hint="ask what it deploys, or ask from a unit that starts after it",
+            " while its gate runs",
+            hint="probe what it deploys, or run the probe from a unit that starts after it",
             chain=(graph.resolve(caller),),
         )
     if chain:
         raise OrderingError(
-            f"{target.unit} starts after {caller}, which is still starting while its gate asks:"
+            f"{target.unit} starts after {caller}, which is still starting while its gate runs:"
             f" {draw(graph, target.unit, caller, chain)}",
-            hint=f"ask what {caller} deploys, or ask from a unit that starts after {target.unit}",
+            hint=f"probe what {caller} deploys, or from a unit that starts after {target.unit}",
             chain=(chain[0].later, *(edge.earlier for edge in chain)),
         )
     for unit, role in ((target.unit, "target"), (caller, "caller")):
         if not graph.knows(unit):
             raise UnprovenError(
-                f"the {role} {unit} is not known, or can't be started: nobody can tell whether"
-                f" {target.unit} starts after {caller}",
-                hint=f"is {unit} installed, and is its name right?",
+                f"the {role} {unit} is unknown or can't be started, so it can't be determined"
+                f" whether {target.unit} starts after {caller}",
+                hint=f"check that {unit} is installed and spelled right",
             )
     return SafeUnit(target)
 
 
 class Aimed(Protocol):
-    """A probe, as far as its order matters."""
+    """The part of a probe that matters for ordering."""
 
     @property
     def name(self) -> str: ...
@@ -223,9 +223,9 @@ _P_co = TypeVar("_P_co", bound=Aimed, covariant=True)
 
 
 def target_of(probe: Aimed) -> Target:
-    """Return what a probe asks.
+    """Return the target of a probe.
 
-    Of the caller only what it deploys can be asked over the network: its process is this run, which
+    Of the caller only its deployment can be probed over the network: its process is this run, which
     serves nothing.
     """
     return Target(probe.target_unit, probe.served)

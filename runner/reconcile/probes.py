@@ -1,11 +1,11 @@
-"""What a gate asks: one class for each kind of probe, and ``Prober``, which asks a round of them.
+"""The probes of a gate: one class for each kind, and ``Prober``, which runs a round of them.
 
 A kind has every member of ``ProbeKind``. All other modules go through probes by these members and
 never by their class, so that mypy finds all that a new kind lacks (docs/architecture.md has the
 recipe). Every probe names its **target unit**, the systemd unit that serves the answer: a gate that
-asks a unit ordered after its own caller would wait for itself.
+probes a unit ordered after its own caller would wait for itself.
 
-What keeps an answer honest:
+Rules that keep a result reliable:
 
 * the timeout bounds the *whole* exchange: a body that drips, or never ends, ends at the deadline;
 * no connection is kept between rounds: a kept one could still lead to an old, draining instance;
@@ -61,20 +61,20 @@ UNIT_STATES: Final = frozenset(
 
 @unique
 class AskedFrom(Enum):
-    """Where the probe is put."""
+    """The place from which a probe runs."""
 
     HOST = "the host"
     TASK = "the network of each task"
-    """Only there: nothing is published. Docker Swarm has tasks, a local process has none."""
+    """Also without a published port. Docker Swarm has tasks, a local process has none."""
     SYSTEMD = "systemd"
 
 
 class ProbeKind(Protocol):
-    """What a kind of probe has to answer. ``target_unit`` and ``served``: see ``ordering.py``."""
+    """The members of a kind of probe. ``target_unit`` and ``served``: see ``ordering.py``."""
 
     @property
     def kind(self) -> str:
-        """The word for it in a config."""
+        """Its name in a config."""
         ...
 
     @property
@@ -87,14 +87,14 @@ class ProbeKind(Protocol):
         ...
 
     served: ClassVar[Served]
-    """What of the target unit answers: the unit itself, or what it deployed."""
+    """Which part of the target unit answers: the unit itself, or its deployment."""
     asked_from: ClassVar[AskedFrom]
     proves_candidate: ClassVar[bool]
     """Only the deployment on trial can pass it: no older instance and no other program."""
     asks_traefik: ClassVar[bool]
     """Only Traefik answers it, so a gate that has one is a gate of Traefik."""
     silence: ClassVar[Outcome]
-    """What no answer in time means."""
+    """The outcome if there is no answer in time."""
 
     @property
     def routed_url(self) -> str | None:
@@ -103,11 +103,11 @@ class ProbeKind(Protocol):
 
     @property
     def unresolved_url(self) -> str | None:
-        """The URL, if a resolver would have to be asked for its host."""
+        """The URL, if its host name would need a resolver."""
         ...
 
     def inside(self, ports: Mapping[int, int]) -> Self | None:
-        """Return its form for a task that is asked inside its network; None: it has none.
+        """Return the form of the probe that runs inside a task's network; None: it has none.
 
         Args:
             ports: from the published ports to the task's own.
@@ -115,7 +115,7 @@ class ProbeKind(Protocol):
         ...
 
     async def ask(self, client: HttpClient, expected: Expected, limit: float) -> ProbeResult:
-        """Ask once; the caller ends it after ``limit`` seconds.
+        """Run the probe once; the caller ends it after ``limit`` seconds.
 
         Raises:
             NO_ANSWER: there is no answer.
@@ -130,6 +130,7 @@ class TraefikPing:
     kind: Literal["traefik-ping"] = "traefik-ping"
     name: Name = "ping"
     target_unit: UnitName
+    """The systemd unit that serves the answer."""
     url: Url
     timeout: Seconds = PROBE_TIMEOUT
 
@@ -157,18 +158,19 @@ class TraefikPing:
 
 @frozen(kw_only=True)
 class Identity:
-    """Ask the instance who it is: the token of this deployment, and the release's version.
+    """Checks the identity of the instance: the token of this deployment, and the release's version.
 
-    Over plain http it is asked without a host name: an entrypoint that redirects to another one
-    does so for every name, and above every router, but not for none.
+    Over plain http the request has no host name: an entrypoint that redirects to another one does
+    so for every host name, before any router, but not for a request without one.
     """
 
     kind: Literal["identity"] = "identity"
     name: Name = "identity"
     target_unit: UnitName
+    """The systemd unit that serves the answer."""
     url: Url
     address: Address | None = None
-    """Connect here whatever host the URL names: with https, TLS wants a name (SNI)."""
+    """Connect here whatever host the URL names: with https, TLS needs a host name (SNI)."""
     verify_tls: bool = True
     timeout: Seconds = PROBE_TIMEOUT
 
@@ -206,18 +208,19 @@ class Identity:
 
 @frozen(kw_only=True)
 class TaskHttp:
-    """Ask every task of this deployment by HTTP, each from inside its own network.
+    """Sends an HTTP request to every task of this deployment, each from inside its own network.
 
     Only the task can answer there, and Docker knows for which deployment it was started. An app
-    that can't be told its token is identified by this instead of an ``identity``. On Docker Swarm
+    that can't return its token is identified by this instead of an ``identity``. On Docker Swarm
     only.
     """
 
     kind: Literal["task"] = "task"
     name: Name = "task"
     target_unit: UnitName
+    """The systemd unit that serves the answer."""
     port: Port
-    """That the task listens on, whatever is published."""
+    """The port that the task listens on, published or not."""
     path: UrlPath = "/"
     status: Status = 200
     headers: dict[str, str] = field(factory=dict[str, str])
@@ -262,6 +265,7 @@ class Http:
     kind: Literal["http"] = "http"
     name: Name
     target_unit: UnitName
+    """The systemd unit that serves the answer."""
     url: Url
     address: Address | None = None
     """Connect here whatever host the URL names: a gate must not wait for a resolver."""
@@ -299,11 +303,12 @@ class Http:
 
 @frozen(kw_only=True)
 class Tcp:
-    """Something accepts connections. By itself it proves next to nothing."""
+    """The address accepts TCP connections. By itself that proves next to nothing."""
 
     kind: Literal["tcp"] = "tcp"
     name: Name
     target_unit: UnitName
+    """The systemd unit that serves the answer."""
     address: Address
     timeout: Seconds = PROBE_TIMEOUT
 
@@ -339,6 +344,7 @@ class UnitActive:
     kind: Literal["unit"] = "unit"
     name: Name
     target_unit: UnitName
+    """The systemd unit that serves the answer."""
     timeout: Seconds = PROBE_TIMEOUT
 
     served: ClassVar = Served.BY_ITSELF
@@ -417,7 +423,7 @@ def _read_back(file: IO[bytes]) -> str:
 
 
 class Prober:
-    """Asks rounds of probes, each proven not to wait for the caller. A failure is a result.
+    """Runs rounds of probes, each proven not to wait for the caller. A failure is a result.
 
     Close it; use it from one thread.
     """
@@ -429,7 +435,7 @@ class Prober:
         self._client = HttpClient()
 
     def ask(self, expected: Expected, timeout: float) -> Round:
-        """Ask all probes at once; take at most ``timeout`` seconds."""
+        """Run all probes at once; take at most ``timeout`` seconds."""
         return self._runner.run(self._ask_all(expected, timeout))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What the answer to a probe means. Pure: bytes and headers in, a typed result out."""
+"""Checks the HTTP answer to a probe. Pure: bytes and headers in, a typed result out."""
 
 import json
 import re
@@ -21,26 +21,26 @@ EXCERPT: Final = 200
 
 @frozen
 class Reply:
-    """What came back over HTTP, whole or up to ``BODY_CAP``."""
+    """An HTTP answer, whole or up to ``BODY_CAP``."""
 
     status: int
     headers: Mapping[str, str]
-    """Looked up whatever the case of the name."""
+    """The case of a name doesn't matter."""
     body: bytes
     capped: bool
 
 
 @frozen
 class Expected:
-    """Who may answer for a deployment."""
+    """The deployment that must answer, and the tasks that may answer for it."""
 
     deployment: Deployment
     tasks: frozenset[str] | None = None
-    """Ids of the tasks that the engine says are running for it; None where there are no tasks."""
+    """Ids of its tasks that Docker reports as running; None on a platform without tasks."""
 
 
 class Named(Protocol):
-    """A probe, as far as a result names it."""
+    """The part of a probe that its result names."""
 
     @property
     def name(self) -> str: ...
@@ -62,7 +62,7 @@ class Page(Named, Protocol):
 
 
 def check_http(probe: Page, reply: Reply) -> ProbeResult:
-    """Hold an answer against what was expected."""
+    """Compare an answer with what the probe expects."""
     return _reply_result(probe, reply, _mismatch(probe, reply))
 
 
@@ -86,33 +86,37 @@ def _mismatch(probe: Page, reply: Reply) -> str:
 
 
 def check_identity(probe: Page, reply: Reply, expected: Expected) -> ProbeResult:
-    """Hold the answer against the one deployment that may give it.
+    """Check that the answer comes from the one deployment that may give it.
 
-    The token alone tells deployments apart. The version, told by the running program and not by its
-    config, catches another program under the right label. The task, which only a container of that
-    task was told, ties the answer to what the engine reports.
+    The token alone distinguishes deployments. The version, which the running program reports and
+    not its config, catches another program under the right label. The task id, which only a
+    container of that task has, ties the answer to a task that Docker reports.
     """
-    return _reply_result(probe, reply, _stranger(probe, reply, expected))
+    return _reply_result(probe, reply, _identity_mismatch(probe, reply, expected))
 
 
-def _stranger(probe: Page, reply: Reply, expected: Expected) -> str:  # noqa: PLR0911 - one each
+def _identity_mismatch(probe: Page, reply: Reply, expected: Expected) -> str:  # noqa: PLR0911 - one each
     deployment = expected.deployment
     token = reply.headers.get(TOKEN_HEADER)
     if token is not None and token != deployment.token:
-        return "another deployment answers: its token is not this one's"
+        return "another deployment answers: its token is a different one"
     if mismatch := _mismatch(probe, reply):
-        return f"{mismatch}: no identity; is it another program, or is its api or dynamic/ off?"
+        return (
+            f"{mismatch}: no identity; another program answers, or Traefik's api or dynamic/ is off"
+        )
     if token is None:
-        return "a stranger answers: it returned no token"
+        return "no X-Warm-Reconcile-Token header: this is not the Traefik that was deployed"
     try:
         version = json.loads(reply.body)["Version"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return "it did not tell its version"
+        return "the body names no Version"
     if version != deployment.release.version:
         return f"version {printable(str(version))} answers, expected {deployment.release.version}"
     task = reply.headers.get(TASK_HEADER)
     if expected.tasks is not None and task not in expected.tasks:
-        return f"task {printable(task or '(none)')} answers, which the engine doesn't call running"
+        return (
+            f"task {printable(task or '(none)')} answers, which Docker does not report as running"
+        )
     return ""
 
 
@@ -133,12 +137,12 @@ def result(probe: Named, outcome: Outcome, reason: str) -> ProbeResult:
 
 
 def without_colours(text: str) -> str:
-    """Take out what a log says to a terminal."""
+    """Remove control sequences for a terminal from a log."""
     return _ESCAPES.sub("", text)
 
 
 def printable(text: str) -> str:
-    """Shorten a text, and take from it what could move a cursor or break a line."""
+    """Shorten a text, and escape characters that could move a cursor or break a line."""
     # Not the codec "unicode_escape": it would be imported when it is needed, with a file to open.
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:EXCERPT])
     return shown if len(text) <= EXCERPT else shown + "…"

@@ -15,9 +15,9 @@ from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
+from runner.reconcile import events
 from runner.reconcile.attempt import Attempt, Entry, remember
 from runner.reconcile.errors import JournalError
-from runner.reconcile.events import Assess, ChooseFallback, Verify
 from runner.reconcile.machine import State
 from runner.reconcile.model import Deployment, Outcome, Verdict
 from runner.storage.disk_names import ANSWERS, CLASSES, STATES, TAG
@@ -80,7 +80,7 @@ def _make_converter() -> cattrs.Converter:
 
 _converter = _make_converter()
 
-LOOKS = (Assess, Verify, ChooseFallback)
+LOOKS = (events.Assess, events.Verify, events.ChooseFallback)
 """The effects that only read: their journal entry need not be durable before they run."""
 
 

@@ -13,31 +13,8 @@ from typing import Final
 
 from attrs import frozen
 
+from runner.reconcile import events
 from runner.reconcile.attempt import Interrupted
-from runner.reconcile.events import (
-    Assess,
-    CandidateFound,
-    CandidateLive,
-    ChooseFallback,
-    Commit,
-    CommitFailed,
-    Committed,
-    Deploy,
-    Deployed,
-    DeployFailed,
-    FallbackChosen,
-    FallbackLive,
-    Judged,
-    LastGoodAbsent,
-    LastGoodLive,
-    NoFallback,
-    NothingDecided,
-    NothingDeployable,
-    RollbackDue,
-    RunGate,
-    Unreachable,
-    Verify,
-)
 from runner.reconcile.machine import State
 from runner.reconcile.model import (
     Deployment,
@@ -103,31 +80,31 @@ CLASSES: Final[Mapping[type, DiskNames]] = {
     Record: _untagged(deployment="deployment", written="written"),
     Written: _untagged(at="at", gated="gated", specs="specs"),
     # Entries of the journal: events
-    CandidateFound: _tagged("CandidateFound", release="release"),
-    CandidateLive: _tagged("CandidateLive", deployment="deployment"),
-    LastGoodLive: _tagged("LastGoodLive", deployment="deployment", remark="remark"),
-    LastGoodAbsent: _tagged("LastGoodAbsent", release="release", remark="remark"),
-    RollbackDue: _tagged("RollbackDue", candidate="candidate", reason="reason"),
-    NothingDeployable: _tagged("NothingDeployable", reason="reason"),
-    Unreachable: _tagged("Unreachable", reason="reason"),
-    Deployed: _tagged("Deployed", deployment="deployment"),
-    DeployFailed: _tagged(
+    events.CandidateFound: _tagged("CandidateFound", release="release"),
+    events.CandidateLive: _tagged("CandidateLive", deployment="deployment"),
+    events.LastGoodLive: _tagged("LastGoodLive", deployment="deployment", remark="remark"),
+    events.LastGoodAbsent: _tagged("LastGoodAbsent", release="release", remark="remark"),
+    events.RollbackDue: _tagged("RollbackDue", candidate="candidate", reason="reason"),
+    events.NothingDeployable: _tagged("NothingDeployable", reason="reason"),
+    events.Unreachable: _tagged("Unreachable", reason="reason"),
+    events.Deployed: _tagged("Deployed", deployment="deployment"),
+    events.DeployFailed: _tagged(
         "DeployFailed", deployment="deployment", reason="reason", guilty="guilty"
     ),
-    Judged: _tagged("Judged", verdict="verdict"),
-    Committed: _tagged("Committed", release="release"),
-    CommitFailed: _tagged("CommitFailed", release="release", reason="reason"),
-    FallbackChosen: _tagged("FallbackChosen", release="release"),
-    FallbackLive: _tagged("FallbackLive", deployment="deployment"),
-    NoFallback: _tagged("NoFallback", reason="reason"),
-    NothingDecided: _tagged("NothingDecided", reason="reason"),
+    events.Judged: _tagged("Judged", verdict="verdict"),
+    events.Committed: _tagged("Committed", release="release"),
+    events.CommitFailed: _tagged("CommitFailed", release="release", reason="reason"),
+    events.FallbackChosen: _tagged("FallbackChosen", release="release"),
+    events.FallbackLive: _tagged("FallbackLive", deployment="deployment"),
+    events.NoFallback: _tagged("NoFallback", reason="reason"),
+    events.NothingDecided: _tagged("NothingDecided", reason="reason"),
     # Entries of the journal: effects
-    Assess: _tagged("Assess"),
-    Verify: _tagged("Verify", deployment="deployment"),
-    Deploy: _tagged("Deploy", deployment="deployment"),
-    RunGate: _tagged("RunGate", deployment="deployment"),
-    Commit: _tagged("Commit", verdict="verdict"),
-    ChooseFallback: _tagged("ChooseFallback"),
+    events.Assess: _tagged("Assess"),
+    events.Verify: _tagged("Verify", deployment="deployment"),
+    events.Deploy: _tagged("Deploy", deployment="deployment"),
+    events.RunGate: _tagged("RunGate", deployment="deployment"),
+    events.Commit: _tagged("Commit", verdict="verdict"),
+    events.ChooseFallback: _tagged("ChooseFallback"),
     # Entries of the journal: a run that takes up an open attempt
     Interrupted: _tagged("Interrupted", crashed="crashed"),
 }

@@ -1,4 +1,4 @@
-"""What the two commands have in common: arguments, exit codes, and how a failure is told."""
+"""Command-line options, output and error messages; shared by both commands."""
 
 import argparse
 import contextlib
@@ -21,7 +21,7 @@ _DIGITS: Final = 10
 CONFIG_DIR_VARIABLE: Final = "WARM_RECONCILE_CONFIG_DIR"
 
 _COLUMNS: Final = 80
-"""Of a help text: what a terminal has at least."""
+"""Width of a help text: the least that a terminal has."""
 
 
 def _describe_exit_codes() -> str:
@@ -50,7 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_app_arguments(parser: argparse.ArgumentParser, *, any_app: bool = False) -> None:
-    """Declare how every command finds an app, and in which form it answers."""
+    """Add the arguments of every command about an app: its name, its config, ``--json``."""
     if any_app:
         parser.add_argument("app", nargs="?", help="the app, such as traefik (default: all)")
     else:
@@ -59,20 +59,20 @@ def add_app_arguments(parser: argparse.ArgumentParser, *, any_app: bool = False)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare where configs are, and in which form a command answers."""
-    parser.add_argument("--config", type=Path, metavar="FILE", help="its config, TOML or JSON")
+    """Add the options that find configs, and ``--json``."""
+    parser.add_argument("--config", type=Path, metavar="FILE", help="config file, TOML or JSON")
     parser.add_argument(
         "--config-dir",
         type=Path,
         metavar="DIR",
         default=Path(os.environ.get(CONFIG_DIR_VARIABLE, CONFIG_DIR)),
-        help=f"where APP.toml or APP.json is (default: ${CONFIG_DIR_VARIABLE} or {CONFIG_DIR})",
+        help=f"directory of APP.toml or APP.json (default: ${CONFIG_DIR_VARIABLE} or {CONFIG_DIR})",
     )
-    parser.add_argument("--json", action="store_true", help="answer in JSON, for machines")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def positive(text: str) -> int:
-    """Read a whole number from 1 to what a journal can count."""
+    """Parse a whole number from 1 up to the largest that a journal can count to."""
     number = int(text) if text.isascii() and text.isdecimal() and len(text) < _DIGITS else 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number, 1 or more, not {text}")
@@ -80,7 +80,10 @@ def positive(text: str) -> int:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run a command; the two ways to end badly are a message with a hint, and a traceback."""
+    """Run a command and return its exit code.
+
+    An expected failure is printed as a message with a hint, a defect as a traceback.
+    """
     code = _run(command)
     for stream in (sys.stdout, sys.stderr):
         _settle(stream)
@@ -102,7 +105,7 @@ def _run(command: Callable[[], int]) -> int:
 
 
 def _settle(stream: TextIO) -> None:
-    """Flush, or give up on a reader that has gone: it must not change how the command ended."""
+    """Flush, or discard output that has no reader any more: the exit code must not change."""
     try:
         stream.flush()
     except OSError:
@@ -111,17 +114,17 @@ def _settle(stream: TextIO) -> None:
 
 
 def print_error(error: ReconcileError) -> None:
-    say(f"error: {error.message}", sys.stderr)
+    print_line(f"error: {error.message}", sys.stderr)
     if error.hint:
-        say(f"hint: {error.hint}", sys.stderr)
+        print_line(f"hint: {error.hint}", sys.stderr)
 
 
-def answer(data: object, text: str, *, as_json: bool) -> None:
-    """Print the answer of a command, in one of its two forms."""
-    say(json.dumps(data, indent=2, default=str) if as_json else text, sys.stdout)
+def print_output(data: object, text: str, *, as_json: bool) -> None:
+    """Print the result of a command, as JSON or as text."""
+    print_line(json.dumps(data, indent=2, default=str) if as_json else text, sys.stdout)
 
 
-def say(text: str, out: TextIO) -> None:
-    """Print a line, whether or not somebody still reads."""
+def print_line(text: str, out: TextIO) -> None:
+    """Print a line; ignore a closed or full output."""
     with contextlib.suppress(OSError):
         print(text, file=out)

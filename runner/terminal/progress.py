@@ -1,4 +1,4 @@
-"""Who looks on while a run goes: a person at a terminal, or the journal of systemd."""
+"""Reports the progress of a run: on a terminal, or as log lines for the journal of systemd."""
 
 import contextlib
 import json
@@ -15,13 +15,13 @@ from runner.reconcile.machine import State
 from runner.reconcile.model import Outcome
 from runner.report import name_attempt
 from runner.storage.codec import name_of
-from runner.terminal.text import tell
+from runner.terminal.text import format_event
 
 _CLEAR: Final = "\r\x1b[K"
 
 
 class TerminalWatcher:
-    """A line for each step, and one live line for the gate: phase, passes, time left."""
+    """Prints a line for each step, and one live line for the gate: phase, passes, time left."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -31,7 +31,7 @@ class TerminalWatcher:
     def entered(self, state: State, attempt: Attempt, event: Event) -> None:
         del attempt
         elapsed = time.monotonic() - self._began
-        self._write(f"{elapsed:6.1f} s  {state.name.lower():<12}  {tell(event)}\n")
+        self._write(f"{elapsed:6.1f} s  {state.name.lower():<12}  {format_event(event)}\n")
 
     def gate(self, progress: Progress) -> None:
         if not self._is_live:
@@ -52,7 +52,7 @@ class TerminalWatcher:
 
 
 class LogWatcher:
-    """One ``key=value`` line an event; with sd-daemon(3) priorities where journald reads along."""
+    """Writes a ``key=value`` line for each event, for journald with sd-daemon(3) priorities."""
 
     INFO: Final = 6
     WARNING: Final = 4
@@ -70,11 +70,11 @@ class LogWatcher:
             state=state.name,
             release=name_attempt(attempt),
             event=name_of(event),
-            msg=tell(event),
+            msg=format_event(event),
         )
 
     def gate(self, progress: Progress) -> None:
-        """Say nothing: a poll is no event, and the verdict carries the evidence."""
+        """Write nothing: a round is no event, and the verdict carries the evidence."""
 
     def warn(self, error: ReconcileError) -> None:
         self._log(self.WARNING, msg=error.message)
@@ -86,21 +86,21 @@ class LogWatcher:
 
 
 def _write(out: TextIO, text: str) -> None:
-    """Write, whether or not somebody still reads: a closed terminal must not stop a rollback."""
+    """Write; ignore a closed or full output, because that must not stop a rollback."""
     with contextlib.suppress(OSError):
         out.write(text)
         out.flush()
 
 
 def _quoted(value: str) -> str:
-    """Quote as JSON does where a reader needs it: no text breaks the line or moves a cursor."""
+    """Quote as JSON if necessary, so that no text breaks the line or moves a cursor."""
     if value and all(c.isascii() and (c.isalnum() or c in "._+-:/") for c in value):
         return value
     return json.dumps(value)
 
 
 def choose_watcher(out: TextIO, app: str) -> Watcher:
-    """Pick what suits where the output goes."""
+    """Choose the watcher for a terminal, or else the one for a log."""
     if out.isatty():
         return TerminalWatcher(out)
     return LogWatcher(out, app, journald=_is_journal(out))

@@ -5,7 +5,7 @@ import sys
 from typing import Final
 
 from runner.app import find_app, reconcile
-from runner.terminal.options import say
+from runner.terminal.options import print_line
 from runner.terminal.progress import choose_watcher
 
 DESCRIPTION: Final = "Deploy the latest release, gate it, commit it as last-good, or roll back."
@@ -13,7 +13,7 @@ DESCRIPTION: Final = "Deploy the latest release, gate it, commit it as last-good
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what ``warm_reconcile.py`` and ``warm-reconcile run`` have in common."""
+    """Add the options that ``warm_reconcile.py`` and ``warm-reconcile run`` share."""
     parser.add_argument(
         "--force", action="store_true", help="try the latest release even if it is in quarantine"
     )
@@ -22,12 +22,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="wait so long for another run of the app to end (default: 0, fail at once)",
+        help="how long to wait while another run holds the app (default: 0, fail at once)",
     )
     parser.add_argument(
         "--detailed-exit-code",
         action="store_true",
-        help="tell committed (10) and restored (11) from nothing to do (0)",
+        help="exit with 10 if a release was committed, 11 if last-good was restored (default: 0)",
     )
 
 
@@ -45,5 +45,5 @@ def run_command(arguments: argparse.Namespace) -> int:
     app = find_app(arguments.app, config=arguments.config, config_dir=arguments.config_dir)
     watcher = choose_watcher(sys.stderr, app.name)
     report = reconcile(app, watcher, forced=arguments.force, wait=arguments.wait)
-    say(report.to_json() if arguments.json else report.to_text(), sys.stdout)
+    print_line(report.to_json() if arguments.json else report.to_text(), sys.stdout)
     return report.exit_code(detailed=arguments.detailed_exit_code)

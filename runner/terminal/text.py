@@ -1,26 +1,8 @@
-"""What happened, in the words of an operator. One sentence an event, used by every output."""
+"""Formats events, verdicts and probe results as one sentence each, for every output."""
 
 from typing import Final, assert_never
 
-from runner.reconcile.events import (
-    CandidateFound,
-    CandidateLive,
-    CommitFailed,
-    Committed,
-    Deployed,
-    DeployFailed,
-    Event,
-    FallbackChosen,
-    FallbackLive,
-    Judged,
-    LastGoodAbsent,
-    LastGoodLive,
-    NoFallback,
-    NothingDecided,
-    NothingDeployable,
-    RollbackDue,
-    Unreachable,
-)
+from runner.reconcile import events
 from runner.reconcile.model import (
     Healthy,
     Inconclusive,
@@ -30,44 +12,41 @@ from runner.reconcile.model import (
     Verdict,
 )
 
-_MARKS: Final = {Outcome.PASS: "ok", Outcome.FAIL: "FAILED", Outcome.INCONCLUSIVE: "could not ask"}
+_MARKS: Final = {Outcome.PASS: "ok", Outcome.FAIL: "FAILED", Outcome.INCONCLUSIVE: "inconclusive"}
 
 
-def tell(event: Event | CommitFailed) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an event
-    """Say what happened."""
+def format_event(event: events.Event | events.CommitFailed) -> str:  # noqa: C901, PLR0911, PLR0912 - one arm an event
+    """Describe an event for an operator."""
     match event:
-        case CandidateFound(release):
-            return f"{release.label} is wanted and not proven: it goes on trial"
-        case CandidateLive(deployment):
-            return f"an interrupted run left {deployment.release.label} serving, unjudged"
-        case LastGoodLive(deployment, remark):
-            return f"{deployment.release.label} is last-good, wanted and live" + _in_brackets(
-                remark
-            )
-        case LastGoodAbsent(release, remark):
-            sentence = f"{release.label} is last-good and wanted, but not what is live"
-            return sentence + _in_brackets(remark)
-        case RollbackDue(candidate, reason):
+        case events.CandidateFound(release):
+            return f"{release.label} is the latest and not last-good: it goes on trial"
+        case events.CandidateLive(deployment):
+            return f"an interrupted run left {deployment.release.label} live without a verdict"
+        case events.LastGoodLive(deployment, remark):
+            return f"{deployment.release.label} is last-good and live" + _in_brackets(remark)
+        case events.LastGoodAbsent(release, remark):
+            return f"{release.label} is last-good but not live" + _in_brackets(remark)
+        case events.RollbackDue(candidate, reason):
             return f"{candidate.label} was given up by an interrupted run: {reason}"
-        case NothingDeployable(reason):
+        case events.NothingDeployable(reason):
             return f"nothing may be deployed: {reason}"
-        case Unreachable(reason):
-            return f"out of reach: {reason}"
-        case Deployed(deployment):
+        case events.Unreachable(reason):
+            return f"unreachable: {reason}"
+        case events.Deployed(deployment):
             return f"{deployment.release.label} is deployed"
-        case DeployFailed(deployment, reason, _):
+        case events.DeployFailed(deployment, reason, _):
             return f"{deployment.release.label} can't be deployed: {reason}"
-        case Judged(verdict):
-            return tell_verdict(verdict)
-        case Committed(release):
+        case events.Judged(verdict):
+            return format_verdict(verdict)
+        case events.Committed(release):
             return f"{release.label} is last-good now"
-        case CommitFailed(release, reason):
+        case events.CommitFailed(release, reason):
             return f"{release.label} can't become last-good: {reason}"
-        case FallbackChosen(release):
+        case events.FallbackChosen(release):
             return f"falling back to {release.label}, which is proven"
-        case FallbackLive(deployment):
-            return f"{deployment.release.label}, which is proven, is still what is live"
-        case NoFallback(reason) | NothingDecided(reason):
+        case events.FallbackLive(deployment):
+            return f"{deployment.release.label}, which is proven, is still live"
+        case events.NoFallback(reason) | events.NothingDecided(reason):
             return reason
         case _:
             assert_never(event)
@@ -77,8 +56,8 @@ def _in_brackets(remark: str) -> str:
     return f" ({remark})" if remark else ""
 
 
-def tell_verdict(verdict: Verdict) -> str:
-    """Say how a gate ended."""
+def format_verdict(verdict: Verdict) -> str:
+    """Describe how a gate ended."""
     label = verdict.deployment.release.label
     match verdict:
         case Healthy(_, _, rounds, held):
@@ -91,8 +70,8 @@ def tell_verdict(verdict: Verdict) -> str:
             assert_never(verdict)
 
 
-def tell_result(result: ProbeResult) -> str:
-    """Say what one probe found out, with its evidence."""
+def format_result(result: ProbeResult) -> str:
+    """Describe the result of one probe, with its evidence."""
     seen = f"; saw: {result.excerpt}" if result.excerpt else ""
     return (
         f"{result.probe}: {_MARKS[result.outcome]}: {result.reason}"

@@ -4,31 +4,8 @@ import pytest
 from attrs import evolve
 from promises import GOOD, NEW, NEWEST, OLD
 
+from runner.reconcile import events
 from runner.reconcile.attempt import Attempt, Entry, Interrupted, blamed, remember
-from runner.reconcile.events import (
-    Assess,
-    CandidateFound,
-    CandidateLive,
-    ChooseFallback,
-    Commit,
-    CommitFailed,
-    Committed,
-    Deploy,
-    Deployed,
-    DeployFailed,
-    FallbackChosen,
-    FallbackLive,
-    Judged,
-    LastGoodAbsent,
-    LastGoodLive,
-    NoFallback,
-    NothingDecided,
-    NothingDeployable,
-    RollbackDue,
-    RunGate,
-    Unreachable,
-    Verify,
-)
 from runner.reconcile.model import Deployment, Healthy, Inconclusive, Release, Unhealthy
 
 
@@ -50,112 +27,112 @@ DUNNO = Inconclusive(of(NEW), "timeout", (), 1)
 
 FOLDS: tuple[tuple[Attempt, Entry, Attempt], ...] = (
     # What a run is for
-    (EMPTY, CandidateFound(NEW), evolve(EMPTY, candidate=NEW, target=NEW)),
+    (EMPTY, events.CandidateFound(NEW), evolve(EMPTY, candidate=NEW, target=NEW)),
     (
         evolve(REFUTED, crashes=2),
-        CandidateFound(NEW),
+        events.CandidateFound(NEW),
         evolve(TRIAL, crashes=2, note="404"),
     ),
     (
         evolve(REFUTED, crashes=2),
-        CandidateFound(NEWEST),
+        events.CandidateFound(NEWEST),
         evolve(TRIAL, candidate=NEWEST, target=NEWEST, note="404"),
     ),
     (
         evolve(TRIAL, deployment=None, crashes=1),
-        CandidateLive(of(NEW, "a-2")),
+        events.CandidateLive(of(NEW, "a-2")),
         evolve(TRIAL, deployment=of(NEW, "a-2"), crashes=1),
     ),
     (
         REFUTED,
-        LastGoodLive(of(GOOD, "b-1"), "offline"),
+        events.LastGoodLive(of(GOOD, "b-1"), "offline"),
         evolve(TRIAL, target=GOOD, deployment=of(GOOD, "b-1"), note="offline"),
     ),
-    (REFUTED, LastGoodAbsent(GOOD, "gone"), evolve(TRIAL, target=GOOD, note="gone")),
+    (REFUTED, events.LastGoodAbsent(GOOD, "gone"), evolve(TRIAL, target=GOOD, note="gone")),
     (
         evolve(TRIAL, crashes=3, note="old"),
-        RollbackDue(NEW, "3 runs died"),
+        events.RollbackDue(NEW, "3 runs died"),
         evolve(TRIAL, crashes=3, against="3 runs died", guilty=True, note="3 runs died"),
     ),
     (
         evolve(UNCLEAR, target=GOOD),
-        RollbackDue(NEW, "no socket at all"),
+        events.RollbackDue(NEW, "no socket at all"),
         evolve(TRIAL, against="no socket at all", note="no socket at all"),
     ),
-    (EMPTY, NothingDeployable("offline"), evolve(EMPTY, note="offline")),
-    (REFUTED, NothingDeployable("offline"), REFUTED),
+    (EMPTY, events.NothingDeployable("offline"), evolve(EMPTY, note="offline")),
+    (REFUTED, events.NothingDeployable("offline"), REFUTED),
     # A deployment
     (
         evolve(TRIAL, verdict=HEALTHY),
-        Deploy(of(GOOD, "a-2")),
+        events.Deploy(of(GOOD, "a-2")),
         evolve(TRIAL, deployment=of(GOOD, "a-2"), deploys=2),
     ),
     (
         TRIAL,
-        DeployFailed(of(NEW), "full", guilty=False),
+        events.DeployFailed(of(NEW), "full", guilty=False),
         evolve(TRIAL, against="full", note="full"),
     ),
     (
         TRIAL,
-        DeployFailed(of(NEW), "bad", guilty=True),
+        events.DeployFailed(of(NEW), "bad", guilty=True),
         evolve(TRIAL, against="bad", guilty=True, note="bad"),
     ),
-    (FALLEN, DeployFailed(of(GOOD), "bad", guilty=True), FALLEN),
+    (FALLEN, events.DeployFailed(of(GOOD), "bad", guilty=True), FALLEN),
     (
         evolve(FALLEN, note=""),
-        DeployFailed(of(GOOD), "bad", guilty=True),
+        events.DeployFailed(of(GOOD), "bad", guilty=True),
         evolve(FALLEN, note="2-good: bad"),
     ),
     # The first fault of last-good stands before what its restoration was for
     (
         RESTORING,
-        DeployFailed(of(GOOD), "bad", guilty=True),
+        events.DeployFailed(of(GOOD), "bad", guilty=True),
         evolve(RESTORING, note="2-good: bad (offline)"),
     ),
     (
         evolve(RESTORING, note=""),
-        DeployFailed(of(GOOD), "bad", guilty=True),
+        events.DeployFailed(of(GOOD), "bad", guilty=True),
         evolve(RESTORING, note="2-good: bad"),
     ),
     (
         evolve(RESTORING, fallbacks=(OLD,), note="2-good: bad"),
-        DeployFailed(of(OLD), "worse", guilty=True),
+        events.DeployFailed(of(OLD), "worse", guilty=True),
         evolve(RESTORING, fallbacks=(OLD,), note="2-good: bad"),
     ),
     # A verdict
-    (TRIAL, Judged(HEALTHY), evolve(TRIAL, verdict=HEALTHY)),
+    (TRIAL, events.Judged(HEALTHY), evolve(TRIAL, verdict=HEALTHY)),
     (
         TRIAL,
-        Judged(UNHEALTHY),
+        events.Judged(UNHEALTHY),
         evolve(TRIAL, verdict=UNHEALTHY, against="502", guilty=True, note="502"),
     ),
-    (TRIAL, Judged(DUNNO), evolve(TRIAL, verdict=DUNNO, against="timeout", note="timeout")),
-    (REFUTED, Judged(DUNNO), evolve(REFUTED, verdict=DUNNO)),
-    (TRIAL, CommitFailed(NEW, "full"), evolve(TRIAL, against="full", note="full")),
+    (TRIAL, events.Judged(DUNNO), evolve(TRIAL, verdict=DUNNO, against="timeout", note="timeout")),
+    (REFUTED, events.Judged(DUNNO), evolve(REFUTED, verdict=DUNNO)),
+    (TRIAL, events.CommitFailed(NEW, "full"), evolve(TRIAL, against="full", note="full")),
     # A rollback
-    (REFUTED, FallbackChosen(GOOD), FALLEN),
-    (FALLEN, FallbackChosen(OLD), evolve(FALLEN, target=OLD, fallbacks=(GOOD, OLD))),
+    (REFUTED, events.FallbackChosen(GOOD), FALLEN),
+    (FALLEN, events.FallbackChosen(OLD), evolve(FALLEN, target=OLD, fallbacks=(GOOD, OLD))),
     (
         evolve(REFUTED, verdict=UNHEALTHY),
-        FallbackLive(of(GOOD, "b-1")),
+        events.FallbackLive(of(GOOD, "b-1")),
         evolve(REFUTED, deployment=of(GOOD, "b-1"), has_looked=True),
     ),
-    (REFUTED, NoFallback("none is left"), REFUTED),
-    (EMPTY, NoFallback("none is left"), evolve(EMPTY, note="none is left")),
-    (UNCLEAR, NothingDecided("no probe could run"), evolve(TRIAL, note="no socket")),
+    (REFUTED, events.NoFallback("none is left"), REFUTED),
+    (EMPTY, events.NoFallback("none is left"), evolve(EMPTY, note="none is left")),
+    (UNCLEAR, events.NothingDecided("no probe could run"), evolve(TRIAL, note="no socket")),
     (
         evolve(UNCLEAR, note=""),
-        NothingDecided("no socket"),
+        events.NothingDecided("no socket"),
         evolve(TRIAL, note="no socket"),
     ),
     # Docker is lost
-    (UNCLEAR, Unreachable("no Docker"), evolve(TRIAL, note="no socket")),
-    (TRIAL, Unreachable("no Docker"), evolve(TRIAL, note="no Docker")),
-    (REFUTED, Unreachable("no Docker"), REFUTED),
-    (evolve(REFUTED, note=""), Unreachable("no Docker"), evolve(REFUTED, note="no Docker")),
+    (UNCLEAR, events.Unreachable("no Docker"), evolve(TRIAL, note="no socket")),
+    (TRIAL, events.Unreachable("no Docker"), evolve(TRIAL, note="no Docker")),
+    (REFUTED, events.Unreachable("no Docker"), REFUTED),
+    (evolve(REFUTED, note=""), events.Unreachable("no Docker"), evolve(REFUTED, note="no Docker")),
     (
         evolve(UNCLEAR, fallbacks=(GOOD,)),
-        Unreachable("no Docker"),
+        events.Unreachable("no Docker"),
         evolve(UNCLEAR, fallbacks=(GOOD,)),
     ),
     # A run dies
@@ -173,13 +150,13 @@ FOLDS: tuple[tuple[Attempt, Entry, Attempt], ...] = (
     *(
         (evolve(FALLEN, verdict=HEALTHY), entry, evolve(FALLEN, verdict=HEALTHY))
         for entry in (
-            Assess(),
-            Verify(of(GOOD)),
-            RunGate(of(GOOD)),
-            Commit(HEALTHY),
-            ChooseFallback(),
-            Deployed(of(GOOD)),
-            Committed(NEW),
+            events.Assess(),
+            events.Verify(of(GOOD)),
+            events.RunGate(of(GOOD)),
+            events.Commit(HEALTHY),
+            events.ChooseFallback(),
+            events.Deployed(of(GOOD)),
+            events.Committed(NEW),
         )
     ),
 )

@@ -287,7 +287,7 @@ LATE = " (and the deadline of 60 s left no time to hold)"
         ((FINE, C_UNASKED), (C_UNASKED, A_SILENT, B_SILENT), f"a: no answer{LATE}"),
         ((FINE, C_UNASKED), (FINE, B_UNASKED, C_UNASKED), "c: c unasked"),
         ((), (FINE, B_UNASKED), "b: b unasked"),
-        ((FINE, B_REFUSED), (), "no probe was asked"),
+        ((FINE, B_REFUSED), (), "no probe ran"),
         (
             *((FINE, B_REFUSED), (FINE,)),
             "too late: 1 of 3 passes over 0.0 s of 10 s when the deadline of 60 s left no time",

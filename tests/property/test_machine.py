@@ -7,28 +7,10 @@ import pytest
 from attrs import evolve
 from fake_platform import release
 
+from runner.reconcile import events
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.decisions import next_effect
 from runner.reconcile.errors import IllegalStepError, InvariantError
-from runner.reconcile.events import (
-    CandidateFound,
-    CandidateLive,
-    Commit,
-    Committed,
-    Deployed,
-    DeployFailed,
-    Event,
-    FallbackChosen,
-    FallbackLive,
-    Judged,
-    LastGoodAbsent,
-    LastGoodLive,
-    NoFallback,
-    NothingDecided,
-    NothingDeployable,
-    RollbackDue,
-    Unreachable,
-)
 from runner.reconcile.machine import FINAL, TABLE, ReconcileMachine, State, Trigger, trigger_of
 from runner.reconcile.model import Deployment, Healthy, Inconclusive, Unhealthy
 
@@ -37,24 +19,24 @@ OTHER = release("other")
 DEPLOYMENT = Deployment(NEW, "token")
 HEALTHY = Healthy(DEPLOYMENT, (), 3, 10.0)
 
-EVENTS: tuple[Event, ...] = (
-    CandidateFound(NEW),
-    CandidateLive(DEPLOYMENT),
-    LastGoodLive(DEPLOYMENT, ""),
-    LastGoodAbsent(NEW, ""),
-    RollbackDue(NEW, "why"),
-    NothingDeployable("why"),
-    Unreachable("why"),
-    Deployed(DEPLOYMENT),
-    DeployFailed(DEPLOYMENT, "why", guilty=True),
-    Judged(HEALTHY),
-    Judged(Unhealthy(DEPLOYMENT, "why", (), 1)),
-    Judged(Inconclusive(DEPLOYMENT, "why", (), 1)),
-    Committed(NEW),
-    FallbackChosen(NEW),
-    FallbackLive(DEPLOYMENT),
-    NoFallback("why"),
-    NothingDecided("why"),
+EVENTS: tuple[events.Event, ...] = (
+    events.CandidateFound(NEW),
+    events.CandidateLive(DEPLOYMENT),
+    events.LastGoodLive(DEPLOYMENT, ""),
+    events.LastGoodAbsent(NEW, ""),
+    events.RollbackDue(NEW, "why"),
+    events.NothingDeployable("why"),
+    events.Unreachable("why"),
+    events.Deployed(DEPLOYMENT),
+    events.DeployFailed(DEPLOYMENT, "why", guilty=True),
+    events.Judged(HEALTHY),
+    events.Judged(Unhealthy(DEPLOYMENT, "why", (), 1)),
+    events.Judged(Inconclusive(DEPLOYMENT, "why", (), 1)),
+    events.Committed(NEW),
+    events.FallbackChosen(NEW),
+    events.FallbackLive(DEPLOYMENT),
+    events.NoFallback("why"),
+    events.NothingDecided("why"),
 )
 ROWS = {(row.source, row.on): row.dest for row in TABLE}
 
@@ -66,7 +48,7 @@ def machine_in(state: State) -> ReconcileMachine:
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(State, EVENTS)))
-def test_every_step_is_a_row_or_nothing(state: State, event: Event) -> None:
+def test_every_step_is_a_row_or_nothing(state: State, event: events.Event) -> None:
     """A step goes where its row says; without a row it raises and the state stays."""
     machine = machine_in(state)
     dest = ROWS.get((state, trigger_of(event)))
@@ -105,9 +87,9 @@ def test_no_shortcut_exists(dest: State) -> None:
 def test_a_machine_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """A warning of ``transitions`` would stand on the standard error of every run."""
     machine = ReconcileMachine()
-    machine.step(CandidateFound(NEW))
+    machine.step(events.CandidateFound(NEW))
     with pytest.raises(IllegalStepError):
-        machine.step(CandidateFound(NEW))
+        machine.step(events.CandidateFound(NEW))
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -155,7 +137,7 @@ TRIAL = Attempt("a", candidate=NEW, target=NEW, deployment=DEPLOYMENT, deploys=1
 
 def test_a_commit_carries_its_verdict() -> None:
     """With a healthy verdict for the last deployment of the candidate, it may be committed."""
-    assert next_effect(State.COMMITTING, TRIAL) == Commit(HEALTHY)
+    assert next_effect(State.COMMITTING, TRIAL) == events.Commit(HEALTHY)
 
 
 @pytest.mark.parametrize(

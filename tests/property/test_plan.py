@@ -5,18 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from promises import AGAIN, GOOD, NEW, OLD, OLDER, OLDEST
 
+from runner.reconcile import events
 from runner.reconcile.attempt import Attempt
 from runner.reconcile.decisions import Facts, assess, choose_fallback
-from runner.reconcile.events import (
-    CandidateLive,
-    FallbackChosen,
-    FallbackLive,
-    LastGoodAbsent,
-    LastGoodLive,
-    NoFallback,
-    NothingDecided,
-    NothingDeployable,
-)
 from runner.reconcile.model import Deployment, LatestUnknown, NotLive, Release
 
 RELEASES = (NEW, GOOD, OLD, OLDER, OLDEST)
@@ -60,13 +51,13 @@ def test_a_fallback_is_what_the_rules_allow(
         and not attempt.fallbacks
         and not attempt.has_looked
     ):
-        assert found == FallbackLive(Deployment(proven[0], "t"))
+        assert found == events.FallbackLive(Deployment(proven[0], "t"))
     elif allowed and len(attempt.fallbacks) < depth:
-        assert found == FallbackChosen(allowed[0])
+        assert found == events.FallbackChosen(allowed[0])
     elif attempt.against and not attempt.guilty and not attempt.fallbacks:
-        assert found == NothingDecided("it failed")
+        assert found == events.NothingDecided("it failed")
     else:
-        assert isinstance(found, NoFallback)
+        assert isinstance(found, events.NoFallback)
 
 
 FACTS = Facts(
@@ -85,19 +76,21 @@ def test_what_a_run_says_of_the_latest_release() -> None:
     """
     offline = evolve(FACTS, latest=LatestUnknown("no route"))
     shut_out = evolve(FACTS, latest=NEW, quarantined=frozenset({NEW.digest}))
-    assert assess(FACTS) == LastGoodLive(Deployment(GOOD, "t"), "")
-    assert assess(offline) == LastGoodLive(Deployment(GOOD, "t"), "the latest is unknown: no route")
-    assert assess(shut_out) == LastGoodLive(
+    assert assess(FACTS) == events.LastGoodLive(Deployment(GOOD, "t"), "")
+    assert assess(offline) == events.LastGoodLive(
+        Deployment(GOOD, "t"), "the latest is unknown: no route"
+    )
+    assert assess(shut_out) == events.LastGoodLive(
         Deployment(GOOD, "t"), "the latest, 3-new, is in quarantine"
     )
-    assert assess(evolve(offline, live=Deployment(OLD, "t"))) == LastGoodAbsent(
+    assert assess(evolve(offline, live=Deployment(OLD, "t"))) == events.LastGoodAbsent(
         GOOD, "1-old is live; the latest is unknown: no route"
     )
-    assert assess(evolve(FACTS, live=NotLive("two are running"))) == LastGoodAbsent(
+    assert assess(evolve(FACTS, live=NotLive("two are running"))) == events.LastGoodAbsent(
         GOOD, "two are running"
     )
-    assert assess(evolve(FACTS, live=NotLive())) == LastGoodAbsent(GOOD, "")
-    assert assess(evolve(shut_out, proven=())) == NothingDeployable(
+    assert assess(evolve(FACTS, live=NotLive())) == events.LastGoodAbsent(GOOD, "")
+    assert assess(evolve(shut_out, proven=())) == events.NothingDeployable(
         "no release is proven, and the latest, 3-new, is in quarantine"
     )
 
@@ -108,7 +101,7 @@ def test_only_the_deployment_on_trial_is_gone_on_with() -> None:
     trial = evolve(
         FACTS, latest=NEW, attempt=Attempt("a", candidate=NEW, target=NEW, deployment=mine)
     )
-    assert assess(evolve(trial, live=mine)) == CandidateLive(mine)
+    assert assess(evolve(trial, live=mine)) == events.CandidateLive(mine)
     for other in (Deployment(NEW, "a-0"), Deployment(AGAIN, "a-1"), NotLive()):
-        assert not isinstance(assess(evolve(trial, live=other)), CandidateLive)
-    assert not isinstance(assess(evolve(trial, live=mine, forced=True)), CandidateLive)
+        assert not isinstance(assess(evolve(trial, live=other)), events.CandidateLive)
+    assert not isinstance(assess(evolve(trial, live=mine, forced=True)), events.CandidateLive)

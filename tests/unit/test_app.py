@@ -295,7 +295,7 @@ def test_what_a_sweep_cannot_remove_counts(swarm: OnSwarm) -> None:
     swarm.made.docker.failing["/configs"] = "no leader"
     swept = sweep_app(swarm.app)
     assert swept.exit is ExitCode.UNDECIDED
-    assert "healthy; tidying up failed: " in swept.finding
+    assert "healthy; the cleanup failed: " in swept.finding
     watcher = Recorder()
     report = reconcile(swarm.app, watcher)
     assert report.outcome == "unchanged"

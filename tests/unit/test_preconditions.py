@@ -109,18 +109,18 @@ def test_the_words_are_a_line_for_each_probe_that_is_refused() -> None:
     units = UnitGraph(frozenset({PROXY}), ())
     with pytest.raises(UnprovenError) as caught:
         clear(PROXY, (lost, OWN, gone), lambda caller, target: prove(units, caller, target))
-    cannot = "is not known, or can't be started: nobody can tell whether"
+    cannot = "is unknown or can't be started, so it can't be determined whether"
     assert caught.value.message == (
         "the gate is refused, nothing was touched:"
         f"\n  probe lost: the target lost.service {cannot} lost.service starts after {PROXY}"
         f"\n  probe gone: the target gone.service {cannot} gone.service starts after {PROXY}"
     )
-    assert caught.value.hint == "is lost.service installed, and is its name right?"
+    assert caught.value.hint == "check that lost.service is installed and spelled right"
 
 
 def test_a_gate_may_come_one_by_one() -> None:
     """It is read once, although what one probe may ask depends on the others."""
-    with pytest.raises(OrderingError, match="behind Traefik"):
+    with pytest.raises(OrderingError, match="Traefik routes this host name"):
         clear(PROXY, iter((page(PROXY), OWN)), safe, table=NO_TABLE)
     cleared = clear(PROXY, iter((OWN,)), safe)
     assert isinstance(cleared, tuple)
@@ -177,7 +177,9 @@ def test_a_gate_of_traefik_never_asks_a_name_of_its_caller(
     table: Table | TableUnknown, host: str
 ) -> None:
     """Not where it would be true just now, either: on a cold boot nothing is routed."""
-    with pytest.raises(OrderingError, match=r"behind Traefik|is served by") as caught:
+    with pytest.raises(
+        OrderingError, match=r"Traefik routes this host name|is served by"
+    ) as caught:
         clear(PROXY, (OWN, page(PROXY, host)), safe, table=table)
     assert caught.value.exit_code == ExitCode.ORDERING_REFUSED
     if table is TABLE and host == SITE:
@@ -223,7 +225,7 @@ def test_a_refusal_carries_the_chain_of_the_unit_that_serves(declared: str) -> N
             of_traefik=True,
         )
     assert caught.value.chain == (DASHBOARD, PROXY)
-    assert caught.value.hint.startswith(f"ask what {PROXY} deploys")
+    assert caught.value.hint.startswith(f"probe what {PROXY} deploys")
 
 
 def test_a_consumer_may_ask_its_own_name() -> None:
@@ -249,7 +251,7 @@ def test_an_engine_that_is_not_there_tells_nothing(tmp_path: Path) -> None:
     assert read_table((OWN, page(DASHBOARD)), nowhere) == table
     process = read_table((page(DASHBOARD),), None)
     assert isinstance(process, TableUnknown)
-    assert process.reason.startswith("where the app is a process of this host")
+    assert process.reason.startswith("the app is a process")
 
 
 NAMED = f"""
@@ -286,7 +288,7 @@ def test_an_apps_own_engine_is_asked_who_serves_a_name(
     (doubt,) = doubts
     assert doubt.startswith("not resolved: probe page: ")
     assert doubt.endswith("only the config says that early.service serves it")
-    assert ("where the app is a process" in doubt) == (kind == "process")
+    assert ("the app is a process" in doubt) == (kind == "process")
     assert (str(socket) in doubt) == (kind == "swarm")
 
 

@@ -1,1 +1,1 @@
-"""The subcommands, each in a file of its own."""
+"""The subcommands, one file each."""

@@ -1,4 +1,4 @@
-"""``check``: configs, their budgets, and the proof that no gate waits for its caller."""
+"""``check``: validate configs and time budgets, and prove that no gate waits for its caller."""
 
 import argparse
 from typing import Any
@@ -20,18 +20,18 @@ from runner.cli.gates import (
 from runner.exit_codes import ExitCode
 from runner.reconcile.errors import ConfigError
 from runner.systemd.graph import Loaded, query_start_timeout
-from runner.terminal.options import add_app_arguments, answer
+from runner.terminal.options import add_app_arguments, print_output
 
 
 @frozen
 class Checked:
-    """One gate or assertion, and what is wrong with it."""
+    """One gate or assertion, with its mistakes."""
 
     subject: Subject
     limit: float | None
-    """Seconds that systemd gives its caller; None if nothing ends it, or nobody knows."""
+    """Seconds that systemd gives its caller; None if there is no limit, or it can't be read."""
     too_long: str
-    """Why it doesn't fit; empty if it does."""
+    """The error if the longest run does not fit ``limit``; empty if it fits."""
     probes: tuple[Judged, ...]
 
     @property
@@ -82,7 +82,9 @@ def _run(arguments: argparse.Namespace) -> int:
     loaded = load_units(arguments.units, subjects) if arguments.units else None
     checked = [_check(subject, loaded) for subject in subjects]
     text = "\n".join(line for each in checked for line in each.to_lines())
-    answer({each.subject.name: each.to_data() for each in checked}, text, as_json=arguments.json)
+    print_output(
+        {each.subject.name: each.to_data() for each in checked}, text, as_json=arguments.json
+    )
     return max(each.code for each in checked)
 
 
@@ -92,7 +94,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 COMMAND = Command(
-    sentence="Check configs, and prove that no gate waits for its caller; touch nothing.",
+    sentence="Check configs, and prove that no gate waits for its own caller; change nothing.",
     add_arguments=_add_arguments,
     run=_run,
 )

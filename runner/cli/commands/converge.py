@@ -1,4 +1,4 @@
-"""``converge``: an end-to-end assertion, asked until it holds or its deadline has passed."""
+"""``converge``: run an end-to-end assertion until it holds or its deadline has passed."""
 
 import argparse
 from typing import Any, Final, assert_never
@@ -25,11 +25,11 @@ from runner.reconcile.model import (
 from runner.reconcile.probes import Prober
 from runner.reconcile.replies import Expected
 from runner.systemd.graph import query_start_timeout
-from runner.terminal.options import add_config_arguments, answer
-from runner.terminal.text import tell_result
+from runner.terminal.options import add_config_arguments, print_output
+from runner.terminal.text import format_result
 
 NO_DEPLOYMENT: Final = Deployment(Release("", "", ""), "")
-"""What an assertion is about: it judges no release, and none of its probes asks for one."""
+"""Placeholder for the gate: an assertion judges no release, and none of its probes reads one."""
 
 
 @frozen
@@ -40,16 +40,16 @@ class Converged:
     outcome: str
     exit: ExitCode
     reason: str
-    """Why it doesn't hold, or how it held."""
+    """The failure, or how long it held."""
     evidence: Round
     """The last round."""
     doubts: tuple[str, ...] = ()
-    """What of it only the config says."""
+    """A sentence for each probe whose target unit only the config declares."""
 
     def to_text(self) -> str:
         lines = [f"{self.name}: {self.outcome}: {self.reason}"]
         lines += [f"  {doubt}" for doubt in self.doubts]
-        lines += [f"  {tell_result(result)}" for result in self.evidence]
+        lines += [f"  {format_result(result)}" for result in self.evidence]
         return "\n".join(lines)
 
     def to_data(self) -> dict[str, object]:
@@ -62,23 +62,23 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.name, config=arguments.config, config_dir=arguments.config_dir
     )
     outcome = assert_now(assertion, SystemClock())
-    answer(outcome.to_data(), outcome.to_text(), as_json=arguments.json)
+    print_output(outcome.to_data(), outcome.to_text(), as_json=arguments.json)
     return outcome.exit
 
 
 def _to_data(result: ProbeResult) -> dict[str, Any]:
-    """Name the outcome as the journal does."""
+    """Convert to the keys that the journal uses, which calls the outcome ``answer``."""
     data = asdict(result)
     return {**data, "answer": data.pop("outcome").value}
 
 
 def assert_now(assertion: Assertion, clock: Clock) -> Converged:
-    """Ask rounds until the gate of the assertion is content, or has no hope left.
+    """Run probe rounds until the gate of the assertion passes, or can't pass any more.
 
     Raises:
         ConfigError: systemd would cut it off.
-        OrderingError: a probe would wait for whoever asks.
-        StateError: this host can't ask anything.
+        OrderingError: a probe would wait for the unit that runs it.
+        StateError: this host can't run any probe.
     """
     config = assertion.config
     limit = query_start_timeout(config.caller)
@@ -94,7 +94,7 @@ def assert_now(assertion: Assertion, clock: Clock) -> Converged:
     try:
         prober = Prober(probes)
     except OSError as error:
-        raise StateError(f"no probe can be asked from this host: {error.strerror}") from error
+        raise StateError(f"no probe can run on this host: {error.strerror}") from error
     try:
         verdict = judge(
             config.gate,
@@ -122,12 +122,15 @@ def _outcome(name: str, verdict: Verdict) -> Converged:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="the assertion, such as dashboard")
+    parser.add_argument("name", help="name of the assertion, for example dashboard")
     add_config_arguments(parser)
 
 
 COMMAND = Command(
-    sentence="Assert something from end to end: ask until it holds; deploy nothing.",
+    sentence=(
+        "Run an end-to-end assertion: repeat its probes until they pass or its deadline ends;"
+        " deploy nothing."
+    ),
     add_arguments=_add_arguments,
     run=_run,
     shows_exit_codes=True,

@@ -1,4 +1,4 @@
-"""``explain``: one attempt step by step, with the evidence of each verdict."""
+"""``explain``: print one attempt step by step, with the evidence of each verdict."""
 
 import argparse
 from typing import Final
@@ -7,21 +7,28 @@ from runner.cli.attempt_text import attempt_data, attempt_line, format_time
 from runner.cli.command import Command, app_of
 from runner.cli.view import View
 from runner.exit_codes import ExitCode
+from runner.reconcile import events
 from runner.reconcile.attempt import Entry, Interrupted
 from runner.reconcile.errors import UsageError
-from runner.reconcile.events import Assess, ChooseFallback, Commit, Deploy, Judged, RunGate, Verify
 from runner.storage.codec import to_data
 from runner.storage.history import History, open_history
 from runner.storage.paths import find_state
-from runner.terminal.options import add_app_arguments, answer, positive
-from runner.terminal.text import tell, tell_result
+from runner.terminal.options import add_app_arguments, positive, print_output
+from runner.terminal.text import format_event, format_result
 
 _DEEP: Final = 11 * " "
-_EFFECTS = (Assess, Verify, Deploy, RunGate, Commit, ChooseFallback)
+_EFFECTS = (
+    events.Assess,
+    events.Verify,
+    events.Deploy,
+    events.RunGate,
+    events.Commit,
+    events.ChooseFallback,
+)
 
 
 def view_of(app: str, past: History | None, number: int | None) -> View:
-    """Tell one attempt.
+    """Describe one attempt.
 
     Raises:
         UsageError: there is no such attempt.
@@ -47,12 +54,12 @@ def view_of(app: str, past: History | None, number: int | None) -> View:
 def _entry_lines(at: float, entry: Entry) -> list[str]:
     if isinstance(entry, Interrupted):
         how = "was killed" if entry.crashed else "ended undecided"
-        return [f"{format_time(at)}  the run before {how}; this one takes it up"]
+        return [f"{format_time(at)}  the previous run {how}; this run resumes it"]
     if isinstance(entry, _EFFECTS):
         return []
-    lines = [f"{format_time(at)}  {tell(entry)}"]
-    if isinstance(entry, Judged):
-        lines += [f"{_DEEP}{tell_result(result)}" for result in entry.verdict.evidence]
+    lines = [f"{format_time(at)}  {format_event(entry)}"]
+    if isinstance(entry, events.Judged):
+        lines += [f"{_DEEP}{format_result(result)}" for result in entry.verdict.evidence]
     return lines
 
 
@@ -60,19 +67,19 @@ def _run(arguments: argparse.Namespace) -> int:
     app = app_of(arguments)
     with open_history(find_state(app.state_root, app.name)) as past:
         view = view_of(app.name, past, arguments.number)
-    answer(view.data, view.text, as_json=arguments.json)
+    print_output(view.data, view.text, as_json=arguments.json)
     return ExitCode.OK
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_app_arguments(parser)
     parser.add_argument(
-        "--number", type=positive, help="the attempt's number in `history` (default: the last)"
+        "--number", type=positive, help="number of the attempt, see `history` (default: the last)"
     )
 
 
 COMMAND = Command(
-    sentence="Tell an attempt step by step, with the evidence of each verdict.",
+    sentence="Print one attempt step by step, with the evidence of each verdict.",
     add_arguments=_add_arguments,
     run=_run,
 )

@@ -1,4 +1,4 @@
-"""``forget-quarantine``: let releases in quarantine be tried again."""
+"""``forget-quarantine``: end the quarantine of releases, so that a run may try them again."""
 
 import argparse
 import contextlib
@@ -9,7 +9,7 @@ from runner.exit_codes import ExitCode
 from runner.storage.journal import open_journal
 from runner.storage.lock import hold
 from runner.storage.paths import find_state
-from runner.terminal.options import add_app_arguments, answer
+from runner.terminal.options import add_app_arguments, print_output
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -24,17 +24,17 @@ def _run(arguments: argparse.Namespace) -> int:
             forgotten = journal.forget_quarantine(arguments.label)
     noun = "release" if forgotten == 1 else "releases"
     text = f"{app.name}: {forgotten} {noun} may be tried again"
-    answer({"app": app.name, "forgotten": forgotten}, text, as_json=arguments.json)
+    print_output({"app": app.name, "forgotten": forgotten}, text, as_json=arguments.json)
     return ExitCode.OK
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_app_arguments(parser)
-    parser.add_argument("--label", help="only this release (default: all)")
+    parser.add_argument("--label", help="label of the only release to free (default: all)")
 
 
 COMMAND = Command(
-    sentence="Let releases in quarantine be tried again.",
+    sentence="End the quarantine of releases, so that a run may try them again.",
     add_arguments=_add_arguments,
     run=_run,
 )

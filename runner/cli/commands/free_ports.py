@@ -1,4 +1,4 @@
-"""``free-ports``: the one way to get back ports that the engine holds for no container."""
+"""``free-ports``: restart dockerd if it leaked published ports; nothing else frees them."""
 
 import argparse
 
@@ -8,24 +8,26 @@ from runner.exit_codes import ExitCode
 from runner.platforms.swarm.engine_api import Engine
 from runner.platforms.swarm.leaked_ports import find_leaks, format_ports
 from runner.systemd.docker_unit import DEFAULT_UNIT, DockerUnit
-from runner.terminal.options import answer
+from runner.terminal.options import print_output
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare which engine it is about, and whether it may be restarted."""
+    """Add the options that name the dockerd and that forbid its restart."""
     parser.add_argument(
-        "--unit", default=DEFAULT_UNIT, help="the engine's unit (default: %(default)s)"
+        "--unit", default=DEFAULT_UNIT, help="systemd unit of dockerd (default: %(default)s)"
     )
     parser.add_argument(
         "--socket",
         default=DEFAULT_SOCKET,
         metavar="FILE",
-        help="where it listens (default: %(default)s)",
+        help="socket of dockerd (default: %(default)s)",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="only look: exit 23 if there are such ports"
+        "--dry-run",
+        action="store_true",
+        help="never restart dockerd; exit with 23 if it leaked ports",
     )
-    parser.add_argument("--json", action="store_true", help="answer in JSON, for machines")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -35,21 +37,21 @@ def _run(arguments: argparse.Namespace) -> int:
     if leaked and not arguments.dry_run:
         unit.restart()
         left, is_restarted = find_leaks(engine, unit.main_pid()), True
-    text = "every port that the engine holds is a container's"
+    text = "dockerd leaked no port"
     if leaked:
         held = "held" if is_restarted else "holds"
-        text = f"the engine {held} {format_ports(leaked)} for no container"
+        text = f"dockerd {held} {format_ports(leaked)}, which no container uses"
     if is_restarted:
-        text += f"; {unit.name} was started again"
+        text += f"; {unit.name} was restarted"
     if is_restarted and left:
-        text += f", and still holds {format_ports(left)}"
+        text += f" but still holds {format_ports(left)}"
     data = {"leaked": sorted(leaked), "restarted": is_restarted, "left": sorted(left)}
-    answer(data, text, as_json=arguments.json)
+    print_output(data, text, as_json=arguments.json)
     return ExitCode.ENGINE_STUCK if left else ExitCode.OK
 
 
 COMMAND = Command(
-    sentence="Start the engine again if it holds ports for no container.",
+    sentence="Restart dockerd if it leaked published ports.",
     add_arguments=_add_arguments,
     run=_run,
     shows_exit_codes=True,

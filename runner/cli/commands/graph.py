@@ -1,4 +1,4 @@
-"""``graph``: draw the units that a gate asks, and their order."""
+"""``graph``: draw the systemd units that a gate probes, and their start order."""
 
 import argparse
 
@@ -14,7 +14,7 @@ from runner.cli.gates import (
 from runner.cli.graph_text import picture
 from runner.exit_codes import ExitCode
 from runner.systemd.graph import read_live
-from runner.terminal.options import add_app_arguments, answer
+from runner.terminal.options import add_app_arguments, print_output
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -31,7 +31,7 @@ def _run(arguments: argparse.Namespace) -> int:
     drawn = picture(units, subject.caller, probes, unresolved, refused)
     form = arguments.format
     text = drawn.to_mermaid() if form == "mermaid" else drawn.to_dot()
-    answer({"format": form, "drawing": text}, text, as_json=arguments.json)
+    print_output({"format": form, "drawing": text}, text, as_json=arguments.json)
     return ExitCode.OK
 
 
@@ -42,12 +42,12 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=("mermaid", "dot"),
         default="mermaid",
-        help="the language of the drawing (default: %(default)s)",
+        help="language of the drawing (default: %(default)s)",
     )
 
 
 COMMAND = Command(
-    sentence="Draw the units that a gate asks, their order, and in red what can't work.",
+    sentence="Draw the units that a gate probes and their start order; refused probes are red.",
     add_arguments=_add_arguments,
     run=_run,
 )

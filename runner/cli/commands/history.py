@@ -1,4 +1,4 @@
-"""``history``: the attempts, newest first."""
+"""``history``: list the attempts, newest first."""
 
 import argparse
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from runner.cli.view import View
 from runner.exit_codes import ExitCode
 from runner.storage.history import PastAttempt, open_history
 from runner.storage.paths import find_state
-from runner.terminal.options import add_app_arguments, answer, positive
+from runner.terminal.options import add_app_arguments, positive, print_output
 
 DEFAULT_LINES: Final = 20
 
@@ -25,7 +25,7 @@ def _run(arguments: argparse.Namespace) -> int:
     app = app_of(arguments)
     with open_history(find_state(app.state_root, app.name)) as past:
         view = view_of(app.name, past.attempts(arguments.lines) if past else [])
-    answer(view.data, view.text, as_json=arguments.json)
+    print_output(view.data, view.text, as_json=arguments.json)
     return ExitCode.OK
 
 
@@ -36,7 +36,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--lines",
         type=positive,
         default=DEFAULT_LINES,
-        help="how many (default: %(default)s)",
+        help="number of attempts to list (default: %(default)s)",
     )
 
 

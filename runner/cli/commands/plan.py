@@ -1,4 +1,4 @@
-"""``plan``: what a run would do now, and why."""
+"""``plan``: print the decision that a run would take now, with the reason."""
 
 import argparse
 from typing import assert_never
@@ -7,18 +7,11 @@ from runner.cli.app_state import Survey, survey
 from runner.cli.command import Command, app_of
 from runner.cli.view import View
 from runner.exit_codes import ExitCode
+from runner.reconcile import events
 from runner.reconcile.decisions import assess
-from runner.reconcile.events import (
-    CandidateFound,
-    CandidateLive,
-    LastGoodAbsent,
-    LastGoodLive,
-    NothingDeployable,
-    RollbackDue,
-)
 from runner.storage.codec import name_of
-from runner.terminal.options import add_app_arguments, answer
-from runner.terminal.text import tell
+from runner.terminal.options import add_app_arguments, print_output
+from runner.terminal.text import format_event
 
 
 def view_of(survey: Survey) -> View:
@@ -28,22 +21,22 @@ def view_of(survey: Survey) -> View:
     event = assess(facts)
     given_up = facts.wanted
     match event:
-        case CandidateFound(release):
+        case events.CandidateFound(release):
             does = f"deploy {release.label}, gate it, commit it if it is healthy"
-        case CandidateLive(deployment):
+        case events.CandidateLive(deployment):
             does = f"gate {deployment.release.label} again, commit it if it is healthy"
-        case LastGoodAbsent(release, _):
+        case events.LastGoodAbsent(release, _):
             does = f"deploy {release.label} again and gate it"
-        case LastGoodLive():
-            does = "look at what is live, and touch nothing if it is healthy"
-        case RollbackDue(candidate, _):
+        case events.LastGoodLive():
+            does = "verify the live release, and change nothing if it is healthy"
+        case events.RollbackDue(candidate, _):
             given_up = candidate
             does = f"fall back from {candidate.label}"
-        case NothingDeployable():
+        case events.NothingDeployable():
             does = "do nothing"
         case _:
             assert_never(event)
-    because = tell(event)
+    because = format_event(event)
     older = [release.label for release in facts.proven if release != given_up]
     fallbacks = older[: survey.fallback_depth]
     data = {
@@ -53,26 +46,28 @@ def view_of(survey: Survey) -> View:
         "because": because,
         "if_it_fails": fallbacks,
     }
-    fall = ", then ".join(fallbacks) or "none: it would be stranded"
+    fall = ", then ".join(fallbacks) or "none: the run would end stranded"
     text = f"{survey.app}: would {does}\n  because: {because}\n  fallback: {fall}"
     return View(data, text)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     view = view_of(survey(app_of(arguments), ask_source=True, forced=arguments.force))
-    answer(view.data, view.text, as_json=arguments.json)
+    print_output(view.data, view.text, as_json=arguments.json)
     return ExitCode.OK
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_app_arguments(parser)
     parser.add_argument(
-        "--force", action="store_true", help="as if the latest release were not in quarantine"
+        "--force",
+        action="store_true",
+        help="plan as if the latest release were not in quarantine",
     )
 
 
 COMMAND = Command(
-    sentence="Show what a run would do now, and why; touch nothing.",
+    sentence="Show what a run would do now, and why; change nothing.",
     add_arguments=_add_arguments,
     run=_run,
 )

@@ -1,4 +1,4 @@
-"""``releases``: what the source offers and the journal knows."""
+"""``releases``: list the releases of the source and of the journal."""
 
 import argparse
 
@@ -7,7 +7,7 @@ from runner.cli.command import Command, app_of
 from runner.cli.view import View
 from runner.exit_codes import ExitCode
 from runner.reconcile.model import Deployment, LatestUnknown
-from runner.terminal.options import add_app_arguments, answer
+from runner.terminal.options import add_app_arguments, print_output
 
 
 def view_of(survey: Survey) -> View:
@@ -30,12 +30,12 @@ def view_of(survey: Survey) -> View:
 
 def _run(arguments: argparse.Namespace) -> int:
     view = view_of(survey(app_of(arguments), ask_source=True))
-    answer(view.data, view.text, as_json=arguments.json)
+    print_output(view.data, view.text, as_json=arguments.json)
     return ExitCode.OK
 
 
 COMMAND = Command(
-    sentence="List the releases that the source offers or the journal knows, and what each is.",
+    sentence="List the releases of the source and the journal, with the marks of each.",
     add_arguments=add_app_arguments,
     run=_run,
 )

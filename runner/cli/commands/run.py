@@ -1,4 +1,4 @@
-"""``run``: reconcile once and report, as ``warm_reconcile.py`` does."""
+"""``run``: reconcile an app once and print the report, as ``warm_reconcile.py`` does."""
 
 import argparse
 
@@ -13,7 +13,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 COMMAND = Command(
-    sentence="Reconcile once and report.",
+    sentence="Reconcile an app once and print the report.",
     add_arguments=_add_arguments,
     run=run_command,
     shows_exit_codes=True,

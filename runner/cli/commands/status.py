@@ -1,4 +1,4 @@
-"""``status``: what is last-good, what serves, and which run goes on."""
+"""``status``: show last-good, the live release, the quarantine and the last run."""
 
 import argparse
 
@@ -8,7 +8,7 @@ from runner.cli.command import Command, app_of
 from runner.cli.view import View
 from runner.exit_codes import ExitCode
 from runner.reconcile.model import Deployment, NotLive, Release
-from runner.terminal.options import add_app_arguments, answer
+from runner.terminal.options import add_app_arguments, print_output
 
 
 def view_of(survey: Survey) -> View:
@@ -45,7 +45,7 @@ def view_of(survey: Survey) -> View:
     if survey.holder:
         lines.append(f"  running     process {survey.holder}")
     elif survey.last and survey.last.ended is None:
-        lines.append("  interrupted the next run takes it up where it stood")
+        lines.append("  interrupted the next run resumes it")
     return View(data, "\n".join(lines))
 
 
@@ -54,7 +54,7 @@ def _live_text(survey: Survey) -> str:
         return f"unknown: {survey.engine}"
     live = survey.facts.live
     if isinstance(live, NotLive):
-        return f"nothing of ours ({live.reason})" if live.reason else "nothing"
+        return f"no deployment of this app ({live.reason})" if live.reason else "nothing"
     proven = "" if live.release in survey.facts.proven else " (not proven)"
     return f"{live.release.label}{proven}"
 
@@ -65,12 +65,12 @@ def _label(release: Release | None) -> str | None:
 
 def _run(arguments: argparse.Namespace) -> int:
     view = view_of(survey(app_of(arguments), ask_source=False))
-    answer(view.data, view.text, as_json=arguments.json)
+    print_output(view.data, view.text, as_json=arguments.json)
     return ExitCode.OK
 
 
 COMMAND = Command(
-    sentence="Show what is last-good, what is live, and what is going on.",
+    sentence="Show last-good, the live release, the quarantine, and the last or current run.",
     add_arguments=add_app_arguments,
     run=_run,
 )

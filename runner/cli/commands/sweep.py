@@ -1,6 +1,6 @@
-"""``sweep``: is last-good still what is live, and healthy? And what nobody needs any more goes.
+"""``sweep``: check that last-good is live and healthy, then delete unused releases and images.
 
-It deploys nothing and never changes what is last-good: a run does that, when it finds the same.
+It deploys nothing and never changes last-good: the next run finds the same fault and restores it.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from attrs import asdict, evolve, frozen
 from runner import preconditions
 from runner.app import App, find_app
 from runner.cli.command import Command
-from runner.cli.gates import nothing_in
+from runner.cli.gates import no_config_error
 from runner.config import app as configs
 from runner.exit_codes import ExitCode
 from runner.platforms.build import SystemClock, make_platform
@@ -26,13 +26,13 @@ from runner.reconcile.model import Deployment, Healthy, NotLive, Unhealthy
 from runner.storage.journal import SqliteJournal, open_journal
 from runner.storage.lock import hold
 from runner.storage.paths import StateDir, find_state
-from runner.terminal.options import add_app_arguments, answer
-from runner.terminal.text import tell_verdict
+from runner.terminal.options import add_app_arguments, print_output
+from runner.terminal.text import format_verdict
 
 
 @frozen
 class Swept:
-    """What was found of one app."""
+    """The result of the check of one app."""
 
     app: str
     exit: ExitCode
@@ -46,16 +46,16 @@ def _run(arguments: argparse.Namespace) -> int:
     directory: Path = arguments.config_dir
     names = [arguments.app] if arguments.app is not None else configs.names(directory)
     if not names:
-        raise nothing_in(directory)
+        raise no_config_error(directory)
     file: Path | None = arguments.config
     swept = [_sweep_by_name(name, file, directory) for name in names]
     text = "\n".join(f"{each.app}: {each.finding}" for each in swept)
-    answer([each.to_data() for each in swept], text, as_json=arguments.json)
+    print_output([each.to_data() for each in swept], text, as_json=arguments.json)
     return max(each.exit for each in swept)
 
 
 def _sweep_by_name(name: str, file: Path | None, directory: Path) -> Swept:
-    """Sweep one app; whatever is wrong with it must not keep the others from being swept."""
+    """Sweep one app; return its errors, so that the other apps are swept, too."""
     try:
         return sweep_app(find_app(name, config=file, config_dir=directory))
     except LockedError as error:
@@ -66,7 +66,7 @@ def _sweep_by_name(name: str, file: Path | None, directory: Path) -> Swept:
 
 
 def sweep_app(app: App) -> Swept:
-    """Look at one app under its lock.
+    """Check one app under its lock, then delete what no kept release needs.
 
     Raises:
         LockedError: a run holds it.
@@ -106,14 +106,14 @@ def _verify(app: App, journal: SqliteJournal, platform: Platform) -> Swept:
         )
     policy = app.config.gate.for_verifying()
     verdict = judge(policy, live, platform.ask, SystemClock(), lambda _: None)
-    told = f"last-good is live: {tell_verdict(verdict)}"
+    found = f"last-good is live: {format_verdict(verdict)}"
     match verdict:
         case Healthy():
             return Swept(app.name, ExitCode.OK, f"last-good {last_good.label} is live and healthy")
         case Unhealthy():
-            return Swept(app.name, ExitCode.UNHEALTHY, f"{told}; the next run restores it")
+            return Swept(app.name, ExitCode.UNHEALTHY, f"{found}; the next run restores it")
         case _:
-            return Swept(app.name, ExitCode.UNDECIDED, told)
+            return Swept(app.name, ExitCode.UNDECIDED, found)
 
 
 def _name(live: Deployment | NotLive) -> str:
@@ -123,11 +123,11 @@ def _name(live: Deployment | NotLive) -> str:
 
 
 def _tidy(found: Swept, journal: SqliteJournal, platform: Platform) -> Swept:
-    """Do what a run does at its end; here it is what was asked for, so its failure counts."""
+    """Clean up as a run does at its end; here a failure counts, because this is the job."""
     for error in tidy(journal, platform):
         is_lost = isinstance(error, EngineUnreachableError)
         code = ExitCode.UNDECIDED if is_lost else ExitCode.STATE
-        finding = f"{found.finding}; tidying up failed: {error.message}"
+        finding = f"{found.finding}; the cleanup failed: {error.message}"
         found = evolve(found, exit=max(found.exit, code), finding=finding)
     return found
 
@@ -137,7 +137,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 COMMAND = Command(
-    sentence="Verify that last-good is live and healthy, and remove what no kept release needs.",
+    sentence="Check that last-good is live and healthy, then delete what no kept release needs.",
     add_arguments=_add_arguments,
     run=_run,
     shows_exit_codes=True,

@@ -106,7 +106,7 @@ FAULTS: Final = (
     Fault(
         "a targetUnit that does not exist",
         old_gate("dashboard.service"),
-        words="the target dashboard.service is not known, or can't be started",
+        words="the target dashboard.service is unknown or can't be started",
     ),
     Fault(
         "a wrong targetUnit: the proxy itself",

@@ -65,13 +65,13 @@ IMAGE: Final = (
     Broken(
         "is a server that says 200 and OK to everything",
         ways.serving(ways.OK_TO_ALL),
-        _says("web", "a stranger answers: it returned no token"),
+        _says("web", "no X-Warm-Reconcile-Token header: this is not the Traefik that was deployed"),
         cold=True,
     ),
     Broken(
         "is a server that echoes what it is asked",
         ways.serving(ways.ECHO),
-        _says("web", "a stranger answers: it returned no token"),
+        _says("web", "no X-Warm-Reconcile-Token header: this is not the Traefik that was deployed"),
     ),
     Broken(
         "accepts connections and never answers",
@@ -191,13 +191,13 @@ DYNAMIC: Final = (
     Broken(
         "answers with a token out of its config",
         ways.with_a_token_in_its_config,
-        _says("web", "another deployment answers: its token is not this one's"),
+        _says("web", "another deployment answers: its token is a different one"),
         cold=True,
     ),
     Broken(
         "answers with a token out of its labels",
         ways.with_a_token_in_its_labels,
-        r"another deployment answers: its token is not this one's",
+        r"another deployment answers: its token is a different one",
         trial=_says("ping", "status 404"),  # in isolation its labels are not read
     ),
 )

@@ -58,7 +58,7 @@ def test_a_name_is_resolved_to_the_unit_that_deployed_what_serves_it(host: Host)
     host.configure(more=LIE)
     cold = host.run()
     assert cold.code == ExitCode.ORDERING_REFUSED, "also on a cold boot, without a Traefik"
-    assert "a name is served by whoever is behind Traefik" in cold.log
+    assert "Traefik routes this host name, so its unit must have started" in cold.log
     host.configure()
     first = host.run()
     assert first.outcome == "committed", first

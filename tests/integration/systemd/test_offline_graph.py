@@ -15,7 +15,7 @@ Load = Callable[..., UnitGraph]
 
 PROXY = "deploy-proxy.service"
 DASHBOARD = "deploy-dashboard.service"
-HEAD = f"{DASHBOARD} starts after {PROXY}, which is still starting while its gate asks: "
+HEAD = f"{DASHBOARD} starts after {PROXY}, which is still starting while its gate runs: "
 
 
 def refused(units: UnitGraph, target: str = DASHBOARD, caller: str = PROXY) -> OrderingError:
@@ -256,7 +256,7 @@ def test_what_cannot_start_is_unknown(load: Load, name: str, text: str) -> None:
     """It never answers, so a gate that probes it can't pass: it is refused beforehand."""
     error = refused(load({PROXY: "", name: text}), name)
     assert isinstance(error, UnprovenError)
-    assert f"the target {name} is not known, or can't be started" in error.message
+    assert f"the target {name} is unknown or can't be started" in error.message
 
 
 def test_a_unit_that_no_file_has(load: Load) -> None:

@@ -285,7 +285,7 @@ CATALOGUE: Final = (
     Broken(
         "listens elsewhere, and another program answers 200 OK to everything",
         _behind_a_stranger,
-        r"^identity: a stranger answers: it returned no token",
+        r"^identity: no X-Warm-Reconcile-Token header: this is not the Traefik that was deployed",
     ),
     Broken(
         "is another version",

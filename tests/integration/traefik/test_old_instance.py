@@ -62,7 +62,7 @@ def test_an_old_instance_answers_with_an_older_token(app: App, by_hand: ByHand) 
     """The candidate lives, elsewhere; what answers is the same release of an older deployment."""
     start_old(app, by_hand, gate=True)
     app.release("1.0.0", static=app.static(port=app.other_port))
-    assert_stranded(app, r"^identity: another deployment answers: its token is not this one's")
+    assert_stranded(app, r"^identity: another deployment answers: its token is a different one")
 
 
 def test_an_old_instance_shares_the_port_of_a_live_candidate(app: App, by_hand: ByHand) -> None:
@@ -157,7 +157,11 @@ def test_another_program_answers_for_a_dead_candidate(app: App, stranger: Foreig
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        pytest.param(FINE, r"^identity: a stranger answers: it returned no token", id="200 OK"),
+        pytest.param(
+            FINE,
+            r"^identity: no X-Warm-Reconcile-Token header: this is not the Traefik that was",
+            id="200 OK",
+        ),
         pytest.param(BUSY, r"^ping: status 503, expected 200", id="503"),
         pytest.param(SILENT, r"^ping: no whole answer within", id="silence"),
     ],

@@ -125,7 +125,7 @@ def test_a_damaged_stored_release_is_reported(app: App, capsys: pytest.CaptureFi
     (release / "manifest.json").write_text("{}")
     swept = Swept(app, capsys)
     assert swept.code == ExitCode.STATE
-    assert "is live and healthy; tidying up failed: " in swept.findings[NAME]
+    assert "is live and healthy; the cleanup failed: " in swept.findings[NAME]
 
 
 def test_nothing_to_sweep_is_no_success(app: App, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,9 +106,10 @@ def test_check_of_a_name_says_what_is_believed(
     code, out = command("check", "--units", str(place / "units"))
     assert code == ExitCode.ORDERING_REFUSED
     assert f"  ok       site             {DASHBOARD}\n" in out
-    doubt = "not resolved: probe site: unit files don't tell what Traefik routes; only the config"
+    doubt = "not resolved: probe site: unit files do not contain Traefik's routers; only the config"
     assert f"           {doubt} says that {DASHBOARD} serves it" in out
-    refused = f"a name is served by whoever is behind Traefik: {PROXY} is the caller itself"
+    why = "Traefik routes this host name, so its unit must have started"
+    refused = f"{why}: {PROXY} is the caller itself"
     assert f"  REFUSED  site             {refused}" in out
     units = ("--units", str(place / "units"))
     assert '"probe site (not resolved)"' in command("graph", "good", *units)[1]

@@ -18,17 +18,7 @@ from attrs import evolve
 from runner.cli.main import main
 from runner.config.app import Retention
 from runner.exit_codes import ExitCode
-from runner.reconcile.events import (
-    Assess,
-    CandidateFound,
-    Commit,
-    Committed,
-    Deploy,
-    Deployed,
-    DeployFailed,
-    Judged,
-    RunGate,
-)
+from runner.reconcile import events
 from runner.reconcile.machine import State
 from runner.reconcile.model import (
     Deployment,
@@ -90,15 +80,15 @@ def deployment(release: Release) -> Deployment:
 def commit(journal: SqliteJournal, release: Release) -> None:
     attempt = evolve(journal.begin(), candidate=release)
     verdict = Healthy(deployment(release), (OK,), 3, 10.0)
-    journal.intend(State.IDLE, Assess())
-    journal.observe(CandidateFound(release), State.DEPLOYING, attempt)
-    journal.intend(State.DEPLOYING, Deploy(deployment(release)))
-    journal.observe(Deployed(deployment(release)), State.GATING, attempt)
-    journal.intend(State.GATING, RunGate(deployment(release)))
-    journal.observe(Judged(verdict), State.COMMITTING, attempt)
-    journal.intend(State.COMMITTING, Commit(verdict))
+    journal.intend(State.IDLE, events.Assess())
+    journal.observe(events.CandidateFound(release), State.DEPLOYING, attempt)
+    journal.intend(State.DEPLOYING, events.Deploy(deployment(release)))
+    journal.observe(events.Deployed(deployment(release)), State.GATING, attempt)
+    journal.intend(State.GATING, events.RunGate(deployment(release)))
+    journal.observe(events.Judged(verdict), State.COMMITTING, attempt)
+    journal.intend(State.COMMITTING, events.Commit(verdict))
     journal.commit(verdict)
-    journal.observe(Committed(release), State.COMMITTED, attempt)
+    journal.observe(events.Committed(release), State.COMMITTED, attempt)
 
 
 @pytest.fixture
@@ -117,9 +107,9 @@ def past(tmp_path: Path) -> StateDir:
             note="page: status 500, expected 200",
         )
         verdict = Unhealthy(deployment(BAD), "page: status 500, expected 200", (OK, FAILED), 4)
-        journal.observe(Judged(verdict), State.CHOOSING, attempt)
+        journal.observe(events.Judged(verdict), State.CHOOSING, attempt)
         verdict_2 = Healthy(deployment(GOOD), (OK,), 3, 10.0)
-        journal.observe(Judged(verdict_2), State.ROLLED_BACK, attempt)
+        journal.observe(events.Judged(verdict_2), State.ROLLED_BACK, attempt)
     return state
 
 
@@ -127,13 +117,15 @@ def interrupt(state: StateDir, *, decided: bool = False) -> None:
     """Leave an attempt as a killed run does."""
     with contextlib.closing(open_journal(state, Retention(), time.time)) as journal:
         attempt = evolve(journal.begin(), candidate=BAD)
-        journal.observe(CandidateFound(BAD), State.DEPLOYING, attempt)
-        journal.intend(State.DEPLOYING, Deploy(deployment(BAD)))
+        journal.observe(events.CandidateFound(BAD), State.DEPLOYING, attempt)
+        journal.intend(State.DEPLOYING, events.Deploy(deployment(BAD)))
         if decided:
             journal.observe(
-                DeployFailed(deployment(BAD), "no disk", guilty=True), State.CHOOSING, attempt
+                events.DeployFailed(deployment(BAD), "no disk", guilty=True),
+                State.CHOOSING,
+                attempt,
             )
-            journal.intend(State.ROLLING_BACK, Deploy(deployment(GOOD)))
+            journal.intend(State.ROLLING_BACK, events.Deploy(deployment(GOOD)))
 
 
 def snapshot(place: Path) -> dict[str, tuple[int, bytes]]:
@@ -271,7 +263,7 @@ def test_the_status_tells_what_is_proven_and_what_is_not(ask: Ask, past: StateDi
 def test_the_status_tells_a_run_from_an_interrupted_one(ask: Ask, past: StateDir) -> None:
     """Whoever holds the lock is at work; an open attempt without a holder was cut short."""
     interrupt(past)
-    assert "interrupted the next run takes it up where it stood" in ask("status")[1]
+    assert "interrupted the next run resumes it" in ask("status")[1]
     with hold(past.lock):
         out = ask("status")[1]
     assert "  running     process " in out
@@ -324,7 +316,7 @@ def test_a_rollback_that_was_cut_short_is_told_as_one(ask: Ask, past: StateDir) 
     interrupt(past, decided=True)
     answer = plan(ask)
     assert "RollbackDue" == answer["event"]
-    assert "touch nothing" not in answer["does"]
+    assert "change nothing" not in answer["does"]
     assert f"fall back from {BAD.label}" == answer["does"]
     assert [GOOD.label, OLD.label] == answer["if_it_fails"]
 
@@ -356,7 +348,7 @@ def test_an_interruption_is_part_of_the_story(ask: Ask, past: StateDir) -> None:
     """Who reads it later learns that a run was killed."""
     interrupt(past)
     interrupt(past)
-    assert "the run before was killed; this one takes it up" in ask("explain")[1]
+    assert "the previous run was killed; this run resumes it" in ask("explain")[1]
 
 
 @pytest.mark.parametrize("number", ["4", "999999"])

@@ -43,7 +43,7 @@ from runner.storage.journal import open_journal
 from runner.storage.lock import hold
 from runner.storage.paths import open_state
 from runner.terminal.progress import LogWatcher, TerminalWatcher, choose_watcher
-from runner.terminal.text import tell
+from runner.terminal.text import format_event
 from runner.warm_reconcile import main
 
 OLD = Release("3.3.0+v3.4.0", "3.4.0", "a" * 64)
@@ -220,7 +220,7 @@ def test_the_gate_is_one_live_line_that_is_cleared(terminal: Terminal) -> None:
     shown = terminal.shown()
     assert shown.startswith("\r\x1b[K")
     assert shown.endswith(
-        "deploying     3.4.0+v3.5.1 is wanted and not proven: it goes on trial\r\n"
+        "deploying     3.4.0+v3.5.1 is the latest and not last-good: it goes on trial\r\n"
     )
     watcher.warn(ReconcileError("no space left"))
     assert "\r\x1b[Kwarning: no space left\r\n" == terminal.shown()
@@ -282,7 +282,7 @@ def event_of(kind: type[Any]) -> Event:
 @pytest.mark.parametrize("kind", get_args(Event), ids=lambda kind: kind.__name__)
 def test_every_event_has_a_sentence(kind: type[Any]) -> None:
     """It names the release or the reason, in one line."""
-    sentence = tell(event_of(kind))
+    sentence = format_event(event_of(kind))
     assert NEW.label in sentence or "the reason" in sentence
     assert 1 == len(sentence.splitlines())
 
@@ -293,7 +293,7 @@ def test_every_verdict_has_a_sentence() -> None:
         "3.4.0+v3.5.1 is healthy: held 10.0 s over 3 rounds",
         "3.4.0+v3.5.1 is unhealthy: page: status 500",
         "3.4.0+v3.5.1 can't be judged: no sockets",
-    ] == [tell(Judged(verdict)) for verdict in VERDICTS]
+    ] == [format_event(Judged(verdict)) for verdict in VERDICTS]
 
 
 def test_an_attempt_is_named_by_what_it_is_about() -> None:
@@ -327,7 +327,7 @@ ENDED = Attempt("a", candidate=NEW, deployment=Deployment(OLD, "t-2"), note="pag
             State.UNDECIDED,
             21,
             21,
-            "undecided: nothing could be decided; nothing was committed; the next run takes it up",
+            "undecided: there is no verdict; nothing was committed; the next run resumes",
         ),
     ],
     ids=lambda value: value.name if isinstance(value, State) else "",

@@ -204,13 +204,16 @@ def test_a_machine_reads_the_same(
         ("", ["caller: missing", "probes: missing"]),
         (f'caller = "{ASKER}"\nprobes = []\n', ["probes = []: expected one probe or more"]),
         (http(80) + 'state_dir = "/x"\n', ["probes[0].state_dir"]),
-        ('state_dir = "/x"\n' + http(80), ["state_dir = '/x': expected nothing; the keys here"]),
+        (
+            'state_dir = "/x"\n' + http(80),
+            ["state_dir = '/x': expected no such key; the keys here"],
+        ),
         (http(80).replace('"http"', '"identity"'), ['kind to be one of "http", "tcp", "unit"']),
         (http(80).replace('"http"', '"traefik-ping"'), ['kind to be one of "http", "tcp"']),
         (
             http(80).replace("127.0.0.1", "ci.commoninternet.net").replace("window = 0", "window=9")
             + http(80).partition("[[probes]]")[2].join(("[[probes]]", "")),
-            ["probes = 'page': expected names that differ", "probes[0].url"],
+            ["probes = 'page': expected a different name for each probe", "probes[0].url"],
         ),
         (
             http(80, deadline=1).replace("window = 0", "window = 2").replace("0.01", "9", 1),

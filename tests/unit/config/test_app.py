@@ -191,17 +191,21 @@ def test_a_config_of_the_required_keys_alone_gets_good_defaults(tmp_path: Path) 
 
 WRONG: list[tuple[Path_, object, str]] = [
     (("state_dir",), "", "state_dir = '': expected "),
-    (("caller",), "proxy", "caller = 'proxy': expected the systemd unit that serves it,"),
+    (("caller",), "proxy", "caller = 'proxy': expected a systemd unit name, for"),
     (("fallback_depth",), "3", "fallback_depth = '3': expected a whole number, "),
     (("fallback_depth",), True, "fallback_depth = True: expected a whole number, "),
     (("fallback_depth",), -1, "fallback_depth = -1: expected a whole number, "),
-    (("extra",), 1, "extra = 1: expected nothing; the keys here are budget, caller,"),
+    (("extra",), 1, "extra = 1: expected no such key; the keys here are budget, caller,"),
     (("source",), [], 'source = []: expected a table with a key kind, one of "directory",'),
     (("source", "kind"), "svn", "source = {'kind': 'svn', "),
     (("source", "kind"), ["git"], "source = {'kind': ['git'], "),
     (("source", "url"), "a\0b", "source.url = 'a\\x00b': expected a text that is not empty, "),
     (("source", "prereleases"), "yes", "source.prereleases = 'yes': expected true or false"),
-    (("source", "depth"), 1, "source.depth = 1: expected nothing; the keys here are kind, prere"),
+    (
+        ("source", "depth"),
+        1,
+        "source.depth = 1: expected no such key; the keys here are kind, prere",
+    ),
     (("platform", "kind"), "podman", "platform = {'kind': 'podman', "),
     (("platform", "stop_timeout"), 0, "platform.stop_timeout = 0: expected a number of seconds"),
     (("gate",), "strict", "gate = 'strict': expected a table"),
@@ -226,14 +230,18 @@ WRONG: list[tuple[Path_, object, str]] = [
     (("probes", 1, "kind"), "icmp", "probes[1] = {'kind': 'icmp', "),
     (("probes", 1, "url"), "127.0.0.1/ping", "probes[1].url = '127.0.0.1/ping': expected an http"),
     (("probes", 1, "url"), 80, "probes[1].url = 80: expected an http or https URL"),
-    (("probes", 1, "path"), "/", "probes[1].path = '/': expected nothing; the keys here are kind"),
+    (
+        ("probes", 1, "path"),
+        "/",
+        "probes[1].path = '/': expected no such key; the keys here are kind",
+    ),
     (("probes", 1, "name"), "../ping", f"probes[1].name = '../ping': expected {NAME_RULE}"),
     (("probes", 2, "status"), 20, "probes[2].status = 20: expected an HTTP status, 100 to 599"),
     (("probes", 2, "address"), "site:443", "probes[2].address = 'site:443': expected an IP addr"),
     (("probes", 2, "headers", "X-Served-By"), 1, "probes[2].headers[X-Served-By] = 1: expected a"),
     (("probes", 2, "verify_tls"), 0, "probes[2].verify_tls = 0: expected true or false"),
     (("probes", 3, "timeout"), "1s", "probes[3].timeout = '1s': expected a number of seconds"),
-    (("probes", 4, "target_unit"), "site", "probes[4].target_unit = 'site': expected the systemd"),
+    (("probes", 4, "target_unit"), "site", "probes[4].target_unit = 'site': expected a systemd"),
 ]
 
 
@@ -384,16 +392,16 @@ ABRA = {"kind": "abra", "domain": "traefik.example.com"}
     ("source", "platform", "told"),
     [
         (None, {}, "platform.stack = None: expected the name of the stack"),
-        (ABRA, {"stack": "mine"}, "platform.stack = 'mine': expected nothing: abra's own is used"),
+        (ABRA, {"stack": "mine"}, "platform.stack = 'mine': expected no value: abra's own is used"),
         (
             ABRA,
             {"env_file": "/e"},
-            "platform.env_file = '/e': expected nothing: abra's own is used",
+            "platform.env_file = '/e': expected no value: abra's own is used",
         ),
         (
             ABRA,
             {"kind": "process"},
-            "platform.kind = 'process': expected \"swarm\": abra deploys to",
+            "platform.kind = 'process': expected \"swarm\": abra deploys only to",
         ),
         (ABRA, {"socket": "docker.sock"}, "platform.socket = 'docker.sock': expected an absolute"),
         (ABRA, {"require": "most"}, 'platform.require = \'most\': expected "all", "quorum"'),
@@ -451,7 +459,7 @@ def test_retention_must_reach_as_deep_as_the_fallback(tmp_path: Path) -> None:
     data = whole()
     put(data, ("retention", "proven"), 1)
     assert [
-        "retention.proven = 1: expected more than fallback_depth (1): last-good and what is older"
+        "retention.proven = 1: expected more than fallback_depth (1): last-good, and the fallbacks"
     ] == mistakes(write(tmp_path / "a.json", data))
 
 
@@ -461,7 +469,7 @@ def test_a_gate_without_an_identity_probe_is_refused(tmp_path: Path, probes: lis
     data = whole()
     data["probes"] = [{**probe, "target_unit": "a.service"} for probe in probes]
     (told,) = mistakes(write(tmp_path / "a.json", data))
-    assert 'expected one of kind "identity": without it an old instance could answer' in told
+    assert 'expected one of kind "identity": without it an old instance could pass for' in told
 
 
 @pytest.mark.parametrize("platform", ["process", "swarm"])
@@ -477,7 +485,7 @@ def test_a_task_probe_binds_a_gate_to_its_candidate_where_there_are_tasks(
         assert [probe.kind for probe in load(path).probes] == ["task"]
         return
     told = sorted(mistakes(path))
-    assert "probes[0].kind = 'task': expected another: only a swarm has tasks" in told
+    assert "probes[0].kind = 'task': expected another kind: only Docker Swarm has tasks" in told
     assert any('expected one of kind "identity": without it' in line for line in told)
 
 
@@ -496,7 +504,7 @@ def test_two_probes_of_one_name_are_refused(tmp_path: Path) -> None:
     """Evidence names its probe, so a name must mean one probe."""
     data = whole()
     put(data, ("probes", 3, "name"), "site")
-    assert ["probes = 'site': expected names that differ"] == mistakes(
+    assert ["probes = 'site': expected a different name for each probe"] == mistakes(
         write(tmp_path / "a.json", data)
     )
 
@@ -546,18 +554,18 @@ def test_an_empty_file_lacks_all_that_is_required(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.toml", b"state_dir = ", "is no TOML: "),
-        ("a.toml", b"a = 1\na = 2", "is no TOML: "),
-        ("a.toml", b"\xef\xbb\xbfa = 1", "is no TOML: "),
-        ("a.json", b"", "is no JSON: "),
-        ("a.json", b"{} {}", "is no JSON: "),
+        ("a.toml", b"state_dir = ", "is not valid TOML: "),
+        ("a.toml", b"a = 1\na = 2", "is not valid TOML: "),
+        ("a.toml", b"\xef\xbb\xbfa = 1", "is not valid TOML: "),
+        ("a.json", b"", "is not valid JSON: "),
+        ("a.json", b"{} {}", "is not valid JSON: "),
         ("a.toml", b"a = '\xff'", "can't be read: "),
         ("a.json", b'"\xff"', "can't be read: "),
-        ("a.toml", b"a = " + b"1" * 5000, "is no TOML: "),
-        ("a.json", b'{"fallback_depth": ' + b"1" * 5000 + b"}", "is no JSON: "),
-        ("a.toml", b"a = " + b"[" * 2000, "is no TOML: "),
-        ("a.json", b"[" * 2000, "is no JSON: "),
-        ("a.json", b'{"a":' * 2000, "is no JSON: "),
+        ("a.toml", b"a = " + b"1" * 5000, "is not valid TOML: "),
+        ("a.json", b'{"fallback_depth": ' + b"1" * 5000 + b"}", "is not valid JSON: "),
+        ("a.toml", b"a = " + b"[" * 2000, "is not valid TOML: "),
+        ("a.json", b"[" * 2000, "is not valid JSON: "),
+        ("a.json", b'{"a":' * 2000, "is not valid JSON: "),
     ],
     ids=[
         *("half a line", "a key twice", "byte order mark", "empty", "two values", "latin-1 TOML"),
@@ -739,4 +747,4 @@ def test_a_renamed_key_is_the_only_thing_reported(tmp_path: Path, text: str) -> 
     with pytest.raises(ConfigError) as caught:
         load(path)
     assert caught.value.message == f"{path}: the key 'world' was renamed to 'platform'"
-    assert caught.value.hint == "write 'platform' instead; nothing else of it has changed"
+    assert caught.value.hint == "write 'platform' instead; the keys below it are the same"

@@ -134,12 +134,12 @@ def test_every_mistake_is_reported_at_once() -> None:
     assert [
         f"count = 0: expected {COUNT}",
         "inner.name: missing; expected a value: it has no default",
-        "inner.size = 3: expected nothing; the keys here are name, only",
+        "inner.size = 3: expected no such key; the keys here are name, only",
         f"several[0].radius = 'r': expected {SECONDS}",
         'several[2] = 7: expected a table with a key kind, one of "circle", "square"',
         "texts[b] = False: expected a text",
         (
-            "unknown = 1: expected nothing; the keys here are"
+            "unknown = 1: expected no such key; the keys here are"
             " address, count, flag, inner, must, several, shape, text, texts"
         ),
     ] == mistakes(

@@ -21,7 +21,7 @@ from runner.reconcile.probes import Http, Identity, Probe, SafeProbe, Tcp, Traef
 
 PROXY = "deploy-proxy.service"
 DASHBOARD = "deploy-dashboard.service"
-STILL = "which is still starting while its gate asks"
+STILL = "which is still starting while its gate runs"
 
 
 def graph(*edges: Edge, also: str = "", aliases: dict[str, str] | None = None) -> UnitGraph:
@@ -53,7 +53,7 @@ def test_the_old_gate_is_refused() -> None:
         f"{DASHBOARD} starts after {PROXY}, {STILL}: {DASHBOARD} → After= → {PROXY}"
     )
     assert error.hint == (
-        f"ask what {PROXY} deploys, or ask from a unit that starts after {DASHBOARD}"
+        f"probe what {PROXY} deploys, or from a unit that starts after {DASHBOARD}"
     )
     assert error.chain == (DASHBOARD, PROXY)
 
@@ -148,7 +148,7 @@ def test_the_caller_itself_is_refused() -> None:
     """A probe that wants the caller active waits for the end of the gate that it is part of."""
     error = refused(graph(), PROXY)
     assert error.message == (
-        f"{PROXY} is the caller itself: it is still starting while its gate asks"
+        f"{PROXY} is the caller itself: it is still starting while its gate runs"
     )
     assert error.chain == (PROXY,)
 
@@ -167,14 +167,14 @@ def test_an_unknown_unit_is_never_safe(target: str, caller: str, told: str) -> N
     """A misspelt name, of either, must not make a gate safe."""
     error = refused(graph(), target, caller)
     assert f"the {told}" in error.message
-    assert f"nobody can tell whether {target} starts after {caller}" in error.message
-    assert error.hint == "is gone.service installed, and is its name right?"
+    assert f"can't be determined whether {target} starts after {caller}" in error.message
+    assert error.hint == "check that gone.service is installed and spelled right"
 
 
 def test_a_unit_that_is_only_named_is_unknown() -> None:
     """An edge to a unit does not make it exist."""
     units = UnitGraph(frozenset({PROXY}), (Edge(PROXY, "gone.service"),))
-    assert "gone.service is not known" in refused(units, "gone.service").message
+    assert "gone.service is unknown" in refused(units, "gone.service").message
 
 
 def test_a_chain_through_a_unit_that_does_not_exist_counts() -> None:

@@ -359,7 +359,7 @@ def test_only_what_the_asking_host_lacks_blames_nobody(name: str) -> None:
     for error in wrapped(OSError(code, "what the kernel says")):
         answer, reason = explain(error)
         if name in OURS:
-            expected = (Outcome.INCONCLUSIVE, "could not ask: what the kernel says")
+            expected = (Outcome.INCONCLUSIVE, "could not probe: what the kernel says")
             assert (answer, reason) == expected
         else:
             assert answer is Outcome.FAIL

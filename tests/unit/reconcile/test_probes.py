@@ -569,7 +569,7 @@ def test_a_ca_file_that_cannot_be_read_blames_nobody(
         ca_file.write_bytes(content)
     result = ask(page(serve_tls([]).url, ca_file=str(ca_file)))
     assert result.outcome is Outcome.INCONCLUSIVE
-    assert result.reason.startswith("could not ask: ")
+    assert result.reason.startswith("could not probe: ")
 
 
 def test_a_server_without_tls_fails_a_tls_probe_and_the_other_way_round(
@@ -606,20 +606,23 @@ def test_the_right_token_and_version_pass(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        (identified(RIGHT, None), "a stranger answers: it returned no token"),
-        (identified(RIGHT, ""), "another deployment answers: its token is not this one's"),
-        (identified(RIGHT, "old"), "another deployment answers: its token is not this one's"),
+        (
+            identified(RIGHT, None),
+            "no X-Warm-Reconcile-Token header: this is not the Traefik that was deployed",
+        ),
+        (identified(RIGHT, ""), "another deployment answers: its token is a different one"),
+        (identified(RIGHT, "old"), "another deployment answers: its token is a different one"),
         (
             identified(b"", "old", "404 Not Found"),
-            "another deployment answers: its token is not this one's",
+            "another deployment answers: its token is a different one",
         ),
         (
             identified(RIGHT, DEPLOYMENT.token.upper()),
-            "another deployment answers: its token is not this one's",
+            "another deployment answers: its token is a different one",
         ),
         (
             identified(RIGHT, f"{DEPLOYMENT.token}, old"),
-            "another deployment answers: its token is not this one's",
+            "another deployment answers: its token is a different one",
         ),
         (
             identified(b'{"Version": "3.5.0"}'),
@@ -630,14 +633,14 @@ def test_the_right_token_and_version_pass(serve: Serve) -> None:
             r"version \x1b[31m answers, expected 3.5.1",
         ),
         (identified(b'{"Version": 3.5}'), "version 3.5 answers, expected 3.5.1"),
-        (identified(b'{"version": "3.5.1"}'), "it did not tell its version"),
-        (identified(b"<html>3.5.1</html>"), "it did not tell its version"),
-        (identified(b'["3.5.1"]'), "it did not tell its version"),
-        (identified(b"null"), "it did not tell its version"),
-        (identified(b"\xff\xfe"), "it did not tell its version"),
-        (identified(b""), "it did not tell its version"),
-        (identified(b"[" * 20_000), "it did not tell its version"),
-        (identified(b'{"Version": ' + b"1" * 5000 + b"}"), "it did not tell its version"),
+        (identified(b'{"version": "3.5.1"}'), "the body names no Version"),
+        (identified(b"<html>3.5.1</html>"), "the body names no Version"),
+        (identified(b'["3.5.1"]'), "the body names no Version"),
+        (identified(b"null"), "the body names no Version"),
+        (identified(b"\xff\xfe"), "the body names no Version"),
+        (identified(b""), "the body names no Version"),
+        (identified(b"[" * 20_000), "the body names no Version"),
+        (identified(b'{"Version": ' + b"1" * 5000 + b"}"), "the body names no Version"),
     ],
     ids=[
         *("no token", "empty token", "other token", "other token and 404", "capitals"),
@@ -671,7 +674,10 @@ def test_a_stranger_that_echoes_everything_does_not_pass(serve: Serve) -> None:
         )
 
     result = ask(who(serve(echo).url))
-    assert (Outcome.FAIL, "a stranger answers: it returned no token") == told(result)
+    assert (
+        Outcome.FAIL,
+        "no X-Warm-Reconcile-Token header: this is not the Traefik that was deployed",
+    ) == told(result)
     assert DEPLOYMENT.token.encode() not in seen[0]
 
 

@@ -99,13 +99,13 @@ def without(name: str) -> httpx.Headers:
     return kept
 
 
-NOT_RUNNING = "answers, which the engine doesn't call running"
+NOT_RUNNING = "answers, which Docker does not report as running"
 
 
 @pytest.mark.parametrize(
     ("reply", "expected", "reason"),
     [
-        (evolve(SELF, headers=without(TOKEN_HEADER)), MINE, "a stranger answers"),
+        (evolve(SELF, headers=without(TOKEN_HEADER)), MINE, "no X-Warm-Reconcile-Token header"),
         (evolve(SELF, status=404, headers=without(TOKEN_HEADER)), MINE, "status 404, expected 200"),
         (evolve(SELF, status=404), MINE, "status 404, expected 200: no identity"),
         (
@@ -114,7 +114,7 @@ NOT_RUNNING = "answers, which the engine doesn't call running"
             "another deployment answers",
         ),
         (evolve(SELF, body=b'{"Version": "3.5.10"}'), MINE, "version 3.5.10 answers, expected"),
-        (evolve(SELF, body=b'{"version": "3.5.1"}'), MINE, "it did not tell its version"),
+        (evolve(SELF, body=b'{"version": "3.5.1"}'), MINE, "the body names no Version"),
         (SELF, evolve(TASKS, tasks=frozenset({"task0"})), f"task task1 {NOT_RUNNING}"),
         (SELF, evolve(TASKS, tasks=frozenset()), f"task task1 {NOT_RUNNING}"),
         (evolve(SELF, headers=without(TASK_HEADER)), TASKS, f"task (none) {NOT_RUNNING}"),
@@ -144,7 +144,7 @@ def test_anyone_else_fails_and_is_told_apart(reply: Reply, expected: Expected, r
 def test_what_tells_no_version_fails(body: bytes) -> None:
     """Whatever it sends instead."""
     found = check_identity(PAGE, evolve(SELF, body=body), MINE)
-    assert (found.outcome, found.reason) == (Outcome.FAIL, "it did not tell its version")
+    assert (found.outcome, found.reason) == (Outcome.FAIL, "the body names no Version")
 
 
 def test_where_there_are_no_tasks_none_is_asked_for() -> None:

@@ -232,7 +232,10 @@ SHA = "0" * 64
         ('version = "\udcff"', "release.toml: "),
         ("version = 3", "version = 3: expected "),
         ('version = ""', "version = '': expected "),
-        ('version = "1"\ncolour = "red"', "colour = 'red': expected nothing; the keys here are"),
+        (
+            'version = "1"\ncolour = "red"',
+            "colour = 'red': expected no such key; the keys here are",
+        ),
         ('version = "1"', "expected either wheel_sha256, or binary and binary_sha256"),
         ('version = "1"\nbinary = "/b"', "expected either wheel_sha256, or binary and"),
         (f'version = "1"\nbinary_sha256 = "{SHA}"', "expected either wheel_sha256, or binary and"),

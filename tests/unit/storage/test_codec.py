@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from runner.reconcile import events
 from runner.reconcile.attempt import Attempt, Entry, Interrupted
 from runner.reconcile.errors import JournalError
-from runner.reconcile.events import CandidateFound, Deploy, DeployFailed, Judged, NoFallback
 from runner.reconcile.machine import State
 from runner.reconcile.model import (
     Deployment,
@@ -91,11 +91,11 @@ def test_arbitrary_text_is_refused(text: str) -> None:
         '{"is":"Interrupted"}',
         '{"is":"Interrupted","crashed":true,"why":"a newer version says more"}',
         '{"is":"Assess","deeply":1}',
-        to_text(Deploy(DEPLOYMENT)).replace('"token":', '"nonce":1,"token":'),
-        to_text(Deploy(DEPLOYMENT)).replace('"label":', '"name":'),
-        to_text(Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace('"held":', '"kept":'),
+        to_text(events.Deploy(DEPLOYMENT)).replace('"token":', '"nonce":1,"token":'),
+        to_text(events.Deploy(DEPLOYMENT)).replace('"label":', '"name":'),
+        to_text(events.Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace('"held":', '"kept":'),
         to_text(
-            Judged(
+            events.Judged(
                 Inconclusive(
                     DEPLOYMENT, "r", (ProbeResult("p", Outcome.PASS, "r", "u.service"),), 1
                 )
@@ -122,12 +122,16 @@ def test_an_entry_of_another_version_is_refused(text: str) -> None:
         '{"is":"Interrupted","crashed":0}',
         '{"is":"NoFallback","reason":5}',
         '{"is":"NoFallback","reason":null}',
-        to_text(Deploy(DEPLOYMENT)).replace('"t-1"', "[]"),
-        to_text(Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace('"rounds":3', '"rounds":"3"'),
-        to_text(Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace('"held":1.0', '"held":"1"'),
-        to_text(Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace('"rounds":3', '"rounds":true'),
-        to_text(Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace("[]", "{}"),
-        to_text(Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace("[]", '""'),
+        to_text(events.Deploy(DEPLOYMENT)).replace('"t-1"', "[]"),
+        to_text(events.Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace(
+            '"rounds":3', '"rounds":"3"'
+        ),
+        to_text(events.Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace('"held":1.0', '"held":"1"'),
+        to_text(events.Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace(
+            '"rounds":3', '"rounds":true'
+        ),
+        to_text(events.Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace("[]", "{}"),
+        to_text(events.Judged(Healthy(DEPLOYMENT, (), 3, 1.0))).replace("[]", '""'),
     ],
     ids=[
         *("text for a truth", "number for a truth", "number for a text", "nothing for a text"),
@@ -163,9 +167,9 @@ def test_an_unknown_state_is_never_idle(word: str) -> None:
 def test_replaying_is_folding() -> None:
     """Replaying the entries in order gives the memory of the attempt."""
     entries: list[Entry] = [
-        CandidateFound(RELEASE),
-        Deploy(DEPLOYMENT),
-        DeployFailed(DEPLOYMENT, "no disk", guilty=True),
+        events.CandidateFound(RELEASE),
+        events.Deploy(DEPLOYMENT),
+        events.DeployFailed(DEPLOYMENT, "no disk", guilty=True),
     ]
     expected = Attempt(
         "a",
@@ -190,6 +194,6 @@ def test_replaying_is_folding() -> None:
 
 def test_text_that_no_file_holds_by_itself_is_kept() -> None:
     """Lone surrogates, possible in file names, are escaped so that UTF-8 can encode them."""
-    entry = NoFallback("caf\udce9")
+    entry = events.NoFallback("caf\udce9")
     to_text(entry).encode("utf-8")
     assert entry == from_text(to_text(entry))

@@ -21,31 +21,8 @@ from runner.platforms.process import binaries, instances, platform
 from runner.platforms.swarm import compose, images, objects, releases, stack, stack_document
 from runner.platforms.swarm.preflight import PROVIDER_PATH
 from runner.platforms.swarm.traefik_api import TABLE_LABEL, TABLE_PATH
+from runner.reconcile import events
 from runner.reconcile.attempt import Attempt, Entry, Interrupted
-from runner.reconcile.events import (
-    Assess,
-    CandidateFound,
-    CandidateLive,
-    ChooseFallback,
-    Commit,
-    CommitFailed,
-    Committed,
-    Deploy,
-    Deployed,
-    DeployFailed,
-    FallbackChosen,
-    FallbackLive,
-    Judged,
-    LastGoodAbsent,
-    LastGoodLive,
-    NoFallback,
-    NothingDecided,
-    NothingDeployable,
-    RollbackDue,
-    RunGate,
-    Unreachable,
-    Verify,
-)
 from runner.reconcile.machine import State
 from runner.reconcile.model import (
     Deployment,
@@ -87,30 +64,30 @@ WRITTEN: Final = Written(1795814227.5, "traefik_app", {"traefik_app": "e" * 64})
 
 # Values are built by position: a field may be renamed, but not moved.
 ENTRIES: Final[Mapping[str, Entry]] = {
-    "candidate found": CandidateFound(RELEASE),
-    "candidate live": CandidateLive(DEPLOYMENT),
-    "last-good live": LastGoodLive(DEPLOYMENT, "a remark"),
-    "last-good absent": LastGoodAbsent(RELEASE, "a remark"),
-    "rollback due": RollbackDue(RELEASE, "a reason"),
-    "nothing deployable": NothingDeployable("a reason"),
-    "unreachable": Unreachable("a reason"),
-    "deployed": Deployed(DEPLOYMENT),
-    "deployment failed": DeployFailed(DEPLOYMENT, "a reason", True),  # noqa: FBT003
-    "healthy": Judged(HEALTHY),
-    "unhealthy": Judged(Unhealthy(DEPLOYMENT, "a reason", EVIDENCE, 2)),
-    "inconclusive": Judged(Inconclusive(DEPLOYMENT, "a reason", (), 1)),
-    "committed": Committed(RELEASE),
-    "commit failed": CommitFailed(RELEASE, "a reason"),
-    "fallback chosen": FallbackChosen(RELEASE),
-    "fallback live": FallbackLive(DEPLOYMENT),
-    "no fallback": NoFallback("a reason"),
-    "nothing decided": NothingDecided("a reason"),
-    "assess": Assess(),
-    "verify": Verify(DEPLOYMENT),
-    "deploy": Deploy(DEPLOYMENT),
-    "run the gate": RunGate(DEPLOYMENT),
-    "commit": Commit(HEALTHY),
-    "choose a fallback": ChooseFallback(),
+    "candidate found": events.CandidateFound(RELEASE),
+    "candidate live": events.CandidateLive(DEPLOYMENT),
+    "last-good live": events.LastGoodLive(DEPLOYMENT, "a remark"),
+    "last-good absent": events.LastGoodAbsent(RELEASE, "a remark"),
+    "rollback due": events.RollbackDue(RELEASE, "a reason"),
+    "nothing deployable": events.NothingDeployable("a reason"),
+    "unreachable": events.Unreachable("a reason"),
+    "deployed": events.Deployed(DEPLOYMENT),
+    "deployment failed": events.DeployFailed(DEPLOYMENT, "a reason", True),  # noqa: FBT003
+    "healthy": events.Judged(HEALTHY),
+    "unhealthy": events.Judged(Unhealthy(DEPLOYMENT, "a reason", EVIDENCE, 2)),
+    "inconclusive": events.Judged(Inconclusive(DEPLOYMENT, "a reason", (), 1)),
+    "committed": events.Committed(RELEASE),
+    "commit failed": events.CommitFailed(RELEASE, "a reason"),
+    "fallback chosen": events.FallbackChosen(RELEASE),
+    "fallback live": events.FallbackLive(DEPLOYMENT),
+    "no fallback": events.NoFallback("a reason"),
+    "nothing decided": events.NothingDecided("a reason"),
+    "assess": events.Assess(),
+    "verify": events.Verify(DEPLOYMENT),
+    "deploy": events.Deploy(DEPLOYMENT),
+    "run the gate": events.RunGate(DEPLOYMENT),
+    "commit": events.Commit(HEALTHY),
+    "choose a fallback": events.ChooseFallback(),
     "interrupted": Interrupted(True),  # noqa: FBT003
 }
 RECORDS: Final[Mapping[str, Deployment | Record]] = {
@@ -137,7 +114,7 @@ def test_a_record_is_written_and_read_as_ever(name: str) -> None:
 def test_every_kind_is_frozen() -> None:
     """Each entry, verdict and outcome has a line in this file."""
     assert {type(entry) for entry in ENTRIES.values()} == set(get_args(Entry))
-    verdicts = {type(e.verdict) for e in ENTRIES.values() if isinstance(e, Judged)}
+    verdicts = {type(e.verdict) for e in ENTRIES.values() if isinstance(e, events.Judged)}
     assert verdicts == set(get_args(Verdict))
     assert {result.outcome for result in EVIDENCE} == set(Outcome)
     assert set(TEXTS) == {*ENTRIES, *RECORDS, "a manifest"}

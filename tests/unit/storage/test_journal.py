@@ -12,23 +12,9 @@ import pytest
 from attrs import define, evolve
 
 from runner.config.app import Retention
+from runner.reconcile import events
 from runner.reconcile.attempt import Attempt, Interrupted, remember
 from runner.reconcile.errors import JournalError
-from runner.reconcile.events import (
-    Assess,
-    CandidateFound,
-    ChooseFallback,
-    Commit,
-    Committed,
-    Deploy,
-    Effect,
-    Judged,
-    NothingDecided,
-    NothingDeployable,
-    RunGate,
-    Unreachable,
-    Verify,
-)
 from runner.reconcile.machine import FINAL, State
 from runner.reconcile.model import (
     Deployment,
@@ -99,9 +85,9 @@ def on_disk(state: StateDir, sql: str) -> list[tuple[object, ...]]:
 def commit(journal: SqliteJournal, of: Release) -> None:
     """Write a whole attempt that ends in COMMITTED."""
     attempt = evolve(journal.begin(), candidate=of)
-    journal.intend(State.COMMITTING, Commit(healthy(of)))
+    journal.intend(State.COMMITTING, events.Commit(healthy(of)))
     journal.commit(healthy(of))
-    journal.observe(Committed(of), State.COMMITTED, attempt)
+    journal.observe(events.Committed(of), State.COMMITTED, attempt)
 
 
 def roll_back(journal: SqliteJournal, guilty: Release, to: Release) -> None:
@@ -109,23 +95,24 @@ def roll_back(journal: SqliteJournal, guilty: Release, to: Release) -> None:
     attempt = evolve(
         journal.begin(), candidate=guilty, against="status 500", guilty=True, fallbacks=(to,)
     )
-    journal.observe(Judged(healthy(to)), State.ROLLED_BACK, attempt)
+    journal.observe(events.Judged(healthy(to)), State.ROLLED_BACK, attempt)
 
 
 # Intents -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "effect", [Deploy(deployment(A)), RunGate(deployment(A)), Commit(healthy(A))]
+    "effect",
+    [events.Deploy(deployment(A)), events.RunGate(deployment(A)), events.Commit(healthy(A))],
 )
 def test_a_writing_effect_is_durable_before_it_is_allowed(
-    state: StateDir, open_it: Open, effect: Effect
+    state: StateDir, open_it: Open, effect: events.Effect
 ) -> None:
     """The intent and everything before it are on the disk when ``intend`` returns."""
     journal = open_it()
     attempt = journal.begin()
-    journal.intend(State.IDLE, Assess())
-    journal.observe(CandidateFound(A), State.DEPLOYING, attempt)
+    journal.intend(State.IDLE, events.Assess())
+    journal.observe(events.CandidateFound(A), State.DEPLOYING, attempt)
     assert (State.DEPLOYING, effect) == journal.intend(State.DEPLOYING, effect)
     assert [(attempt.id, "deploying", None)] == on_disk(
         state, "SELECT id, state, ended FROM attempt"
@@ -133,14 +120,16 @@ def test_a_writing_effect_is_durable_before_it_is_allowed(
     assert [("idle",), ("deploying",), ("deploying",)] == on_disk(state, "SELECT state FROM entry")
 
 
-@pytest.mark.parametrize("effect", [Assess(), Verify(deployment(A)), ChooseFallback()])
-def test_a_look_costs_no_write(state: StateDir, open_it: Open, effect: Effect) -> None:
+@pytest.mark.parametrize(
+    "effect", [events.Assess(), events.Verify(deployment(A)), events.ChooseFallback()]
+)
+def test_a_look_costs_no_write(state: StateDir, open_it: Open, effect: events.Effect) -> None:
     """A reading effect becomes durable with the next durable entry."""
     journal = open_it()
     journal.begin()
     assert (State.IDLE, effect) == journal.intend(State.IDLE, effect)
     assert [] == on_disk(state, "SELECT * FROM attempt")
-    journal.intend(State.DEPLOYING, Deploy(deployment(A)))
+    journal.intend(State.DEPLOYING, events.Deploy(deployment(A)))
     assert 2 == len(on_disk(state, "SELECT * FROM entry"))
 
 
@@ -187,7 +176,7 @@ def test_a_run_that_dies_before_a_durable_intent_leaves_no_attempt(
     """A run that dies before its first writing effect leaves no attempt behind."""
     journal = open_it()
     first = journal.begin()
-    journal.intend(State.IDLE, Assess())
+    journal.intend(State.IDLE, events.Assess())
     second = open_it().begin()
     assert first.id != second.id
     assert Attempt(second.id) == second
@@ -205,7 +194,7 @@ def test_a_closed_attempt_is_not_taken_up_again(
     journal = open_it()
     first = journal.begin()
     clock.time += 5
-    journal.observe(NothingDeployable("none"), final, evolve(first, candidate=A, note="why"))
+    journal.observe(events.NothingDeployable("none"), final, evolve(first, candidate=A, note="why"))
     assert [(final.value, clock.time - 5, clock.time, A.label, "why")] == on_disk(
         state, "SELECT state, begun, ended, release, note FROM attempt"
     )
@@ -221,7 +210,7 @@ def test_an_attempt_id_is_unguessable(open_it: Open) -> None:
         journal = open_it()
         attempt = journal.begin()
         ids.add(attempt.id)
-        journal.observe(NothingDeployable("none"), State.STRANDED, attempt)
+        journal.observe(events.NothingDeployable("none"), State.STRANDED, attempt)
     assert {32} == {len(found) for found in ids}
     assert 3 == len(ids)
 
@@ -230,10 +219,10 @@ def test_an_open_attempt_is_taken_up_with_all_it_remembers(open_it: Open) -> Non
     """The replayed memory is that of the run before, plus the interruption."""
     journal = open_it()
     first = journal.begin()
-    journal.observe(CandidateFound(A), State.DEPLOYING, first)
-    journal.intend(State.DEPLOYING, Deploy(deployment(A)))
-    journal.observe(Judged(Unhealthy(deployment(A), "500", (), 3)), State.CHOOSING, first)
-    journal.intend(State.ROLLING_BACK, Deploy(deployment(B)))
+    journal.observe(events.CandidateFound(A), State.DEPLOYING, first)
+    journal.intend(State.DEPLOYING, events.Deploy(deployment(A)))
+    journal.observe(events.Judged(Unhealthy(deployment(A), "500", (), 3)), State.CHOOSING, first)
+    journal.intend(State.ROLLING_BACK, events.Deploy(deployment(B)))
     second = open_it().begin()
     assert (
         Attempt(
@@ -256,12 +245,12 @@ def test_a_run_that_dies_on_a_candidate_is_counted(open_it: Open) -> None:
     """Crashes are counted until the candidate is given up; an undecided end is no crash."""
     journal = open_it()
     first = journal.begin()
-    journal.observe(CandidateFound(A), State.DEPLOYING, first)
-    journal.intend(State.DEPLOYING, Deploy(deployment(A)))
+    journal.observe(events.CandidateFound(A), State.DEPLOYING, first)
+    journal.intend(State.DEPLOYING, events.Deploy(deployment(A)))
     journal = open_it()
     second = journal.begin()
     assert second.crashes == 1
-    journal.observe(Unreachable("no Docker"), State.UNDECIDED, second)
+    journal.observe(events.Unreachable("no Docker"), State.UNDECIDED, second)
     assert open_it().begin().crashes == 1
 
 
@@ -271,8 +260,8 @@ def test_every_crash_is_counted_and_recorded(state: StateDir, open_it: Open) -> 
         journal = open_it()
         attempt = journal.begin()
         assert crashes == attempt.crashes
-        journal.observe(CandidateFound(A), State.DEPLOYING, attempt)
-        journal.intend(State.DEPLOYING, Deploy(deployment(A)))
+        journal.observe(events.CandidateFound(A), State.DEPLOYING, attempt)
+        journal.intend(State.DEPLOYING, events.Deploy(deployment(A)))
     expected = ['{"crashed":true,"is":"Interrupted"}'] * 3
     found = [str(text) for (text,) in on_disk(state, "SELECT entry FROM entry ORDER BY rowid")]
     assert expected == [text for text in found if "Interrupted" in text]
@@ -282,8 +271,10 @@ def test_undecided_leaves_the_attempt_open_and_is_no_crash(state: StateDir, open
     """An undecided attempt is resumed, and does not count as a crash."""
     journal = open_it()
     first = journal.begin()
-    journal.observe(CandidateFound(A), State.DEPLOYING, first)
-    journal.observe(Unreachable("no engine"), State.UNDECIDED, evolve(first, note="no engine"))
+    journal.observe(events.CandidateFound(A), State.DEPLOYING, first)
+    journal.observe(
+        events.Unreachable("no engine"), State.UNDECIDED, evolve(first, note="no engine")
+    )
     assert [("undecided", None, "no engine")] == on_disk(
         state, "SELECT state, ended, note FROM attempt"
     )
@@ -295,11 +286,11 @@ def test_a_crash_after_an_undecided_run_is_a_crash(open_it: Open) -> None:
     """After the attempt was resumed, the end of an earlier run is not counted again."""
     journal = open_it()
     first = journal.begin()
-    journal.observe(CandidateFound(A), State.DEPLOYING, first)
-    journal.observe(NothingDecided("no answer"), State.UNDECIDED, first)
+    journal.observe(events.CandidateFound(A), State.DEPLOYING, first)
+    journal.observe(events.NothingDecided("no answer"), State.UNDECIDED, first)
     journal = open_it()
     journal.begin()
-    journal.intend(State.DEPLOYING, Deploy(deployment(A)))
+    journal.intend(State.DEPLOYING, events.Deploy(deployment(A)))
     assert 1 == open_it().begin().crashes
 
 
@@ -307,7 +298,7 @@ def test_two_open_attempts_are_impossible(state: StateDir, open_it: Open) -> Non
     """The database itself refuses a second open attempt."""
     journal = open_it()
     journal.begin()
-    journal.intend(State.DEPLOYING, Deploy(deployment(A)))
+    journal.intend(State.DEPLOYING, events.Deploy(deployment(A)))
     with contextlib.closing(sqlite3.connect(state.journal)) as other:
         sql = "INSERT INTO attempt (id, begun, state) VALUES ('x', 0, 'idle')"
         with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
@@ -326,15 +317,15 @@ def test_a_run_changes_nothing_of_earlier_attempts(
     clock.time += 1000.0
     journal = open_it()
     attempt = evolve(journal.begin(), candidate=C, note="another")
-    journal.observe(CandidateFound(C), State.DEPLOYING, attempt)
-    journal.intend(State.DEPLOYING, Deploy(deployment(C)))
+    journal.observe(events.CandidateFound(C), State.DEPLOYING, attempt)
+    journal.intend(State.DEPLOYING, events.Deploy(deployment(C)))
     assert before == on_disk(state, sql)
     taken_up = (journal := open_it()).begin()
     assert (attempt.id, C, 1, 1) == (
         *(taken_up.id, taken_up.candidate),
         *(taken_up.deploys, taken_up.crashes),
     )
-    journal.observe(NothingDeployable("none"), State.STRANDED, taken_up)
+    journal.observe(events.NothingDeployable("none"), State.STRANDED, taken_up)
     assert before == on_disk(state, sql)
 
 
@@ -352,7 +343,7 @@ def test_an_attempt_is_listed_by_its_candidate_or_else_by_what_it_deployed(
     """A run that only restored last-good, or only read, has no candidate."""
     journal = open_it()
     attempt = evolve(journal.begin(), candidate=candidate, target=target)
-    journal.observe(NothingDeployable("none"), State.STRANDED, attempt)
+    journal.observe(events.NothingDeployable("none"), State.STRANDED, attempt)
     assert [(label,)] == on_disk(state, "SELECT release FROM attempt")
 
 
@@ -385,10 +376,10 @@ def test_a_commit_is_durable_with_the_record_of_it_and_not_before(
     commit(open_it(), B)
     journal = open_it()
     attempt = journal.begin()
-    journal.intend(State.COMMITTING, Commit(healthy(A)))
+    journal.intend(State.COMMITTING, events.Commit(healthy(A)))
     journal.commit(healthy(A))
     assert [(A.digest,), (B.digest,)] == on_disk(state, "SELECT digest FROM proven ORDER BY rank")
-    journal.observe(Committed(A), State.COMMITTED, attempt)
+    journal.observe(events.Committed(A), State.COMMITTED, attempt)
     assert [(B.digest,), (A.digest,)] == on_disk(state, "SELECT digest FROM proven ORDER BY rank")
 
 
@@ -398,7 +389,7 @@ def test_a_commit_that_fails_half_way_loses_nothing(state: StateDir, open_it: Op
     roll_back(open_it(), A, B)
     journal = open_it()
     journal.begin()
-    journal.intend(State.COMMITTING, Commit(healthy(A)))
+    journal.intend(State.COMMITTING, events.Commit(healthy(A)))
     with contextlib.closing(sqlite3.connect(state.journal)) as other:
         other.execute(
             "CREATE TRIGGER no_more BEFORE INSERT ON proven BEGIN SELECT RAISE(ABORT, 'full'); END"
@@ -451,7 +442,7 @@ def test_a_candidate_is_blamed_where_last_good_passed(
     """The quarantine is the same whether last-good was deployed again or still live."""
     journal = open_it()
     attempt = evolve(journal.begin(), candidate=B, against="500", guilty=True, fallbacks=fallbacks)
-    journal.observe(Judged(healthy(A)), State.ROLLED_BACK, attempt)
+    journal.observe(events.Judged(healthy(A)), State.ROLLED_BACK, attempt)
     assert {B.digest} == journal.quarantined()
 
 
@@ -501,7 +492,7 @@ def test_no_release_is_put_into_quarantine_without_proof(
     """A candidate is blamed only if last-good passed the same gate in the same run."""
     journal = open_it()
     attempt = evolve(journal.begin(), candidate=B, against="500", guilty=True, fallbacks=(A,))
-    journal.observe(Judged(healthy(A)), final, evolve(attempt, **changes))
+    journal.observe(events.Judged(healthy(A)), final, evolve(attempt, **changes))
     assert frozenset() == journal.quarantined()
 
 
@@ -569,7 +560,7 @@ def test_the_open_attempt_is_never_history(state: StateDir, open_it: Open) -> No
     commit(open_it(retention), A)
     journal = open_it(retention)
     attempt = journal.begin()
-    journal.observe(Unreachable("no engine"), State.UNDECIDED, attempt)
+    journal.observe(events.Unreachable("no engine"), State.UNDECIDED, attempt)
     assert [(2,)] == on_disk(state, "SELECT number FROM attempt")
     assert attempt.id == open_it(retention).begin().id
 
@@ -579,8 +570,8 @@ def test_any_text_that_a_reason_can_carry_is_written(open_it: Open) -> None:
     reason = "caf\udce9 \0 \ud83d is no plain file"
     journal = open_it()
     attempt = evolve(journal.begin(), note=reason)
-    journal.observe(CandidateFound(A), State.DEPLOYING, attempt)
-    journal.observe(Unreachable(reason), State.UNDECIDED, attempt)
+    journal.observe(events.CandidateFound(A), State.DEPLOYING, attempt)
+    journal.observe(events.Unreachable(reason), State.UNDECIDED, attempt)
     assert reason == open_it().begin().note
 
 

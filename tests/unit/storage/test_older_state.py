@@ -158,7 +158,7 @@ def test_status_shows_the_state_of_the_older_version(processes: Older) -> None:
     assert "Exec format error" in reasons["1.3.0"]
     assert "ping: status 500, expected 200" in reasons["1.2.0"]
     assert (data["live"], data["last_attempt"]["number"]) == (None, len(OUTCOMES))
-    assert "the next run takes it up where it stood" in processes.ask("status")[1]
+    assert "the next run resumes it" in processes.ask("status")[1]
 
 
 def test_history_and_explain_tell_every_attempt(processes: Older) -> None:

@@ -13,20 +13,8 @@ import pytest
 from attrs import evolve
 
 from runner.config.app import Retention
+from runner.reconcile import events
 from runner.reconcile.attempt import Attempt
-from runner.reconcile.events import (
-    Assess,
-    CandidateFound,
-    ChooseFallback,
-    Commit,
-    Committed,
-    Deploy,
-    Judged,
-    LastGoodLive,
-    RunGate,
-    Unreachable,
-    Verify,
-)
 from runner.reconcile.machine import State
 from runner.reconcile.model import Deployment, Healthy, Release
 from runner.storage import sqlite
@@ -94,10 +82,10 @@ def watch(state: StateDir) -> Generator[Callable[[], Watched]]:
 def deploy_and_pass(watched: Watched, attempt: Attempt, live: Deployment, state: State) -> None:
     """Write the entries of a deployment that passes its gate."""
     journal = watched.journal
-    watched.writes_at_once(lambda: journal.intend(State.DEPLOYING, Deploy(live)))
-    watched.writes_at_once(lambda: journal.intend(State.GATING, RunGate(live)))
+    watched.writes_at_once(lambda: journal.intend(State.DEPLOYING, events.Deploy(live)))
+    watched.writes_at_once(lambda: journal.intend(State.GATING, events.RunGate(live)))
     watched.writes_nothing(
-        lambda: journal.observe(Judged(Healthy(live, (), 3, 10.0)), state, attempt)
+        lambda: journal.observe(events.Judged(Healthy(live, (), 3, 10.0)), state, attempt)
     )
 
 
@@ -105,15 +93,15 @@ def run_to_commit(watched: Watched, live: Deployment) -> None:
     """Write a run that commits a release."""
     journal, verdict = watched.journal, Healthy(live, (), 3, 10.0)
     attempt = evolve(watched.writes_nothing(journal.begin), candidate=live.release)
-    watched.writes_nothing(lambda: journal.intend(State.IDLE, Assess()))
+    watched.writes_nothing(lambda: journal.intend(State.IDLE, events.Assess()))
     watched.writes_nothing(
-        lambda: journal.observe(CandidateFound(live.release), State.DEPLOYING, attempt)
+        lambda: journal.observe(events.CandidateFound(live.release), State.DEPLOYING, attempt)
     )
     deploy_and_pass(watched, attempt, live, State.COMMITTING)
-    watched.writes_at_once(lambda: journal.intend(State.COMMITTING, Commit(verdict)))
+    watched.writes_at_once(lambda: journal.intend(State.COMMITTING, events.Commit(verdict)))
     watched.writes_nothing(lambda: journal.commit(verdict))
     watched.writes_at_once(
-        lambda: journal.observe(Committed(live.release), State.COMMITTED, attempt)
+        lambda: journal.observe(events.Committed(live.release), State.COMMITTED, attempt)
     )
 
 
@@ -122,9 +110,9 @@ def run_to_rollback(watched: Watched, guilty: Release, back: Deployment) -> None
     journal = watched.journal
     begun = watched.writes_nothing(journal.begin)
     attempt = evolve(begun, candidate=guilty, against="500", guilty=True, fallbacks=(back.release,))
-    watched.writes_nothing(lambda: journal.intend(State.CHOOSING, ChooseFallback()))
-    watched.writes_at_once(lambda: journal.intend(State.ROLLING_BACK, Deploy(back)))
-    judged = Judged(Healthy(back, (), 3, 10.0))
+    watched.writes_nothing(lambda: journal.intend(State.CHOOSING, events.ChooseFallback()))
+    watched.writes_at_once(lambda: journal.intend(State.ROLLING_BACK, events.Deploy(back)))
+    judged = events.Judged(Healthy(back, (), 3, 10.0))
     watched.writes_at_once(lambda: journal.observe(judged, State.ROLLED_BACK, attempt))
 
 
@@ -132,12 +120,12 @@ def run_to_nothing(watched: Watched, final: State) -> None:
     """Write a run that only reads, and ends."""
     journal = watched.journal
     attempt = watched.writes_nothing(journal.begin)
-    watched.writes_nothing(lambda: journal.intend(State.IDLE, Assess()))
+    watched.writes_nothing(lambda: journal.intend(State.IDLE, events.Assess()))
     watched.writes_nothing(
-        lambda: journal.observe(LastGoodLive(A_LIVE, ""), State.VERIFYING, attempt)
+        lambda: journal.observe(events.LastGoodLive(A_LIVE, ""), State.VERIFYING, attempt)
     )
-    watched.writes_nothing(lambda: journal.intend(State.VERIFYING, Verify(A_LIVE)))
-    watched.writes_at_once(lambda: journal.observe(Unreachable("no engine"), final, attempt))
+    watched.writes_nothing(lambda: journal.intend(State.VERIFYING, events.Verify(A_LIVE)))
+    watched.writes_at_once(lambda: journal.observe(events.Unreachable("no engine"), final, attempt))
 
 
 def test_each_call_of_the_journal_is_durable_at_once_or_not_at_all(
@@ -162,7 +150,7 @@ def test_a_resumed_attempt_is_durable_with_its_first_effect(
     else:
         dying = watch()
         dying.journal.begin()
-        dying.journal.intend(State.DEPLOYING, Deploy(A_LIVE))
+        dying.journal.intend(State.DEPLOYING, events.Deploy(A_LIVE))
     run_to_commit(watch(), A_LIVE)
 
 

@@ -316,7 +316,7 @@ def test_a_dockerd_with_leaked_ports_is_restarted(free: Free, tmp_path: Path) ->
     """Once; and the ports are printed."""
     code, out, err = free()
     assert (code, err) == (0, "")
-    assert out == "the engine held port 443 for no container; docker.service was started again\n"
+    assert out == "dockerd held port 443, which no container uses; docker.service was restarted\n"
     assert calls(tmp_path) == ["show", "restart", "show"]
 
 
@@ -324,7 +324,7 @@ def test_a_dockerd_with_leaked_ports_is_restarted(free: Free, tmp_path: Path) ->
 def test_without_restart_nothing_is_changed(free: Free, tmp_path: Path) -> None:
     """The exit code shows the leak."""
     code, out, _ = free("--dry-run")
-    assert (code, out) == (23, "the engine holds port 443 for no container\n")
+    assert (code, out) == (23, "dockerd holds port 443, which no container uses\n")
     assert calls(tmp_path) == ["show"]
     code, out, _ = free("--json", "--dry-run")
     assert (code, json.loads(out)) == (23, {"leaked": [443], "restarted": False, "left": [443]})
@@ -338,7 +338,7 @@ def test_a_restart_that_does_not_help_is_reported(
     systemctl_says(script=f"case $1 in show) echo {os.getpid()};; esac")
     code, out, _ = free()
     assert code == 23
-    assert out.endswith("docker.service was started again, and still holds port 443\n")
+    assert out.endswith("docker.service was restarted but still holds port 443\n")
 
 
 def test_a_dockerd_without_leaked_ports_is_left_alone(
@@ -348,7 +348,7 @@ def test_a_dockerd_without_leaked_ports_is_left_alone(
     assert dockerd.poll() is None
     engine.says["/containers/json"] = [listed(HTTPS)]
     code, out, _ = free()
-    assert (code, out) == (0, "every port that the engine holds is a container's\n")
+    assert (code, out) == (0, "dockerd leaked no port\n")
     assert calls(tmp_path) == ["show"]
 
 
