@@ -148,7 +148,10 @@ def _say_failed(checks: Sequence[Check]) -> None:
 
 
 def prove(suite: Suite, chosen: tuple[Claim, ...], place: Path | None) -> tuple[int, int]:
-    """Check claims: return how many, and how many failed; write a report to ``place``."""
+    """Check claims: return how many, and how many failed; write the report to ``place``.
+
+    The short page goes to docs/evidence/. Without ``place`` neither is written.
+    """
     proof = Proof(chosen, suite, _say_verdict)
     with at_work(suite) as (pool, stores, scratch):
         proof.begin(pool, stores, scratch)
@@ -158,6 +161,9 @@ def prove(suite: Suite, chosen: tuple[Claim, ...], place: Path | None) -> tuple[
         blocks = report.compose(suite.title, suite.target, suite.words, verdicts, records)
         report.save(place, suite.target, blocks)
         say(f"the report: {place / suite.target}.html, and .md")
+        short = report.summarize(suite.title, suite.target, verdicts, records, report.read_commit())
+        report.save_summary(suite.target, short)
+        say(f"the short page: {report.EVIDENCE / suite.target}.md")
     return len(verdicts), sum(not verdict.holds for verdict in verdicts)
 
 

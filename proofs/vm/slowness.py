@@ -25,7 +25,7 @@ USUAL: Final = 30.0
 HEARTBEAT: Final = 5
 """Seconds: how often a node of Swarm has to be heard of, or its tasks are given up."""
 DEFAULT_TIMEOUT: Final = 2.0
-"""Seconds, of a probe whose config doesn't say: see docs/configuration.md."""
+"""Seconds, of a probe whose config doesn't say: see docs/reference/configuration.md."""
 PREFLIGHT: Final = 20.0
 """Seconds, likewise of a trial in isolation."""
 GATE_LIMITS: Final = ("deadline", "verify_deadline")

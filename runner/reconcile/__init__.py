@@ -1,1 +1,1 @@
-"""The reconciler: a pure core (see docs/design.md) and one file per outside thing."""
+"""The reconciler: a pure core, and the probes that it asks (docs/architecture.md)."""

@@ -17,7 +17,7 @@
 
     InternalError                  ourselves; printed with a traceback
     ├── IllegalStepError           an event that the table has no row for
-    └── InvariantError             a step that would break what docs/design.md promises
+    └── InvariantError             a step that would break what docs/architecture.md promises
 
 Each class has its exit code (``exit_codes.py``).
 """
