@@ -43,7 +43,7 @@ proof: .venv/.ready
 proof-server: .venv/.ready
 	@$(PROOFS) server
 
-# Two machines in QEMU, emulated: some twenty minutes, so no part of CI. See proofs/README.md.
+# Two machines in QEMU, emulated: some twenty minutes, so no part of CI. See docs/evidence/proof-vm.md.
 proof-vm: .venv/.ready
 	@$(PROOFS) vm
 

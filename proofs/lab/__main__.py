@@ -24,7 +24,7 @@ from vm import boots as vm_boots
 from vm import claims as vm_claims
 from vm import needs as vm_needs
 
-from lab import boots, claims, report, sabotage, server, server_claims, supplies
+from lab import boots, claims, report, sabotage, server, server_claims, summary, supplies
 from lab.boots import Play
 from lab.judging import Check, Claim, Verdict, judge
 from lab.machine import ProofError
@@ -148,10 +148,7 @@ def _say_failed(checks: Sequence[Check]) -> None:
 
 
 def prove(suite: Suite, chosen: tuple[Claim, ...], place: Path | None) -> tuple[int, int]:
-    """Check claims: return how many, and how many failed; write the report to ``place``.
-
-    The short page goes to docs/evidence/. Without ``place`` neither is written.
-    """
+    """Check claims: return how many, and how many failed; write a report to ``place``."""
     proof = Proof(chosen, suite, _say_verdict)
     with at_work(suite) as (pool, stores, scratch):
         proof.begin(pool, stores, scratch)
@@ -161,9 +158,9 @@ def prove(suite: Suite, chosen: tuple[Claim, ...], place: Path | None) -> tuple[
         blocks = report.compose(suite.title, suite.target, suite.words, verdicts, records)
         report.save(place, suite.target, blocks)
         say(f"the report: {place / suite.target}.html, and .md")
-        short = report.summarize(suite.title, suite.target, verdicts, records, report.read_commit())
-        report.save_summary(suite.target, short)
-        say(f"the short page: {report.EVIDENCE / suite.target}.md")
+        commit = summary.read_commit()
+        short = summary.summarize(suite.title, suite.target, verdicts, records, commit)
+        say(f"the short page: {summary.save(suite.target, short)}")
     return len(verdicts), sum(not verdict.holds for verdict in verdicts)
 
 

@@ -1,24 +1,15 @@
-"""Writes what a proof found: the full report, and the short page for docs/evidence/.
-
-The full report has every check, picture and excerpt of a journal. The short page has the claims,
-PASS or FAIL, the commands, the commit, the date and the versions.
-"""
+"""From verdicts and records to the blocks of a report."""
 
 import datetime as dt
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from lab.judging import Verdict
 from lab.machine import UnitState
-from lab.pages import Block, Code, Heading, Picture, Table, Words, to_markdown, write
+from lab.pages import Block, Code, Heading, Picture, Table, Words, write
 from lab.stage import EXCERPT, Record
-from lab.supplies import PROJECT
 from lab.timeline import draw
-
-EVIDENCE: Final = PROJECT / "docs" / "evidence"
-"""Where the short pages are kept, in version control."""
 
 MOST: Final = 30
 """Lines of a capture that are shown ..."""
@@ -69,7 +60,17 @@ def compose(
         ),
         *map(Words, words),
         Heading(2, "Claims"),
-        _claims(target, verdicts, records),
+        Table(
+            ("", "claim", "check it"),
+            [
+                (
+                    "PASS" if v.holds else "**FAIL**",
+                    f"{v.claim.sentence} ({_machines(v, records)})",
+                    f"`make {target} CLAIM={v.claim.key}`",
+                )
+                for v in verdicts
+            ],
+        ),
     ]
     for verdict in verdicts:
         blocks.append(Heading(3, f"{verdict.claim.key}: {'PASS' if verdict.holds else 'FAIL'}"))
@@ -82,64 +83,6 @@ def compose(
     return blocks + _appendix(records)
 
 
-def summarize(
-    title: str,
-    target: str,
-    verdicts: Sequence[Verdict],
-    records: Mapping[str, Record],
-    commit: str,
-) -> list[Block]:
-    """Write the short page.
-
-    Args:
-        title: of it.
-        target: of make, which checks it all again.
-        verdicts: in the order of the claims.
-        records: of the machines that were booted.
-        commit: of the checkout, see ``read_commit``.
-    """
-    failed = sum(not verdict.holds for verdict in verdicts)
-    facts = [
-        ("claims", f"{len(verdicts)}, of which {failed} failed"),
-        ("command", f"`make {target}`; it writes the full report to `REPORT=`"),
-        ("commit", commit),
-        ("date", f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC"),
-    ]
-    return [
-        Heading(1, title),
-        Words(f"<!-- Written by `make {target}`. -->"),
-        Table(("", ""), [*facts, *_versions(records).items()]),
-        _claims(target, verdicts, records),
-    ]
-
-
-def read_commit(checkout: Path = PROJECT) -> str:
-    """Name the commit of a checkout, and say whether its files differ from it."""
-    git = ("git", "-c", f"safe.directory={checkout}", "-C", str(checkout))
-    others = (".", ":!docs/evidence")
-    commands = ((*git, "rev-parse", "--short", "HEAD"), (*git, "status", "--porcelain", *others))
-    head, changes = (
-        subprocess.run(command, capture_output=True, text=True, check=False) for command in commands
-    )
-    if head.returncode or changes.returncode:
-        return "unknown: not a git checkout"
-    return head.stdout.strip() + (", with uncommitted changes" if changes.stdout else "")
-
-
-def _claims(target: str, verdicts: Sequence[Verdict], records: Mapping[str, Record]) -> Table:
-    return Table(
-        ("", "claim", "check it"),
-        [
-            (
-                "PASS" if v.holds else "**FAIL**",
-                f"{v.claim.sentence} ({_machines(v, records)})",
-                f"`make {target} CLAIM={v.claim.key}`",
-            )
-            for v in verdicts
-        ],
-    )
-
-
 def _machines(verdict: Verdict, records: Mapping[str, Record]) -> str:
     of_all = len(records) > 1 and set(verdict.claim.boots) == set(records)
     return "all machines" if of_all else ", ".join(verdict.claim.boots)
@@ -147,11 +90,6 @@ def _machines(verdict: Verdict, records: Mapping[str, Record]) -> str:
 
 def save(place: Path, name: str, blocks: Sequence[Block]) -> None:
     write(place, name, blocks)
-
-
-def save_summary(name: str, blocks: Sequence[Block], place: Path = EVIDENCE) -> None:
-    """Write the short page ``name``.md."""
-    (place / f"{name}.md").write_text(to_markdown(blocks, name))
 
 
 def _machine(record: Record) -> list[Block]:
@@ -205,8 +143,10 @@ def _units(title: str, units: Mapping[str, UnitState]) -> Table:
 
 
 def _appendix(records: Mapping[str, Record]) -> list[Block]:
+    versions: dict[str, str] = {}
     hashes: dict[tuple[str, str], list[str]] = {}
     for record in records.values():
+        versions |= record.versions
         for name, told in record.hashes.items():
             hashes.setdefault((name, told), []).append(record.name)
     return [
@@ -220,12 +160,5 @@ def _appendix(records: Mapping[str, Record]) -> list[Block]:
             ],
         ),
         Heading(2, "Versions"),
-        Table(("", ""), list(_versions(records).items())),
+        Table(("", ""), list(versions.items())),
     ]
-
-
-def _versions(records: Mapping[str, Record]) -> dict[str, str]:
-    versions: dict[str, str] = {}
-    for record in records.values():
-        versions |= record.versions
-    return versions

@@ -3,17 +3,14 @@
 All of them are checked by ``make proof``, which CI runs, and ``make proof-server``.
 """
 
-import re
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import pytest
 from attrs import evolve
-from lab import boots, claims, report
+from lab import boots, claims
 from lab.furnishing import DASHBOARD, PROXY
-from lab.judging import Check, Claim, Verdict, judge
+from lab.judging import judge
 from lab.machine import UnitState
 from lab.stage import Capture, Record
 from lab.supplies import Supplies
@@ -80,36 +77,3 @@ def test_a_machine_whose_units_were_not_read_is_no_proof_of_them() -> None:
     """No hash at all is not the same as every hash being right."""
     shipped = claims.shipped(["guard"])
     assert not judge(shipped, {"guard": Record("guard", "")}, {}).holds
-
-
-def test_the_short_page_has_the_claims_and_what_they_were_made_with(tmp_path: Path) -> None:
-    """Each claim with PASS or FAIL and its command; the commit; the versions of the machines."""
-    good, bad = (Claim(key, f"It is {key}.", ("old",), lambda _: ()) for key in ("good", "bad"))
-    verdicts = [
-        Verdict(good, (Check("it", "so", holds=True),)),
-        Verdict(bad, (Check("it", "not so", holds=False),)),
-    ]
-    record = Record("old", "", versions={"systemd": "systemd 252"})
-    page = report.summarize("A proof", "proof", verdicts, {"old": record}, "f0bdde0")
-    report.save_summary("proof", page, tmp_path)
-    text = (tmp_path / "proof.md").read_text()
-    assert "| PASS | It is good. (old) | `make proof CLAIM=good` |" in text
-    assert "| **FAIL** | It is bad. (old) | `make proof CLAIM=bad` |" in text
-    assert "| claims | 2, of which 1 failed |" in text
-    assert "| commit | f0bdde0 |" in text
-    assert "| systemd | systemd 252 |" in text
-    assert len(text.splitlines()) < 20  # the checks and excerpts are in the full report
-
-
-def test_the_short_page_names_the_commit(need: Callable[[str], str], tmp_path: Path) -> None:
-    """The checkout's commit, and whether its files differ; the evidence itself does not count."""
-    assert report.read_commit(tmp_path) == "unknown: not a git checkout"
-    author = ("-c", "user.name=x", "-c", "user.email=x@example.com")
-    for command in (("init",), (*author, "commit", "--allow-empty", "--message=x")):
-        subprocess.run([need("git"), *command], cwd=tmp_path, check=True, capture_output=True)
-    (tmp_path / "docs" / "evidence").mkdir(parents=True)
-    (tmp_path / "docs" / "evidence" / "proof.md").touch()
-    commit = report.read_commit(tmp_path)
-    assert re.fullmatch("[0-9a-f]{7,}", commit)
-    (tmp_path / "docs" / "other.md").touch()
-    assert report.read_commit(tmp_path) == f"{commit}, with uncommitted changes"
