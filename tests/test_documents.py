@@ -1,4 +1,7 @@
-"""The documents: their links lead somewhere, and the files and tests that they name exist."""
+"""The documents: their links lead somewhere, and the files and tests that they name exist.
+
+So do the files that docstrings and comments of the code name.
+"""
 
 import re
 from collections.abc import Iterator
@@ -31,6 +34,17 @@ SPAN: Final = re.compile(r"`([^`\n]+)`")
 PATH: Final = re.compile(r"[\w.-]+(/[\w.-]+)+/?|[\w-]+\.(py|nix|md)")
 PLACEHOLDER: Final = re.compile(r"\b(NAME|APP|DIR|TOKEN|DIGEST|HASH)\b")
 """A word that stands for another one: ``runner/cli/commands/NAME.py``."""
+
+CODE: Final = tuple(
+    sorted(
+        path
+        for folder in FOLDERS - {"docs"}
+        for suffix in ("py", "nix")
+        for path in (ROOT / folder).rglob(f"*.{suffix}")
+        if "frozen" not in path.parts and path != Path(__file__)
+    )
+)
+NAMED_IN_CODE: Final = re.compile(r"``?([\w/]+\.(?:py|nix))``?|(?<![\w-])(docs/[\w./-]+\.md)")
 
 
 def read(document: Path) -> str:
@@ -80,6 +94,16 @@ def find_missing_files(document: Path) -> Iterator[str]:
 def test_what_a_document_points_to_exists(document: Path) -> None:
     """Where its links lead; the files, folders and tests that it names in backticks."""
     assert [*find_broken_links(document), *find_missing_files(document)] == []
+
+
+def test_what_code_names_exists() -> None:
+    """A Python or Nix file in backticks, by its name or its path, and a page of docs/."""
+    missing: list[str] = []
+    for path in CODE:
+        for file, page in NAMED_IN_CODE.findall(path.read_text("utf-8")):
+            if (file and Path(file).name not in FILES) or (page and not (ROOT / page).exists()):
+                missing.append(f"{path.relative_to(ROOT)}: {file or page}")
+    assert missing == []
 
 
 @pytest.mark.parametrize(

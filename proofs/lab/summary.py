@@ -1,4 +1,4 @@
-"""Writes the short page of a proof, docs/evidence/PROOF.md, which is kept in version control.
+"""Writes the short page of a proof, which is kept in docs/evidence/, in version control.
 
 It has the claims with PASS or FAIL, the command, the commit, the date and the versions. The full
 report has every check, picture and excerpt of a journal: see report.py.

@@ -104,7 +104,7 @@ def make_platform(
     Args:
         config: of the app.
         state: its state directory.
-        probes: of its gate, cleared by ``guard.py``; none, if the platform is only looked at.
+        probes: of its gate, cleared by ``preconditions.py``; empty if no gate is run.
 
     Raises:
         StateError: this host can't ask anything.
@@ -224,7 +224,7 @@ def _make_listener(probes: tuple[SafeProbe, ...]) -> Listener | None:
 def _stack_name(config: AppConfig, platform: SwarmPlatformConfig) -> str:
     if isinstance(config.source, AbraSource):
         return abra.stack_name(config.source.domain)
-    return platform.stack or ""  # config.py has seen to it
+    return platform.stack or ""  # runner/config/app.py requires it
 
 
 def _overlay(config: AppConfig, platform: SwarmPlatformConfig) -> Path | None:

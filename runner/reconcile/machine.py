@@ -3,7 +3,7 @@
 Rules of this file
     1. Everything that decides which state follows which is a row of TABLE, and stands here.
     2. Nothing else imports ``transitions``.
-    3. No callbacks and no conditions: what happens between two states is in driver.py, in sight.
+    3. No callbacks and no conditions: what happens between two states is in loop.py, in sight.
     4. A step without a row raises, and nothing has changed.
 
 Theory

@@ -10,7 +10,7 @@ has one now, and a unit that failed to load may be there tomorrow.
 
 The graph holds *all* ordering, also what no unit file says: a target starts after what it wants, a
 service after its timer and its socket, most units after ``basic.target``. Whoever builds a graph
-has to put these edges in; systemd's own loader, which ``unitgraph.py`` asks, does, and it has made
+has to put these edges in; systemd's own loader, which systemd/graph.py asks, does, and it has made
 an instance out of every template that somebody names.
 """
 

@@ -1,4 +1,4 @@
-"""Journal entries and records as text, by the names of ``diskformat.py``.
+"""Converts journal entries and records to JSON text and back, with the names of ``disk_names.py``.
 
 Total in both directions, and strict: an unknown word is refused.
 """
