@@ -236,6 +236,6 @@ def _overlay(config: AppConfig, platform: SwarmPlatformConfig) -> Path | None:
 
 def _own_overlay() -> Path:
     """Find the overlay for Traefik: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     installed = package / RECIPES / "traefik"
     return installed if installed.exists() else package.parent / RECIPES / "traefik"
