@@ -90,15 +90,16 @@ def configuration() -> str:
 # Configuration
 
 {NOTE}
-One file an app, `APP.toml` or `APP.json`, in `/etc/warm-reconcile`, in `$WARM_RECONCILE_CONFIG_DIR`
-or where `--config-dir` says. All mistakes are reported at once; an unknown key is a mistake.
-`examples/traefik.toml` is one that works.
+Each app has one file, `APP.toml` or `APP.json`, in `/etc/warm-reconcile`, in the directory that
+`$WARM_RECONCILE_CONFIG_DIR` names, or in that of `--config-dir`. All mistakes are reported at once;
+an unknown key is a mistake. `examples/traefik.toml` is an example.
 
 {tables}
 # Assertions
 
-One file an assertion, `assertions/NAME.toml` or `assertions/NAME.json` below the same directory;
-`warm-reconcile converge NAME` asks it. The tables of its probes and of its gate are those above.
+Each assertion has one file, `assertions/NAME.toml` or `assertions/NAME.json` below the same
+directory; `warm-reconcile converge NAME` runs it. The tables of its probes and of its gate are
+those above.
 
 {assertion}"""
 
