@@ -224,7 +224,7 @@ def _make_listener(probes: tuple[SafeProbe, ...]) -> Listener | None:
 def _stack_name(config: AppConfig, platform: SwarmPlatformConfig) -> str:
     if isinstance(config.source, AbraSource):
         return abra.stack_name(config.source.domain)
-    return platform.stack or ""  # runner/config/app.py requires it
+    return platform.stack or ""  # the config is invalid without it
 
 
 def _overlay(config: AppConfig, platform: SwarmPlatformConfig) -> Path | None:

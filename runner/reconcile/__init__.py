@@ -1,1 +1,1 @@
-"""The reconciler: a pure core, and the probes that it asks (docs/architecture.md)."""
+"""The core: state machine, decisions, gate, probes. Only probes.py and http_client.py do I/O."""

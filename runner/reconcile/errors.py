@@ -1,23 +1,23 @@
-"""Errors, by who is to blame.
+"""The exceptions of this program, by their cause.
 
 ::
 
     ReconcileError                 a message, a hint, an exit code; printed without a traceback
-    ├── UsageError                 the operator: a wrong word on the command line
+    ├── UsageError                 the operator: a wrong command line
     ├── ConfigError                the operator: a config that is missing, wrong or over budget
     ├── StateError                 the host: a state directory that is unsafe, unreadable or full
     │   └── JournalError           ... a journal that can't be read, or must not be
     ├── OrderingError              the operator: a probe would wait for its own caller
-    │   └── UnprovenError          ... or nobody can show that it would not
-    ├── LockedError                nobody: another run holds the app
-    ├── SourceUnreachableError     the outside: the latest release can't be known now
-    ├── DeployError                the release, or what it meets on the host: it is not serving
-    │   └── NotPreparedError       ... the host: it could not be got ready, and nothing was touched
-    └── EngineUnreachableError     the host: whatever runs the app can't be asked or told anything
+    │   └── UnprovenError          ... or the start order can't be determined
+    ├── LockedError                no fault: another run holds the app
+    ├── SourceUnreachableError     the source: the latest release can't be known or obtained now
+    ├── DeployError                the release, or the host: the release does not serve
+    │   └── NotPreparedError       ... the host: the preparation failed, and nothing was touched
+    └── EngineUnreachableError     the host: Docker, or another platform, can't be reached
 
-    InternalError                  ourselves; printed with a traceback
+    InternalError                  this program; printed with a traceback
     ├── IllegalStepError           an event that the table has no row for
-    └── InvariantError             a step that would break what docs/architecture.md promises
+    └── InvariantError             a step that would break a promise of docs/architecture.md
 
 Each class has its exit code (``exit_codes.py``).
 """

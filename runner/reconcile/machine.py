@@ -3,7 +3,7 @@
 Rules of this file
     1. Everything that decides which state follows which is a row of TABLE, and stands here.
     2. Nothing else imports ``transitions``.
-    3. No callbacks and no conditions: what happens between two states is in loop.py, in sight.
+    3. No callbacks and no conditions: loop.py performs what happens between two states.
     4. A step without a row raises, and nothing has changed.
 
 Theory
@@ -19,8 +19,8 @@ Theory
     RESTORED     last-good, deployed again           closed
     ROLLED_BACK  a proven release                    closed
     STRANDED     nothing that ever passed its gate   closed
-    UNDECIDED    unknown: the engine is out of       open: the next run takes it up
-                 reach, or the gate could not ask
+    UNDECIDED    unknown: Docker is unreachable, or  open: the next run resumes it
+                 the gate was inconclusive
     ===========  ==================================  =============================
 
     Three paths lead there. A *trial* (DEPLOYING, GATING, COMMITTING) is the only one that can
@@ -28,8 +28,9 @@ Theory
     *rollback* (CHOOSING, ROLLING_BACK, REGATING) goes from proven release to strictly older proven
     release, each judged by the same gate, until one holds or none is left.
 
-    ``FAILED`` is evidence against a release, ``INCONCLUSIVE`` the lack of evidence, ``UNREACHABLE``
-    the lack of an engine. They have rows of their own because only the first may blame a release.
+    ``FAILED`` is evidence against a release, ``INCONCLUSIVE`` a lack of evidence, ``UNREACHABLE`` a
+    platform that can't be reached. They have separate rows because only ``FAILED`` may blame a
+    release.
 """
 
 import logging

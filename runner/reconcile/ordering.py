@@ -1,17 +1,17 @@
 """The order in which units start, and the proof that no probe waits for its own caller. Pure.
 
-While a gate asks, its caller is still starting. What is ordered after the caller starts when the
-caller has: a gate that waits for such a unit waits for itself, until a timeout ends both. systemd
-sees no cycle in that, because it doesn't know what a gate asks.
+While a gate runs, its caller is still starting. A unit that is ordered after the caller starts only
+when the caller has started: a gate that waits for such a unit waits for itself until a timeout ends
+both. systemd sees no cycle in that, because it doesn't know the probes of a gate.
 
-So a unit may be asked only if it can be shown **not** to be ordered after the caller, by any path.
-The path is taken as it could come to pass: every unit on it may have a start job, whether or not it
-has one now, and a unit that failed to load may be there tomorrow.
+So a unit may be probed only if it is proven **not** to be ordered after the caller, by any path.
+Every unit on a path counts as if it had a start job, whether or not it has one now, and a unit that
+failed to load counts, too, because it may load tomorrow.
 
-The graph holds *all* ordering, also what no unit file says: a target starts after what it wants, a
-service after its timer and its socket, most units after ``basic.target``. Whoever builds a graph
-has to put these edges in; systemd's own loader, which systemd/graph.py asks, does, and it has made
-an instance out of every template that somebody names.
+The graph holds *all* ordering, also that of no unit file: a target starts after the units that it
+wants, a service after its timer and its socket, most units after ``basic.target``. The code that
+builds a graph has to add these edges. ``systemd/graph.py`` reads them from systemd's own loader,
+which also makes an instance of every template that a unit names.
 """
 
 from collections import deque
