@@ -39,7 +39,7 @@ def diagram() -> str:
 
 
 def state_machine() -> str:
-    """Write docs/state-machine.md."""
+    """Write docs/reference/state-machine.md."""
     rows = "\n".join(f"| {r.source.name} | {r.on.value} | {r.dest.name} |" for r in TABLE)
     finals = "\n".join(
         f"| {state.name} | {EXIT[state].value} |" for state in State if state in FINAL
@@ -66,7 +66,7 @@ and changes nothing. A run always starts in IDLE, also after a crash.
 
 
 def exit_codes() -> str:
-    """Write docs/exit-codes.md."""
+    """Write docs/reference/exit-codes.md."""
     rows = "\n".join(f"| {code.value} | {code.name} | {code.meaning} |" for code in ExitCode)
     return f"""\
 # Exit codes
@@ -85,22 +85,23 @@ largest of theirs; an app that `sweep` finds locked by a run counts as 0.
 
 
 def configuration() -> str:
-    """Write docs/configuration.md."""
+    """Write docs/reference/configuration.md."""
     tables = "\n".join(_table(AppConfig, "(top level)"))
     assertion = "\n".join(_table(AssertionConfig, "(top level) of an assertion", deep=False))
     return f"""\
 # Configuration
 
 {NOTE}
-One file an app, `APP.toml` or `APP.json`, in `/etc/warm-reconcile`, in `$WARM_RECONCILE_CONFIG_DIR`
-or where `--config-dir` says. All mistakes are reported at once; an unknown key is a mistake.
-`examples/traefik.toml` is one that works.
+Each app has one file, `APP.toml` or `APP.json`, in `/etc/warm-reconcile`, in the directory that
+`$WARM_RECONCILE_CONFIG_DIR` names, or in that of `--config-dir`. All mistakes are reported at once;
+an unknown key is a mistake. `examples/traefik.toml` is an example.
 
 {tables}
 # Assertions
 
-One file an assertion, `assertions/NAME.toml` or `assertions/NAME.json` below the same directory;
-`warm-reconcile converge NAME` asks it. The tables of its probes and of its gate are those above.
+Each assertion has one file, `assertions/NAME.toml` or `assertions/NAME.json` below the same
+directory; `warm-reconcile converge NAME` runs it. The tables of its probes and of its gate are
+those above.
 
 {assertion}"""
 
@@ -273,9 +274,9 @@ def _default(attribute: Any) -> str:  # noqa: ANN401 - attrs.Attribute is generi
 _PLAIN: dict[type, str] = {bool: "true or false", str: "a text"}
 
 DOCUMENTS = {
-    "docs/state-machine.md": state_machine,
-    "docs/exit-codes.md": exit_codes,
-    "docs/configuration.md": configuration,
+    "docs/reference/state-machine.md": state_machine,
+    "docs/reference/exit-codes.md": exit_codes,
+    "docs/reference/configuration.md": configuration,
     "nix/lib/kinds.json": kinds_for_nix,
 }
 

@@ -21,7 +21,7 @@ from typing import Final
 
 from attrs import evolve, frozen
 
-from proofs import report, sabotage
+from proofs import report, sabotage, summary
 from proofs.claim import Check, Claim, Verdict, judge
 from proofs.claims import boot as boot_claims
 from proofs.claims import server as server_claims
@@ -161,6 +161,9 @@ def prove(suite: Suite, chosen: tuple[Claim, ...], place: Path | None) -> tuple[
         blocks = report.compose(suite.title, suite.target, suite.words, verdicts, records)
         report.save(place, suite.target, blocks)
         print_line(f"the report: {place / suite.target}.html, and .md")
+        commit = summary.read_commit()
+        short = summary.summarize(suite.title, suite.target, verdicts, records, commit)
+        print_line(f"the short page: {summary.save(suite.target, short)}")
     return len(verdicts), sum(not verdict.holds for verdict in verdicts)
 
 

@@ -62,14 +62,18 @@ def write(place: Path, name: str, blocks: Sequence[Block]) -> None:
     for block in blocks:
         if isinstance(block, Picture):
             (place / f"{name}-{block.name}.svg").write_text(block.svg)
-    texts = [_markdown(block, name) for block in blocks]
-    page.write_text("\n\n".join(texts) + "\n")
+    page.write_text(to_markdown(blocks, name))
     title = next(block.text for block in blocks if isinstance(block, Heading))
     body = "\n".join(_html(block) for block in blocks)
     head = (
         f'<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>{escape(title)}</title>'
     )
     (place / f"{name}.html").write_text(f"{head}\n<style>\n{STYLE}</style>\n{body}\n</html>\n")
+
+
+def to_markdown(blocks: Sequence[Block], name: str) -> str:
+    """Render a page; its pictures are files that begin with ``name``."""
+    return "\n\n".join(_markdown(block, name) for block in blocks) + "\n"
 
 
 def _markdown(block: Block, name: str) -> str:

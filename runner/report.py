@@ -18,7 +18,10 @@ EXIT: Final = {
     State.STRANDED: ExitCode.STRANDED,
     State.UNDECIDED: ExitCode.UNDECIDED,
 }
-"""One code an outcome; docs/design.md says why the two good ones are 0 unless asked for."""
+"""The detailed code of each outcome.
+
+Without --detailed-exit-code, 10 and 11 become 0: docs/decisions/0005-exit-codes.md has the reason.
+"""
 
 _MEANS: Final = {
     State.UNCHANGED: "{serving} is serving; nothing was touched",

@@ -48,8 +48,8 @@ def test_only_the_preconditions_and_the_proof_make_a_probe_safe() -> None:
     assert makers("Safe") == {"ordering.py"}
 
 
-def test_probers_are_made_where_questions_are_cleared_or_passed_on() -> None:
-    """Whoever asks was given what the guard cleared: tests/property/test_guard.py says what."""
+def test_only_three_modules_make_a_prober() -> None:
+    """Each of them gets cleared probes (tests/property/test_guard.py) or passes them on."""
     assert makers("Prober") == {"build.py", "converge.py", "gate_round.py"}
 
 

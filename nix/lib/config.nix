@@ -1,5 +1,5 @@
 # Converts the options of an app, or of an assertion, to the content of its JSON file;
-# docs/configuration.md explains the keys. Builtins only.
+# docs/reference/configuration.md explains the keys. Builtins only.
 let
   inherit (import ./text.nix) snake_case;
   inherit (builtins)

@@ -40,8 +40,8 @@ let
         type = types.listOf types.str;
         default = wants;
         description = ''
-          Units that are started with it. Not `Requires=`: see docs/design.md, "Wants, not
-          Requires".
+          Units that are started with it. Not `Requires=`: see
+          docs/decisions/0009-wants-not-requires.md.
         '';
       };
       wantedBy = mkOption {

@@ -24,7 +24,7 @@ USUAL: Final = 30.0
 HEARTBEAT: Final = 5
 """Seconds between heartbeats of a Swarm node; a node without heartbeats loses its tasks."""
 DEFAULT_TIMEOUT: Final = 2.0
-"""Default timeout of a probe in seconds: see docs/configuration.md."""
+"""Default timeout of a probe in seconds: see docs/reference/configuration.md."""
 PREFLIGHT: Final = 20.0
 """Default limit of a trial in isolation, in seconds."""
 GATE_LIMITS: Final = ("deadline", "verify_deadline")

@@ -201,7 +201,7 @@ def load_as(path: Path, into: type[_T], check: Callable[[_T], list[Problem]]) ->
         lines = "".join(f"\n  {problem}" for problem in problems)
         raise ConfigError(
             f"{path} has {len(problems)} mistake{'s' if len(problems) > 1 else ''}:{lines}",
-            hint="docs/configuration.md explains every key",
+            hint="docs/reference/configuration.md explains every key",
         )
     return config
 

@@ -17,7 +17,7 @@
 
     InternalError                  this program; printed with a traceback
     ├── IllegalStepError           an event that the table has no row for
-    └── InvariantError             a step that would break a promise of docs/design.md
+    └── InvariantError             a step that would break a promise of docs/architecture.md
 
 Each class has its exit code (``exit_codes.py``).
 """

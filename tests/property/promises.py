@@ -1,4 +1,4 @@
-"""What docs/design.md promises, as functions over one step. Each says what it found, or nothing."""
+"""The promises of docs/architecture.md as functions over one step; each returns what broke it."""
 
 from collections.abc import Callable
 

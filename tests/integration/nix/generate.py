@@ -1,5 +1,5 @@
 """Writes the generated files in tests/golden (rendered from tests/golden/host.nix) and
-docs/module-options.md. Run it by ``make golden``.
+docs/reference/module-options.md. Run it by ``make golden``.
 """
 
 import json
@@ -12,7 +12,7 @@ from nix.evaluation import HOST, ROOT, evaluate, evaluate_hosts, find_nixpkgs
 
 GOLDEN: Final = ROOT / "tests" / "golden"
 MODULES: Final = ROOT / "nix" / "modules"
-OPTIONS: Final = ROOT / "docs" / "module-options.md"
+OPTIONS: Final = ROOT / "docs" / "reference" / "module-options.md"
 GENERATED: Final = ("units", "etc", "wanted-by.json")
 
 
@@ -23,7 +23,7 @@ def read_golden() -> dict[str, str]:
 
 
 def module_options() -> str:
-    """Return the text of docs/module-options.md."""
+    """Return the text of docs/reference/module-options.md."""
     modules = evaluate(f"import {ROOT}/tests/nix/stand-in/options.nix")
     tables = "\n\n".join(_section(file, options) for file, options in modules.items())
     return f"""\

@@ -1,4 +1,4 @@
-# Lists the options of each module for docs/module-options.md: path, type, default and description
+# Lists the options of each module for docs/reference/module-options.md: path, type, default and description
 # as declared. Builtins only.
 let
   inherit (builtins)

@@ -500,7 +500,7 @@ def test_a_bad_config_is_78_with_every_mistake(config: Path) -> None:
     done = run("traefik", "--config-dir", config.parent)
     assert ExitCode.CONFIG == done.returncode
     assert 6 == len(told(done).splitlines())
-    assert "hint: docs/configuration.md" in done.stderr
+    assert "hint: docs/reference/configuration.md" in done.stderr
     done = run("traefik", "--config", config.parent / "missing.toml")
     assert ExitCode.CONFIG == done.returncode
     assert "No such file" in told(done)
