@@ -14,7 +14,7 @@ from runner.reconcile.model import Release
 from runner.storage.disk_names import MANIFEST
 
 UNPARSABLE: Final = (ValueError, RecursionError)
-"""What the parsers of JSON and TOML raise; bad UTF-8 and too long numbers are ValueErrors."""
+"""Exceptions of the parsers of JSON and TOML; for bad UTF-8 and too long numbers ValueError."""
 
 
 @frozen(kw_only=True)
@@ -24,7 +24,7 @@ class Manifest:
     label: Name
     version: Name
     parts: tuple[Text, ...]
-    """What it needs beside its files: the key of a binary, or pinned images."""
+    """Needed beside the files: the key of a binary, or pinned images."""
     files: dict[str, str]
     """The SHA-256 of each."""
 

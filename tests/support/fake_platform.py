@@ -92,7 +92,7 @@ class Silent:
 
 @frozen
 class Disk:
-    """What survives a power cut of a ``MemoryJournal``."""
+    """The part of a ``MemoryJournal`` that survives a power cut."""
 
     proven: tuple[Release, ...] = ()
     quarantine: frozenset[str] = frozenset()
@@ -205,10 +205,10 @@ class FakePlatform:
     failed: set[Release] = field(factory=set[Release])
     """Releases that there was evidence against: a failed deployment or a failed answer."""
     others: tuple[Release, ...] = ()
-    """What someone else may deploy, whenever this run probes or deploys."""
+    """Releases that someone else may deploy, whenever this run probes or deploys."""
     sealed: list[Release] = field(factory=list[Release])
     kept: list[frozenset[str]] = field(factory=list[frozenset[str]])
-    """What each ``prune`` was to keep."""
+    """The digests that each ``prune`` was to keep."""
 
     def latest(self) -> Release | LatestUnknown:
         return self.choose("latest", self.offers)

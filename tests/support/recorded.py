@@ -1,4 +1,4 @@
-"""What systemd 252 printed: the dump by its loader, the rest in a boot in which units were waiting.
+"""Recorded output of systemd 252: the dump of its loader, the rest in a boot with waiting units.
 
 Shortened; and paths of the dump are not where it was made. ``systemd-VERSION/`` has what Debian's
 systemd 252, 257 and 262 printed about the same units, files in ``-utf8`` in a UTF-8 locale and with

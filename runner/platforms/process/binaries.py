@@ -27,7 +27,7 @@ from runner.subprocesses import run
 
 CHUNK: Final = 1 << 20
 BAD_ARCHIVE: Final = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
-"""What zipfile raises at damage; RuntimeError for encryption or an unknown compression."""
+"""Exceptions of zipfile for damage; RuntimeError for encryption or unknown compression."""
 
 
 @frozen(kw_only=True)

@@ -37,7 +37,7 @@ class RecipeRelease:
     service: str
     """The key of the gated service."""
     label: str
-    """Of the release."""
+    """The label of the release."""
     recipe: str | None = None
     """The name of the recipe, if it is known."""
 

@@ -109,7 +109,7 @@ class SwarmPlatform:
     downtime_meter: DowntimeMeter | None
     traefik_api: TraefikApi
     _deployed: dict[str, Record] = field(factory=dict[str, Record], init=False)
-    """By token: what this very run deployed."""
+    """The deployments of this very run, by token."""
     _seen: Snapshot | None = field(default=None, init=False)
     """The stack as it was read last: the decisions so far rest on it."""
 

@@ -69,7 +69,7 @@ class Resolved:
 
 @frozen
 class Unresolved:
-    """It is not known which unit serves a routed name."""
+    """The unit that serves a routed name is not known."""
 
     reason: str
 

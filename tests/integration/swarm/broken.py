@@ -41,7 +41,7 @@ class Broken:
     quick: bool = False
     """It is one of those that are always tried."""
     beside: Callable[[Host], AbstractContextManager[object]] = contextlib.nullcontext
-    """What else runs on the host meanwhile."""
+    """Starts a program that runs on the host meanwhile."""
     window: float = 1.5
     """Seconds that it would have to hold."""
 

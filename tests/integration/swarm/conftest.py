@@ -39,7 +39,7 @@ QUICK: Final = frozenset(
         "test_the_next_run_makes_it_good[an update-amid docker stack deploy]",
     }
 )
-"""What `make test` has the time for; everything else here is slow, and is CI's."""
+"""The tests that `make test` has the time for; all others here are slow, and run in CI."""
 OUTSIDE: Final = "172.31.255.2"
 """The address of another host, from a range that Docker's own networks use, too."""
 THERE: Final = "172.31.255.1"

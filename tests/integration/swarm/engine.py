@@ -177,7 +177,7 @@ class Engine:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a command needs to talk to this engine."""
+        """The environment of a command that uses this dockerd."""
         return {**clean_environment(), "DOCKER_HOST": f"unix://{self.socket}"}
 
     def docker(

@@ -37,7 +37,7 @@ UPSTREAM: Final = Path(__file__).parent / "upstream"
 """A recipe in the style of other authors."""
 OVERLAY: Final = ("compose.gate.yml", "gate.yml")
 LABEL: Final = "1.0.0+v3.7.15"
-"""What both recipes are labelled with, until a test releases them under another label."""
+"""The label in both recipes, until a test releases them under another one."""
 
 WEB: Final = f"http://127.0.0.1{IDENTITY_PATH}"
 WEB_SECURE: Final = f"https://warm-reconcile.invalid{IDENTITY_PATH}"

@@ -43,7 +43,7 @@ READ_ONLY: Final = {"stack config"}
 DRAFT: Final = "/.new-"
 """In the paths of what is not there yet: how far a draft had come makes no difference."""
 LONG: Final = "the first round of a gate"
-"""What is followed by other rounds, so that its end is a moment of its own."""
+"""Effects that are followed by other rounds, so that their end is a moment of its own."""
 
 
 class Effects(Countdown):

@@ -69,7 +69,7 @@ class Network:
 
     @property
     def prefix(self) -> list[str]:
-        """What to put before a command that is to run in here."""
+        """The prefix of a command that is to run in this namespace."""
         return ["nsenter", f"--net={self.path}"]
 
     @contextlib.contextmanager

@@ -142,7 +142,7 @@ Loss = Callable[[Host, subprocess.Popen[str]], None]
 @pytest.mark.slow
 @LOSSES
 def test_a_loss_during_the_trial(host: Host, loss: Loss) -> None:
-    """What serves was not touched; the candidate is tried again, by this run or the next."""
+    """Last-good was not touched; the candidate is tried again, by this run or the next."""
     prepare(host, preflight=AMPLE)
     make_last_good(host, FIRST)
     host.release(SECOND)

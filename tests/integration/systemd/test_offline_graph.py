@@ -179,7 +179,7 @@ def test_a_drop_in(load: Load, folder: str) -> None:
 
 
 def test_a_unit_without_dependents(load: Load) -> None:
-    """Neither target nor unit names it: the directory has it, that's enough."""
+    """No target or unit names it, but the directory has it."""
     units = load({PROXY: "", "ghost.service": f"After={PROXY}"})
     assert refused(units, "ghost.service").chain == ("ghost.service", PROXY)
 
@@ -226,7 +226,7 @@ def test_what_the_caller_waits_for_is_safe(load: Load) -> None:
 
 
 def test_both_wanted_by_one_target(load: Load) -> None:
-    """That a target waits for both orders neither."""
+    """A target that waits for both does not order them."""
     units = load(
         {
             PROXY: "",
@@ -274,7 +274,7 @@ def test_an_empty_directory(load: Load, tmp_path: Path) -> None:
 
 
 def test_nothing_of_this_host_is_seen(load: Load) -> None:
-    """What comes back is the directory, and what it needs of systemd's own units."""
+    """The graph has the units of the directory, and those of systemd's own that they need."""
     units = load({PROXY: ""})
     assert units.knows(PROXY)
     assert not units.knows("warm-reconcile-load-everything.target")

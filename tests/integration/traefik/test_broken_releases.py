@@ -82,7 +82,7 @@ def test_nothing_is_proven_by_a_first_release_that_is_not_what_it_promises(app: 
 
 
 def test_a_release_that_rotted_in_the_store_never_takes_its_place(app: App) -> None:
-    """Its binary is not what was stored: that shows before last-good is touched."""
+    """Its binary has changed: that is detected before last-good is touched."""
     pid = app.make_last_good("1.0.0")
     binary = app.executable("healthy", "#!/bin/sh\nexit 0\n")
     entry = app.state.binaries / f"file-{binary.sha256}"

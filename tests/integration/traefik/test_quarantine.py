@@ -39,7 +39,7 @@ def test_force_tries_it_again(rolled_back: App) -> None:
 
 
 def test_force_ends_the_quarantine_of_a_release_that_passes_now(app: App) -> None:
-    """What kept it from passing has gone: it is committed, and in quarantine no longer."""
+    """The cause of its failure has gone: it is committed, and its quarantine ends."""
     obstacle = app.home / "obstacle"
     obstacle.touch()
     exits = f"if os.path.exists({str(obstacle)!r}):\n    sys.exit(1)\n"

@@ -65,7 +65,7 @@ def test_a_last_good_that_is_live_and_broken_is_reported_with_the_reason(
 
 
 def test_a_healthy_app_is_reported_and_pruned(app: App, capsys: pytest.CaptureFixture[str]) -> None:
-    """What no proven release needs goes; what is live and what a rollback needs stays."""
+    """Unused releases are removed; the live one and those for a rollback stay."""
     app.make_last_good("1.0.0")
     app.make_last_good("2.0.0")
     pid = app.assert_serving("2.0.0")
