@@ -10,12 +10,14 @@ MUST_FAIL = ROOT / "tests" / "typing" / "must_fail.py"
 
 
 def makers(name: str) -> set[str]:
-    """List the files below runner/ that call ``name(...)``."""
+    """List the files below runner/ that call ``name(...)``, also of a module."""
     found: set[str] = set()
     for path in (ROOT / "runner").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
-                case ast.Call(func=ast.Name(id=called)) if called == name:
+                case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)) if (
+                    called == name
+                ):
                     found.add(path.name)
                 case _:
                     pass

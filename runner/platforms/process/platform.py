@@ -34,7 +34,7 @@ IDENTITY_PATH: Final = "/.warm-reconcile/identity"
 GATE: Final = f"""\
 # Written by warm-reconcile beside the release's own dynamic configuration. Traefik expands the
 # template once, in its own process: the token it returns is the one that it was started with, and
-# no file that somebody edits later can change it. Only this host may ask.
+# no later edit of a file can change it. Only this host may ask.
 http:
   routers:
     warm-reconcile:
