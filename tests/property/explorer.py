@@ -15,7 +15,7 @@ successors and break the same promises.
 import contextlib
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -314,7 +314,7 @@ class Found:
 
 
 @contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
+def _without_collections() -> Generator[None]:
     """Switch the cyclic garbage collector off: it would visit millions of tuples over and over."""
     gc.disable()
     try:

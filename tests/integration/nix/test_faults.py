@@ -23,7 +23,7 @@ def test_nix_refuses_to_build_it(faulty: dict[str, Host], fault: Fault) -> None:
     assert first.startswith("services.warm-reconcile: ")
     if fault.chain:
         assert "apps.traefik, probe old-gate: " in first
-        assert names_in(first.partition("gate asks: ")[2]) == fault.chain
+        assert names_in(first.partition("gate runs: ")[2]) == fault.chain
     else:
         assert any(fault.words in message for message in faulty[fault.name].refused)
 
@@ -35,7 +35,7 @@ def test_check_refuses_its_units(found: dict[str, Found], fault: Fault) -> None:
     assert bool(fault.why) == (fault.check is ExitCode.OK)
     if fault.chain:
         (line,) = [line for line in found[fault.name].check.splitlines() if "REFUSED" in line]
-        assert names_in(line.partition("gate asks: ")[2]) == fault.chain
+        assert names_in(line.partition("gate runs: ")[2]) == fault.chain
 
 
 def names_in(drawn: str) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def refused(units: UnitGraph, target: str = DASHBOARD, caller: str = PROXY) -> O
 
 def chain(units: UnitGraph, target: str = DASHBOARD, caller: str = PROXY) -> str:
     """Refuse it, and return the drawn chain."""
-    return refused(units, target, caller).message.partition("gate asks: ")[2]
+    return refused(units, target, caller).message.partition("gate runs: ")[2]
 
 
 def is_safe(units: UnitGraph, target: str = DASHBOARD, caller: str = PROXY) -> bool:

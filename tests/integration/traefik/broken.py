@@ -295,17 +295,17 @@ CATALOGUE: Final = (
     Broken(
         "has no API, and so no identity",
         _configured(api=""),
-        r"^identity: status 404.*is its api or dynamic/ off\?",
+        r"^identity: status 404.*Traefik's api or dynamic/ is off",
     ),
     Broken(
         "has a dynamic configuration that is no YAML",
         _routed("http: {routers: {"),
-        r"^identity: status 404.*is its api or dynamic/ off\?",
+        r"^identity: status 404.*Traefik's api or dynamic/ is off",
     ),
     Broken(
         "has a dynamic configuration that is no template",
         _routed('http: {routers: {site: {rule: "{{ nosuch }}"}}}'),
-        r"^identity: status 404.*is its api or dynamic/ off\?",
+        r"^identity: status 404.*Traefik's api or dynamic/ is off",
     ),
     Broken(
         "sends headers, then nothing",
