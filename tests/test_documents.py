@@ -1,4 +1,4 @@
-"""What the documents point to is there."""
+"""The references in the documents lead somewhere."""
 
 import re
 from pathlib import Path
@@ -12,8 +12,8 @@ DOCUMENTS = sorted(
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_what_a_document_names_exists(document: Path) -> None:
-    """A test, by file and function; a file of the project; where a link leads."""
+def test_files_tests_and_links_in_documents_exist(document: Path) -> None:
+    """A test, by file and function; a file of the project; the target of a link."""
     text = document.read_text("utf-8")
     files = re.findall(r"`((?:docs|bench|nix|recipes|examples|runner|tests)/[\w./-]+)", text)
     links = re.findall(r"\]\(([^)#:\s]+)\)", text)
