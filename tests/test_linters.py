@@ -33,7 +33,7 @@ def test_linter(command: list[str]) -> None:
 
 
 def test_generated_documents_are_fresh() -> None:
-    """docs/ says what the code says: the table, the exit codes, the config keys."""
+    """docs/ agrees with the code: the table, the exit codes, the config keys."""
     done = subprocess.run(
         [sys.executable, "docs/generate.py", "--check"],
         cwd=ROOT,

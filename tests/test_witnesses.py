@@ -1,4 +1,4 @@
-"""Promises that types alone can't keep: where a witness is made, and what may not type-check."""
+"""Promises beyond the type checker: where a witness is made, and code that must not type-check."""
 
 import ast
 import subprocess
@@ -10,14 +10,12 @@ MUST_FAIL = ROOT / "tests" / "typing" / "must_fail.py"
 
 
 def makers(name: str) -> set[str]:
-    """List the files below runner/ that call ``name(...)``, also of a module."""
+    """List the files below runner/ that call ``name(...)`` or ``module.name(...)``."""
     found: set[str] = set()
     for path in (ROOT / "runner").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
-                case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)) if (
-                    called == name
-                ):
+                case ast.Call(func=ast.Name(called) | ast.Attribute(attr=called)) if called == name:
                     found.add(path.name)
                 case _:
                     pass
@@ -40,7 +38,7 @@ def test_only_decisions_commit() -> None:
 
 
 def test_only_the_proof_makes_a_safe_unit() -> None:
-    """A target is safe because no way leads from it to its caller, and for no other reason."""
+    """A target is safe only because no path leads from it to its caller."""
     assert makers("SafeUnit") == {"ordering.py"}
 
 
@@ -50,8 +48,8 @@ def test_only_the_preconditions_and_the_proof_make_a_probe_safe() -> None:
     assert makers("Safe") == {"ordering.py"}
 
 
-def test_only_three_modules_make_a_prober() -> None:
-    """Each of them gets cleared probes (tests/property/test_guard.py) or passes them on."""
+def test_probers_are_made_where_probes_are_cleared_or_passed_on() -> None:
+    """They get cleared probes: tests/property/test_guard.py holds which these are."""
     assert makers("Prober") == {"build.py", "converge.py", "gate_round.py"}
 
 

@@ -20,7 +20,7 @@ from runner.storage.paths import StateDir, find_state
 
 
 @frozen
-class Survey:
+class AppState:
     """The state of an app: the facts that the next run decides on, and details for the operator."""
 
     app: str
@@ -35,7 +35,7 @@ class Survey:
     fallback_depth: int
 
 
-def survey(app: App, *, ask_source: bool, forced: bool = False) -> Survey:
+def read_app_state(app: App, *, ask_source: bool, forced: bool = False) -> AppState:
     """Read the journal, the live deployment and, with ``ask_source``, the source of releases.
 
     Raises:
@@ -57,7 +57,7 @@ def survey(app: App, *, ask_source: bool, forced: bool = False) -> Survey:
             forced=forced,
             attempt=(past.open_attempt() if past else None) or Attempt("none"),
         )
-        return Survey(
+        return AppState(
             app=app.name,
             facts=facts,
             offered=offered,

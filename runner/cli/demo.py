@@ -59,7 +59,7 @@ class Observer:
     def watch(self) -> None:
         last = time.monotonic()
         while not self._stop.wait(OBSERVE_EVERY):
-            answered = self._ask()
+            answered = self._request()
             now = time.monotonic()
             if answered:
                 self.has_answered = True
@@ -70,7 +70,7 @@ class Observer:
     def stop(self) -> None:
         self._stop.set()
 
-    def _ask(self) -> bool:
+    def _request(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
         try:
             connection.request("GET", "/")

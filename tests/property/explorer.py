@@ -1,14 +1,14 @@
-"""Exhaustive search over everything that can happen to the reconciler.
+"""Exhaustive search over every event that can happen to the reconciler.
 
 The real table, the real decisions, the real fold and the real loop run against ``FakePlatform``. A
 node is a moment between two steps, or a host on which no run is going on; an edge is one step with
-one choice of everything that the platform may do in it.
+one choice among all that the platform may do in it.
 
 Each node is replaced by its canonical form before it is compared with those seen before, and the
 search goes on from the canonical form. ``canonical`` keeps every field of a node; ``ABSTRACTIONS``
-lists the few leaf values that it simplifies, with the reason why no decision and no promise can
-tell the difference. A field that is added to ``Attempt``, ``Disk`` or ``Node`` is part of the key
-without further ado. ``test_exhaustive.py`` holds that a node and its canonical form have the same
+lists the few leaf values that it simplifies, with the reason why no decision and no promise depends
+on them. A field that is added to ``Attempt``, ``Disk`` or ``Node`` is part of the key without any
+other change. ``test_exhaustive.py`` holds that a node and its canonical form have the same
 successors and break the same promises.
 """
 
@@ -67,7 +67,7 @@ class Script:
 
 @frozen
 class Settings:
-    """What the operator chose for one run."""
+    """The operator's settings for one run."""
 
     depth: int = 2
     forced: bool = False
@@ -78,7 +78,7 @@ BLANK = Disk()
 
 @frozen
 class Node:
-    """A moment. ``state`` is None while no run is going on, and final at the end of one."""
+    """One moment. ``state`` is None while no run is going on, and final at the end of one."""
 
     disk: Disk
     live: Deployment | None
@@ -90,9 +90,9 @@ class Node:
     attempt: Attempt | None = None
     draft: Disk = BLANK
     deployed: tuple[tuple[State, Release], ...] = ()
-    """What this run has begun to deploy, and in which state."""
+    """The deployments that this run has begun, each with its state."""
     last_good: Release | None = None
-    """As the run found it."""
+    """Last-good when the run began."""
     settings: Settings | None = None
     """Once the first decision is made, `forced` only counts where there is a quarantine."""
     passed: frozenset[str] = frozenset()
@@ -116,7 +116,7 @@ def _is_there(text: str) -> str:
 
 
 def _as_taken_up(disk: Disk) -> Disk:
-    """Simplify what a run that dies leaves to what the next one reads of it."""
+    """Reduce the state that a dying run leaves to the part that the next run reads."""
     memory = disk.memory
     if memory is None:
         return disk
@@ -126,7 +126,7 @@ def _as_taken_up(disk: Disk) -> Disk:
 
 
 def _kind_of_end(state: State) -> State:
-    """A run asks whether the one before ended undecided; the promises, whether it was a trial."""
+    """A run reads whether the one before ended undecided; the promises, whether it was a trial."""
     if state in TRIAL:
         return State.DEPLOYING
     return state if state is State.UNDECIDED else State.IDLE
@@ -171,7 +171,7 @@ Reader: TypeAlias = Callable[[Any], tuple[Any, ...]]
 
 
 FIELDS: Final[dict[type, tuple[Reader, tuple[Abstraction | None, ...]]]] = {}
-"""What reads all fields of an object of a class, and how each field is simplified: a cache."""
+"""Cache: for each class, the getter of its fields and how each field is simplified."""
 
 
 def _fields_of(kind: Any) -> tuple[Reader, tuple[Abstraction | None, ...]]:  # noqa: ANN401
@@ -219,7 +219,7 @@ class _Walk:
 
 
 def key_of(node: Node) -> Key:
-    """Return what is equal for two nodes if no decision and no promise can tell them apart."""
+    """Return a key that is equal for two nodes if no decision and no promise distinguishes them."""
     walk = _Walk()
     rest = walk.key(node)
     return (*rest[:-2], _settings(node), passed_of(node, walk.names))
@@ -258,7 +258,7 @@ def canonical(node: Node) -> Node:
 
 @frozen
 class Edge:
-    """One step and the choices that it met."""
+    """One step and the choices in it."""
 
     what: str
     choices: tuple[tuple[str, object], ...] = ()
@@ -269,18 +269,18 @@ class Edge:
 
 
 Check = Callable[[Node, Edge, Node], str]
-"""Says what an edge violates; empty if nothing."""
+"""Returns the violation in an edge; empty if there is none."""
 
 
 @frozen
 class Universe:
-    """What may happen."""
+    """The possible events of a search."""
 
     offers: tuple[Release | LatestUnknown, ...]
-    """What the source may say is the latest."""
+    """The possible latest releases of the source."""
     start: tuple[Node, ...]
     others: tuple[Release, ...] = ()
-    """What someone else may deploy, during a run and between runs."""
+    """The deployments that someone else may do, during a run and between runs."""
     settings: tuple[Settings, ...] = (Settings(),)
     """Each run has one of these."""
     kept: int = 4
@@ -292,11 +292,11 @@ class Universe:
 
 @define
 class Found:
-    """What a search has seen."""
+    """The result of a search."""
 
     universe: Universe
     parents: dict[Key, tuple[Key, Edge] | None]
-    """Every moment, and from where it was first reached."""
+    """Every moment, and the edge by which it was first reached."""
     edges: int = 0
     states: set[State] = field(factory=set[State])
     rows: set[tuple[State, State]] = field(factory=set[tuple[State, State]])
@@ -325,7 +325,7 @@ def _without_collections() -> Generator[None]:
 
 @_without_collections()
 def explore(universe: Universe, check: Check) -> Found:
-    """Visit everything; stop at the first violation, with the shortest way there."""
+    """Visit every node; stop at the first violation, with the shortest path to it."""
     queue = deque(map(key_of, universe.start))
     found = Found(universe, dict.fromkeys(queue))
     while queue:
@@ -355,7 +355,7 @@ def explore(universe: Universe, check: Check) -> Found:
 
 
 def successors(universe: Universe, node: Node) -> Iterator[tuple[Edge, Node, str]]:
-    """Yield every step from a node, with what the step itself found to be wrong."""
+    """Yield every step from a node, with the violations in the step itself."""
     if not node.is_in_run:
         yield from _between_runs(universe, node)
         return
@@ -387,7 +387,7 @@ def _between_runs(universe: Universe, node: Node) -> Iterator[tuple[Edge, Node, 
 
 
 def at_rest(node: Node) -> Node:
-    """Leave a run that has ended or died: of what it knew, only the journal is left."""
+    """Leave a run that has ended or died: only the journal remains of its memory."""
     memory = node.disk.memory
     rest = Node(disk=node.disk, live=node.live)
     if memory is None:

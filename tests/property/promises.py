@@ -1,4 +1,4 @@
-"""The promises of docs/architecture.md as functions over one step; each returns what broke it."""
+"""The promises of docs/architecture.md over one step. Each returns the violation, or ""."""
 
 from collections.abc import Callable
 
@@ -90,7 +90,7 @@ def s4_no_token_is_used_twice(before: Node, after: Node) -> str:
 
 
 def outcome_tells_the_truth(before: Node, after: Node) -> str:
-    """Each final state says exactly what it is documented to say."""
+    """Each final state means exactly what its documentation says."""
     del before
     if after.state is None or not after.state.is_final:
         return ""
@@ -165,7 +165,7 @@ ALL: tuple[Promise, ...] = (
 
 
 def check(before: Node, edge: Edge, after: Node) -> str:
-    """Hold one step of a run against all promises."""
+    """Check one step of a run against all promises."""
     del edge
     if not before.is_in_run:
         return ""

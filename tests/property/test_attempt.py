@@ -1,4 +1,4 @@
-"""The fold, entry by entry: exactly what an attempt remembers, and the words that it keeps."""
+"""The fold, entry by entry: exactly the fields and the words that an attempt keeps."""
 
 import pytest
 from attrs import evolve

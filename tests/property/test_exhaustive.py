@@ -1,4 +1,4 @@
-"""All of it: every state, every event, the power cut around every write, and every restart."""
+"""Every state, every event, a power cut around every write, and every restart."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -68,8 +68,8 @@ def test_nothing_that_can_happen_breaks_a_promise(record_property: Record) -> No
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # seconds; up to some two million steps each, beside other tests
 @pytest.mark.parametrize("name", DEEPER)
-def test_nor_in_a_larger_world(name: str, record_property: Record) -> None:
-    """The same with more that can happen."""
+def test_no_promise_breaks_in_a_larger_universe(name: str, record_property: Record) -> None:
+    """The same with more possible events."""
     assert_holds(name, explore(DEEPER[name], check), record_property)
 
 
@@ -128,7 +128,7 @@ def walk(universe: Universe, seed: int, steps: int) -> list[Node]:
 
 
 def difference(universe: Universe, node: Node) -> str:
-    """Say what follows from a moment and not from its canonical form, or the other way round."""
+    """Return the successors that only one of a moment and its canonical form has."""
     ahead, canonical_ahead = (
         [
             (edge, key_of(after), problem or check(before, edge, after))
@@ -187,8 +187,8 @@ def test_a_key_that_forgets_something_is_noticed(
         explorer.FIELDS.clear()
 
 
-def test_a_key_that_forgets_what_passed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same for what passed in this run, which is not a field of the journal."""
+def test_a_key_without_the_passed_tokens_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for the tokens that passed in this run, which are no field of the journal."""
     found: list[str] = []
 
     def nothing(node: Node, names: dict[str, str]) -> frozenset[str]:
@@ -203,8 +203,8 @@ def test_a_key_that_forgets_what_passed_is_noticed(monkeypatch: pytest.MonkeyPat
     pytest.fail("it was not noticed")
 
 
-def test_the_search_finds_what_is_wrong() -> None:
-    """A table that commits what failed its gate is caught, with the way there."""
+def test_the_search_finds_a_wrong_table() -> None:
+    """A table that commits a release that failed its gate is found, with the path to it."""
     broken = tuple(
         type(row)(row.on, row.source, State.COMMITTING)
         if (row.source, row.on.name) == (State.GATING, "FAILED")

@@ -1,4 +1,4 @@
-"""The gate by itself: what it may never pass, and that it always ends in time."""
+"""The gate on its own: when it must not pass, and that it always ends in time."""
 
 from itertools import pairwise
 
@@ -22,7 +22,7 @@ from runner.reconcile.model import (
 
 DEPLOYMENT = Deployment(release("candidate"), "token")
 START = 1000.0
-"""Where the clock stands when a gate begins."""
+"""The time on the clock when a gate begins."""
 
 policies = st.builds(
     GatePolicy,
@@ -41,14 +41,14 @@ def results(outcome: Outcome, *, terminal: bool = False) -> Round:
 
 
 class Instance:
-    """Answers by a schedule of (seconds it takes, what it is), and then for ever the last."""
+    """Answers by a schedule of (seconds that an answer takes, outcome); repeats the last entry."""
 
     def __init__(self, clock: FakeClock, schedule: list[tuple[float, Outcome]]) -> None:
         self._clock = clock
         self._schedule = schedule
         self.log: list[tuple[float, float, Outcome]] = []
         self.limits: list[float] = []
-        """When each round had to be answered at the latest."""
+        """The time by which each round had to end."""
         self.progress: list[Progress] = []
 
     def ask(self, deployment: Deployment, timeout: float) -> Round:
@@ -65,7 +65,7 @@ class Instance:
 def run(
     policy: GatePolicy, schedule: list[tuple[float, Outcome]]
 ) -> tuple[Verdict, Instance, float]:
-    """Return the verdict, what was asked, and the seconds that the gate took."""
+    """Return the verdict, the rounds, and the seconds that the gate took."""
     clock = FakeClock(START)
     instance = Instance(clock, schedule)
     verdict = judge(policy, DEPLOYMENT, instance.ask, clock, instance.progress.append)
@@ -99,8 +99,10 @@ def test_healthy_means_that_it_held(
 
 
 @given(policies, schedules)
-def test_it_ends_by_its_deadline(policy: GatePolicy, schedule: list[tuple[float, Outcome]]) -> None:
-    """Whatever answers, and however slowly: each round gets the time that is left, and no more."""
+def test_a_gate_ends_by_its_deadline(
+    policy: GatePolicy, schedule: list[tuple[float, Outcome]]
+) -> None:
+    """For any outcomes, however slow: each round gets the time that is left, and no more."""
     verdict, instance, ended = run(policy, schedule)
     assert isinstance(verdict, Healthy | Unhealthy | Inconclusive)
     deadline = START + policy.deadline
@@ -137,10 +139,10 @@ def test_an_instance_that_always_passes_is_healthy(policy: GatePolicy, takes: fl
     st.lists(st.floats(0, 1), min_size=1, max_size=9),
     st.sampled_from([(Outcome.FAIL, Unhealthy), (Outcome.INCONCLUSIVE, Inconclusive)]),
 )
-def test_terminal_evidence_ends_it_at_once(
+def test_terminal_evidence_ends_a_gate_at_once(
     policy: GatePolicy, delays: list[float], end: tuple[Outcome, type[Verdict]]
 ) -> None:
-    """What can't heal is not waited for, not even for one more round; it stays what it is."""
+    """A fault that waiting can't heal gets not even one more round; its outcome stays."""
     outcome, ends_as = end
     clock = FakeClock(0.0)
     asked = 0
@@ -161,7 +163,7 @@ def test_terminal_evidence_ends_it_at_once(
 
 @given(policies)
 def test_silence_is_inconclusive(policy: GatePolicy) -> None:
-    """A gate that could never ask blames nobody."""
+    """A gate whose probes could never run blames no release."""
     verdict, _, _ = run(policy, [(0.01, Outcome.INCONCLUSIVE)])
     assert isinstance(verdict, Inconclusive)
 
@@ -223,7 +225,7 @@ def test_an_instance_that_recovers_in_time_is_found_healthy(
 
 @given(policies.map(lambda policy: evolve(policy, verify_deadline=7.0)), answers)
 def test_one_good_round_is_enough_to_verify(policy: GatePolicy, outcome: Outcome) -> None:
-    """What is proven and live is only looked at; its own deadline holds."""
+    """A live proven release needs one passing round; the deadline is its own."""
     verdict, instance, ended = run(policy.for_verifying(), [(0.01, outcome)])
     assert isinstance(verdict, Healthy) == (outcome is Outcome.PASS)
     if outcome is Outcome.PASS:
@@ -232,7 +234,7 @@ def test_one_good_round_is_enough_to_verify(policy: GatePolicy, outcome: Outcome
         assert 7.0 - policy.slowest <= ended <= 7.0 + policy.slowest
 
 
-# What is told -------------------------------------------------------------------------------------
+# Progress and reasons -----------------------------------------------------------------------------
 
 
 @given(policies, schedules)
@@ -294,10 +296,10 @@ LATE = " (and the deadline of 60 s left no time to hold)"
         ),
     ],
 )
-def test_a_gate_that_runs_out_of_time_names_what_lasted(
+def test_a_gate_that_runs_out_of_time_names_the_lasting_failure(
     before: Round, last: Round, reason: str
 ) -> None:
-    """The last round has little time: what had failed alike in the round before is the cause."""
+    """The last round may be cut short: a failure that the round before had, too, is the reason."""
     gate = Gate(GatePolicy(rise=3, window=10.0, deadline=60.0), DEPLOYMENT, START)
     assert isinstance(gate.observe(before, START, START + 1.0), Wait)
     verdict = gate.observe(last, START + 59.0, START + 60.0)
@@ -306,20 +308,20 @@ def test_a_gate_that_runs_out_of_time_names_what_lasted(
 
 
 def test_only_the_worst_answer_can_be_terminal() -> None:
-    """What is inconclusive for ever does not end a gate that a probe fails, but may heal."""
-    lasting = probe("c", Outcome.INCONCLUSIVE, "the engine is stuck", terminal=True)
+    """A terminal INCONCLUSIVE does not end a gate with a failing probe that may heal."""
+    lasting = probe("c", Outcome.INCONCLUSIVE, "dockerd is stuck", terminal=True)
     gate = Gate(GatePolicy(), DEPLOYMENT, START)
     assert isinstance(gate.observe((lasting, B_REFUSED), START, START + 1.0), Wait)
     verdict = gate.observe((FINE, lasting), START + 2.0, START + 3.0)
     assert isinstance(verdict, Inconclusive)
-    assert verdict.reason == "c: the engine is stuck"
+    assert verdict.reason == "c: dockerd is stuck"
 
 
 # When it looks ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("outcome", [Outcome.FAIL, Outcome.PASS])
-def test_it_looks_often_first_and_then_less(outcome: Outcome) -> None:
+def test_rounds_are_frequent_first_and_then_rarer(outcome: Outcome) -> None:
     """The first pauses are 20 ms, the later ones a tenth of the time spent, at most a second.
 
     The last round of a streak is asked when the window ends.

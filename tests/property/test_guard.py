@@ -1,4 +1,4 @@
-"""No probe that can wait for its caller, or lies about who serves it, gets past the guard."""
+"""No probe that can wait for its caller, or declares a wrong unit, gets past the preconditions."""
 
 import pytest
 from hypothesis import event, given
@@ -20,7 +20,7 @@ KINDS = ("tcp", "unit", "address", "name", "ping", "who")
 
 
 def probe(kind: str, name: str, unit: str, host: str) -> Probe:
-    """Make a probe about an address, a unit, or a name."""
+    """Make a probe of an address, a unit, or a host name."""
     match kind:
         case "tcp":
             return Tcp(name=name, target_unit=unit, address="127.0.0.1:1")
@@ -45,10 +45,10 @@ def gates(draw: st.DrawFn) -> tuple[Probe, ...]:
 
 @st.composite
 def tables(draw: st.DrawFn) -> Table | TableUnknown:
-    """Draw what is routed where: each name to one unit at most."""
+    """Draw routers: each name leads to at most one unit."""
     routed = draw(st.none() | st.dictionaries(st.sampled_from(HOSTS), st.sampled_from(UNITS)))
     if routed is None:
-        return TableUnknown("nobody tells")
+        return TableUnknown("no table")
     routers = [
         Router(
             name=f"{host}@swarm",
@@ -64,7 +64,7 @@ def tables(draw: st.DrawFn) -> Table | TableUnknown:
 
 
 def is_safe(case: Case, table: Table | TableUnknown, gate: tuple[Probe, ...], asked: Probe) -> bool:
-    """Say it independently: by networkx, and by what the names are routed to."""
+    """Decide it independently: by networkx, and by the drawn routers."""
     by_deployment = not isinstance(asked, UnitActive)
     if isinstance(asked, Http) and "127.0.0.1" not in asked.url:
         declared = frozenset({asked.target_unit})
@@ -80,7 +80,7 @@ def is_safe(case: Case, table: Table | TableUnknown, gate: tuple[Probe, ...], as
 def test_all_or_nothing_and_only_what_is_safe(
     case: Case, gate: tuple[Probe, ...], table: Table | TableUnknown
 ) -> None:
-    """What comes out may be asked, by another's judgement; one bad probe stops them all."""
+    """The cleared probes are safe by the oracle's judgement; one bad probe refuses all."""
     units = case.graph()
 
     def prove_there(caller: str, target: Target) -> SafeUnit:

@@ -66,7 +66,7 @@ def test_the_events_cover_every_trigger() -> None:
 
 
 def test_no_row_hides_another() -> None:
-    """``transitions`` takes the first of two rows in silence: there are no two."""
+    """``transitions`` takes the first of two rows without a warning: there are no two."""
     assert len(ROWS) == len(TABLE)
 
 
@@ -94,13 +94,13 @@ def test_a_machine_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_the_word_of_a_state_is_its_name(state: State) -> None:
+def test_the_value_of_a_state_is_its_name(state: State) -> None:
     """Scripts read the outcome of a run in JSON, and people all states in the history."""
     assert state.value == state.name.lower().replace("_", " ")
 
 
 def test_state_is_read_only() -> None:
-    """Nobody moves the machine but ``step``."""
+    """Only ``step`` changes the state."""
     machine = ReconcileMachine()
     with pytest.raises(AttributeError):
         machine.state = State.COMMITTED  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue] - the point
@@ -108,7 +108,7 @@ def test_state_is_read_only() -> None:
 
 @pytest.mark.parametrize("final", [state for state in State if state.is_final])
 def test_nothing_follows_a_final_state(final: State) -> None:
-    """Asking for an effect after the end is a defect, and says so."""
+    """Requesting an effect after the end is a defect, and the error names it."""
     with pytest.raises(InvariantError, match=rf"^the run is over in {final.name}: Attempt\("):
         next_effect(final, Attempt("a"))
 
@@ -127,7 +127,7 @@ def test_nothing_follows_a_final_state(final: State) -> None:
     ],
 )
 def test_an_effect_without_its_object_is_refused(state: State, lacks: str) -> None:
-    """The error names what the attempt lacks, then the state, then the attempt."""
+    """The error names the missing part, then the state, then the attempt."""
     with pytest.raises(InvariantError, match=rf"^{lacks} in {state.name}: Attempt\("):
         next_effect(state, Attempt("a"))
 
@@ -152,6 +152,6 @@ def test_a_commit_carries_its_verdict() -> None:
     ],
 )
 def test_a_commit_without_its_proof_is_refused(attempt: Attempt, why: str) -> None:
-    """S1: no verdict, a bad one, or one about something else can't become a commit."""
+    """No verdict, a bad one, or one about another deployment can't become a commit."""
     with pytest.raises(InvariantError, match=rf"{why} in COMMITTING: Attempt\("):
         next_effect(State.COMMITTING, attempt)

@@ -1,4 +1,4 @@
-"""No target that can wait for its caller is ever found safe; networkx is the second opinion."""
+"""No target that can wait for its caller is ever proven safe; networkx is the oracle."""
 
 from itertools import pairwise
 from random import Random
@@ -14,7 +14,7 @@ from runner.reconcile.ordering import Edge, Served, Target, UnitGraph, find_chai
 
 
 class Oracle:
-    """The same probes, answered by networkx: an alias is a road of length 0, both ways."""
+    """The same graphs in networkx: an alias is an edge of length 0, in both directions."""
 
     def __init__(self, units: UnitGraph) -> None:
         self._units = units.units
@@ -129,7 +129,7 @@ def test_more_order_makes_nothing_safe(case: Case, more: Case) -> None:
 
 @given(cases(), st.randoms(use_true_random=False))
 def test_the_order_of_edges_does_not_matter(case: Case, random: Random) -> None:
-    """The same chain is told whoever listed the edges in which order."""
+    """The same chain is reported for any order of the edges."""
     units = case.graph()
     edges = list(units.edges)
     random.shuffle(edges)

@@ -88,7 +88,7 @@ FEW = settings(
 @FEW
 @given(st.lists(cases(), min_size=1, max_size=50))
 @example([CIRCLE, RENAMED])
-def test_nix_says_what_python_says(judge: Judge, some: list[Case]) -> None:
+def test_nix_and_python_give_the_same_verdicts(judge: Judge, some: list[Case]) -> None:
     """Verdicts, shortest chains and messages, on the same graphs."""
     assert judge([as_nix(case) for case in some]) == [as_python(case) for case in some]
 
@@ -101,7 +101,7 @@ def test_thousands_of_units(judge: Judge, case: Case) -> None:
 
 
 def test_a_chain_of_ten_thousand_is_no_recursion(judge: Judge) -> None:
-    """What the evaluator can nest is no limit."""
+    """The evaluator's nesting limit does not matter."""
     names = [f"u{number}.service" for number in range(10_000)]
     after = {later: [earlier] for earlier, later in pairwise(names)}
     [[verdict]] = judge(

@@ -1,4 +1,4 @@
-"""Exact outcomes of whole runs: what each story must end in, and the sentence of the mission.
+"""Exact outcomes of whole runs, and the main promise: a broken release is never committed.
 
 Safety alone would be kept by a machine that never commits. These are the other half.
 """
@@ -32,14 +32,14 @@ T = TypeVar("T")
 OFFLINE = LatestUnknown("offline")
 
 
-class Told:
-    """A chooser that is told the answers, deploys and seals in order; afterwards all is well."""
+class Scripted:
+    """A chooser that plays scripted outcomes in order; afterwards everything succeeds."""
 
-    def __init__(self, **told: Sequence[str]) -> None:
-        self._told = {what: list(answers) for what, answers in told.items()}
+    def __init__(self, **script: Sequence[str]) -> None:
+        self._script = {what: list(answers) for what, answers in script.items()}
 
     def __call__(self, what: str, options: Sequence[T]) -> T:
-        waiting = self._told.get(what.replace(" ", "_"))
+        waiting = self._script.get(what.replace(" ", "_"))
         if waiting:
             wanted = waiting.pop(0)
             return next(option for option in options if option == wanted)
@@ -47,12 +47,12 @@ class Told:
 
     @property
     def is_spent(self) -> bool:
-        return not any(self._told.values())
+        return not any(self._script.values())
 
 
 @frozen
 class Story:
-    """One run from a known start: what goes wrong in it, and exactly how it must end."""
+    """One run from a known start: its faults, and exactly how it must end."""
 
     name: str
     proven: tuple[Release, ...]
@@ -60,15 +60,15 @@ class Story:
     latest: Release | LatestUnknown
     ends: State
     path: str
-    """The states on the way, in short."""
+    """The states on the way, abbreviated."""
     serving: Release | None
     last_good: Release | None
-    told: dict[str, tuple[str, ...]] = field(factory=dict[str, tuple[str, ...]])
+    script: dict[str, tuple[str, ...]] = field(factory=dict[str, tuple[str, ...]])
     blamed: tuple[Release, ...] = ()
     quarantine: frozenset[str] = frozenset()
     forced: bool = False
     interrupted: Attempt | None = None
-    """What a run that died left in the journal."""
+    """The attempt that a dead run left in the journal."""
 
 
 EARLIER = "earlier"
@@ -89,44 +89,44 @@ STORIES = (
     Story("something else is live", BOTH, OLD, GOOD, State.RESTORED, "R F", GOOD, GOOD),
     Story(
         *("live but broken", BOTH, GOOD, GOOD, State.RESTORED, "V R F", GOOD, GOOD),
-        told={"answer": (FAIL, PASS)},
+        script={"answer": (FAIL, PASS)},
     ),
     Story(
         *("live but not askable", BOTH, GOOD, GOOD, State.UNDECIDED, "V", GOOD, GOOD),
-        told={"answer": (DUNNO,)},
+        script={"answer": (DUNNO,)},
     ),
     Story(
         *("broken upgrade", BOTH, GOOD, NEW, State.ROLLED_BACK, "D G H B E", GOOD, GOOD),
-        told={"answer": (FAIL, PASS)},
+        script={"answer": (FAIL, PASS)},
         blamed=(NEW,),
     ),
     Story(
         *("upgrade refused", BOTH, GOOD, NEW, State.ROLLED_BACK, "D H E", GOOD, GOOD),
-        told={"deploy": (REFUSED,)},
+        script={"deploy": (REFUSED,)},
         blamed=(NEW,),
     ),
     Story(
         *("upgrade refused, last-good ill", BOTH, GOOD, NEW, State.ROLLED_BACK, "D H E H B E"),
         *(GOOD, GOOD),
-        told={"deploy": (REFUSED,), "answer": (FAIL, PASS)},
+        script={"deploy": (REFUSED,), "answer": (FAIL, PASS)},
         blamed=(NEW,),
     ),
     Story(
         *("upgrade unprepared", BOTH, GOOD, NEW, State.ROLLED_BACK, "D H E", GOOD, GOOD),
-        told={"deploy": ("unprepared, untouched",)},
+        script={"deploy": ("unprepared, untouched",)},
     ),
     Story(
         *("first deploy unprepared", (), None, NEW, State.UNDECIDED, "D H", None, None),
-        told={"deploy": ("unprepared, untouched",)},
+        script={"deploy": ("unprepared, untouched",)},
     ),
     Story(
         *("upgrade lost", BOTH, GOOD, NEW, State.ROLLED_BACK, "D H B E", GOOD, GOOD),
-        told={"deploy": (LOST,)},
+        script={"deploy": (LOST,)},
         blamed=(NEW,),
     ),
     Story(
         *("engine gone before the rollback", BOTH, GOOD, NEW, State.UNDECIDED, "D G H", NEW, GOOD),
-        told={"answer": (FAIL,), "engine": ("up", "down")},
+        script={"answer": (FAIL,), "engine": ("up", "down")},
     ),
     Story(
         *("rollback taken up after it was deployed", BOTH, GOOD, NEW, State.ROLLED_BACK, "H E"),
@@ -136,60 +136,60 @@ STORIES = (
     ),
     Story(
         *("upgrade not askable", BOTH, GOOD, NEW, State.ROLLED_BACK, "D G H B E", GOOD, GOOD),
-        told={"answer": (DUNNO, PASS)},
+        script={"answer": (DUNNO, PASS)},
     ),
     Story(
         *("both fail", BOTH, GOOD, NEW, State.ROLLED_BACK, "D G H B E H B E", OLD, GOOD),
-        told={"answer": (FAIL, FAIL, PASS)},
+        script={"answer": (FAIL, FAIL, PASS)},
     ),
     Story(
         *("last-good can't be deployed", BOTH, GOOD, NEW, State.ROLLED_BACK, "D G H B H B E"),
         *(OLD, GOOD),
-        told={"answer": (FAIL,), "deploy": (DONE, LOST)},
+        script={"answer": (FAIL,), "deploy": (DONE, LOST)},
     ),
     Story(
         *("all fail", BOTH, GOOD, NEW, State.STRANDED, "D G H B E H B E H", OLD, GOOD),
-        told={"answer": (FAIL, FAIL, FAIL)},
+        script={"answer": (FAIL, FAIL, FAIL)},
     ),
     Story(
         *("broken first deploy", (), None, NEW, State.STRANDED, "D G H", NEW, None),
-        told={"answer": (FAIL,)},
+        script={"answer": (FAIL,)},
     ),
     Story(
         *("first deploy not askable", (), None, NEW, State.UNDECIDED, "D G H", NEW, None),
-        told={"answer": (DUNNO,)},
+        script={"answer": (DUNNO,)},
     ),
     Story(
         *("rollback not askable", BOTH, GOOD, NEW, State.UNDECIDED, "D G H B E", GOOD, GOOD),
-        told={"answer": (FAIL, DUNNO)},
+        script={"answer": (FAIL, DUNNO)},
     ),
     Story(
         *("broken restore", BOTH, None, GOOD, State.ROLLED_BACK, "R F H B E", OLD, GOOD),
-        told={"answer": (FAIL, PASS)},
+        script={"answer": (FAIL, PASS)},
     ),
     Story(
         *("restore refused", BOTH, None, GOOD, State.ROLLED_BACK, "R H B E", OLD, GOOD),
-        told={"deploy": (REFUSED,)},
+        script={"deploy": (REFUSED,)},
     ),
     Story(
         *("restore not askable", BOTH, None, GOOD, State.UNDECIDED, "R F", GOOD, GOOD),
-        told={"answer": (DUNNO,)},
+        script={"answer": (DUNNO,)},
     ),
     Story(
         *("restore out of reach", BOTH, None, GOOD, State.UNDECIDED, "R", None, GOOD),
-        told={"deploy": (DOWN,)},
+        script={"deploy": (DOWN,)},
     ),
     Story(
         *("upgrade out of reach", BOTH, GOOD, NEW, State.UNDECIDED, "D", GOOD, GOOD),
-        told={"deploy": (DOWN,)},
+        script={"deploy": (DOWN,)},
     ),
     Story(
         *("rollback out of reach", BOTH, GOOD, NEW, State.UNDECIDED, "D G H B", NEW, GOOD),
-        told={"answer": (FAIL,), "deploy": (DONE, DOWN)},
+        script={"answer": (FAIL,), "deploy": (DONE, DOWN)},
     ),
     Story(
         *("engine down", BOTH, GOOD, NEW, State.UNDECIDED, "", GOOD, GOOD),
-        told={"engine": ("down",)},
+        script={"engine": ("down",)},
     ),
     Story("nothing at all", (), None, OFFLINE, State.STRANDED, "", None, None),
     Story(
@@ -211,7 +211,7 @@ STORIES = (
     ),
     Story(
         *("trial taken up in vain", BOTH, NEW, NEW, State.ROLLED_BACK, "G H B E", GOOD, GOOD),
-        told={"answer": (FAIL, PASS)},
+        script={"answer": (FAIL, PASS)},
         blamed=(NEW,),
         interrupted=ON_TRIAL,
     ),
@@ -229,7 +229,7 @@ STORIES = (
         interrupted=evolve(ON_TRIAL, against="it failed", guilty=True),
     ),
     Story(
-        *("rollback taken up, nobody guilty", BOTH, NEW, NEW, State.ROLLED_BACK, "H B E"),
+        *("rollback resumed, no blame", BOTH, NEW, NEW, State.ROLLED_BACK, "H B E"),
         *(GOOD, GOOD),
         interrupted=evolve(ON_TRIAL, against="not askable"),
     ),
@@ -259,13 +259,13 @@ _SHORT = {
 
 
 def path_of(states: Iterable[State]) -> str:
-    """Write the states of a run in short, without its final one."""
+    """Abbreviate the states of a run, without its final one."""
     return " ".join(_SHORT[state] for state in states if not state.is_final)
 
 
-def tell(story: Story, table: tuple[Row, ...] = TABLE) -> str:
-    """Run the story; say how it differs from what it must be, or nothing."""
-    choose = Told(**story.told)
+def deviation_of(story: Story, table: tuple[Row, ...] = TABLE) -> str:
+    """Run the story; return how it deviates from the expected outcome, or ""."""
+    choose = Scripted(**story.script)
     disk = Disk(
         proven=story.proven,
         quarantine=story.quarantine,
@@ -305,8 +305,8 @@ def tell(story: Story, table: tuple[Row, ...] = TABLE) -> str:
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 def test_story(story: Story) -> None:
-    """Each story takes exactly its path and ends exactly as told."""
-    assert tell(story) == ""
+    """Each story takes exactly its path and ends exactly as expected."""
+    assert deviation_of(story) == ""
 
 
 # The mission, as one property -------------------------------------------------------------------
@@ -330,7 +330,7 @@ class Drawn:
 def disturbed(
     choose: Drawn, proven: tuple[Release, ...], runs: int
 ) -> Iterator[tuple[Disk, Deployment | None]]:
-    """Do runs in which anything may happen; yield what is on the disk and live after each."""
+    """Do runs in which anything may happen; yield the disk and the live deployment after each."""
     disk, live = Disk(proven=proven), None
     for _ in range(runs):
         journal = MemoryJournal(choose, disk)
@@ -346,8 +346,8 @@ def disturbed(
 def test_a_failing_traefik_can_never_be_committed(
     data: st.DataObject, proven: tuple[Release, ...], runs: int
 ) -> None:
-    """Whatever fails, is cut off, restarts or comes back: a release that never passes its gate
-    is never last-good, and what was proven stays proven.
+    """A release that never passes its gate is never last-good, and a proven release stays proven,
+    with any faults, power cuts and restarts.
     """
     for disk, _ in disturbed(Drawn(data, broken=NEW), proven, runs):
         assert NEW not in disk.proven
@@ -359,7 +359,7 @@ def test_a_failing_traefik_can_never_be_committed(
 
 @given(st.data(), st.sampled_from([(), (OLD,), BOTH]))
 def test_every_run_ends(data: st.DataObject, proven: tuple[Release, ...]) -> None:
-    """L1: without a power cut every run reaches a final state, in a bounded number of effects."""
+    """Without a power cut every run reaches a final state, in a bounded number of effects (L1)."""
     choose = Drawn(data, broken=NEW)
 
     def powered(what: str, options: Sequence[T]) -> T:
@@ -382,8 +382,8 @@ def test_a_healthy_proven_release_ends_up_live(data: st.DataObject, runs: int) -
     """L2: after any mishaps, every undisturbed run ends with a proven release live, and the third
     one at the latest finds nothing to do.
 
-    The first may have to finish a rollback that blames nobody; the second then tries the release
-    once more, and finds it guilty.
+    The first may have to finish a rollback without blame; the second then tries the release once
+    more, and blames it.
     """
     disk, live = Disk(proven=BOTH), None
     for disk, live in disturbed(Drawn(data, broken=NEW), BOTH, runs):  # noqa: B007 - the last
@@ -411,17 +411,17 @@ def test_a_release_that_kills_its_runs_is_given_up() -> None:
     live: Deployment | None = Deployment(GOOD, "earlier")
     final: State | None = None
     for _ in range(CRASH_LIMIT + 1):
-        choose = Told(deploy=["cut, but it runs"] if NEW.digest not in disk.quarantine else [])
+        choose = Scripted(deploy=["cut, but it runs"] if NEW.digest not in disk.quarantine else [])
         journal = MemoryJournal(choose, disk)
         platform = FakePlatform(choose, FakeClock(), (NEW,), live_now=live)
         attempt = journal.begin()
         if attempt.crashes >= CRASH_LIMIT:
-            choose = Told()
+            choose = Scripted()
             journal.choose = platform.choose = choose
         try:
             final, _ = make_run(journal, platform).to_the_end()
         except PowerCut:
-            # The machine came back without it: nothing to take up but the journal.
+            # The machine came back without it: only the journal is left to resume from.
             live = None
         else:
             live = platform.live_now or live
@@ -432,9 +432,9 @@ def test_a_release_that_kills_its_runs_is_given_up() -> None:
     assert live.release == GOOD
 
 
-def test_an_interrupted_trial_is_taken_up_without_a_second_deployment() -> None:
+def test_an_interrupted_trial_is_resumed_without_a_second_deployment() -> None:
     """A run that dies in its gate leaves the candidate running: the next one only gates it."""
-    choose = Told(answer=["cut"])
+    choose = Scripted(answer=["cut"])
     journal = MemoryJournal(choose, Disk(proven=BOTH))
     platform = FakePlatform(choose, FakeClock(), (NEW,), live_now=Deployment(GOOD, "earlier"))
     with pytest.raises(PowerCut):
@@ -447,7 +447,7 @@ def test_an_interrupted_trial_is_taken_up_without_a_second_deployment() -> None:
 
 def test_an_interrupted_rollback_is_finished_first() -> None:
     """A run that dies in its rollback: the next one rolls back, and does not try again."""
-    choose = Told(answer=["fail", "cut"])
+    choose = Scripted(answer=["fail", "cut"])
     journal = MemoryJournal(choose, Disk(proven=BOTH))
     platform = FakePlatform(choose, FakeClock(), (NEW,), live_now=Deployment(GOOD, "earlier"))
     with pytest.raises(PowerCut):
@@ -461,8 +461,8 @@ def test_an_interrupted_rollback_is_finished_first() -> None:
     assert isinstance(attempt, Attempt)
 
 
-def test_every_choice_of_the_world_is_drawn_from_its_lists() -> None:
-    """The lists that the searches draw from hold what the stories use."""
-    used = {a for story in STORIES for a in story.told.get("answer", ())}
+def test_every_scripted_outcome_is_in_the_lists_of_the_searches() -> None:
+    """The lists that the searches draw from contain the outcomes of the stories."""
+    used = {a for story in STORIES for a in story.script.get("answer", ())}
     assert used < set(ANSWERS)
-    assert {d for story in STORIES for d in story.told.get("deploy", ())} < set(DEPLOYS)
+    assert {d for story in STORIES for d in story.script.get("deploy", ())} < set(DEPLOYS)

@@ -1,4 +1,4 @@
-"""The two decisions that read more than the state, held against their rules one by one."""
+"""``assess`` and ``choose_fallback``, checked against their rules one by one."""
 
 from attrs import evolve
 from hypothesis import given
@@ -16,7 +16,7 @@ MAYBE = st.none() | st.sampled_from(RELEASES)
 
 @st.composite
 def rollbacks(draw: st.DrawFn) -> tuple[Attempt, tuple[Release, ...]]:
-    """Draw where a rollback may stand, and what is proven."""
+    """Draw a moment of a rollback, and the proven releases."""
     proven = draw(st.lists(st.sampled_from(RELEASES), unique=True, max_size=5))
     attempt = Attempt(
         "a",
@@ -31,7 +31,7 @@ def rollbacks(draw: st.DrawFn) -> tuple[Attempt, tuple[Release, ...]]:
 
 
 @given(rollbacks(), st.none() | st.sampled_from(RELEASES), st.integers(0, 4))
-def test_a_fallback_is_what_the_rules_allow(
+def test_a_fallback_follows_the_rules(
     rollback: tuple[Attempt, tuple[Release, ...]], live: Release | None, depth: int
 ) -> None:
     """S3: of the proven releases, the newest that is older than each fallback before it and was not
@@ -70,9 +70,9 @@ FACTS = Facts(
 )
 
 
-def test_what_a_run_says_of_the_latest_release() -> None:
+def test_a_run_says_why_last_good_is_wanted() -> None:
     """Last-good is wanted because it is the latest, or because the latest is unknown or in
-    quarantine: the operator is told which, beside what is live instead.
+    quarantine: the event names the reason, beside the live release.
     """
     offline = evolve(FACTS, latest=LatestUnknown("no route"))
     shut_out = evolve(FACTS, latest=NEW, quarantined=frozenset({NEW.digest}))
@@ -95,7 +95,7 @@ def test_what_a_run_says_of_the_latest_release() -> None:
     )
 
 
-def test_only_the_deployment_on_trial_is_gone_on_with() -> None:
+def test_only_the_deployment_on_trial_is_gated_again() -> None:
     """Another deployment of the candidate, or of the same label, is not the one on trial."""
     mine = Deployment(NEW, "a-1")
     trial = evolve(

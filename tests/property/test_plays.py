@@ -1,7 +1,7 @@
-"""Plays of several runs: what an attempt remembers shows in the run after.
+"""Plays of several runs: the memory of an attempt shows in the next run.
 
-Each act is one run: what the source offers, what goes wrong, and exactly how it must end. The disk
-and what serves are handed from act to act.
+Each act is one run: the latest release, its faults, and exactly how it must end. The disk and the
+live deployment are handed from act to act.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from fake_platform import (
     make_run,
 )
 from promises import AGAIN, GOOD, NEW, NEWEST, OLD, OLDER
-from test_outcomes import DONE, DOWN, DUNNO, FAIL, LOST, OFFLINE, PASS, REFUSED, Told, path_of
+from test_outcomes import DONE, DOWN, DUNNO, FAIL, LOST, OFFLINE, PASS, REFUSED, Scripted, path_of
 from typing_extensions import override
 
 from runner.reconcile.attempt import Attempt
@@ -47,17 +47,17 @@ LONGEST: Final = 2 * len(State)
 
 @frozen
 class Act:
-    """One run, and what it must come to."""
+    """One run, and its expected outcome."""
 
     latest: Release | LatestUnknown
     ends: State | None
     """None: the run dies."""
     path: str
-    told: dict[str, Sequence[str]] = field(factory=dict[str, Sequence[str]])
+    script: dict[str, Sequence[str]] = field(factory=dict[str, Sequence[str]])
     forced: bool = False
     depth: int = 2
     first: str = ""
-    """What happens before it: the host reboots, someone else deploys, the quarantine expires."""
+    """An event before it: the host reboots, someone else deploys, the quarantine expires."""
 
 
 @frozen
@@ -259,13 +259,13 @@ PLAYS = (
 
 @pytest.mark.parametrize("play", PLAYS, ids=lambda play: play.name)
 def test_play(play: Play) -> None:
-    """Each act takes exactly its path and ends as it must; what is left is exactly this."""
+    """Each act takes exactly its path and ends as expected; exactly this state remains."""
     disk = Disk(proven=play.proven, quarantine=play.begins_with)
     live = Deployment(play.live, "earlier") if play.live else None
     found: list[tuple[State | None, str, bool]] = []
     for act in play.acts:
         disk, live = prepare(act, disk, live)
-        choose = Told(**act.told)
+        choose = Scripted(**act.script)
         journal = MemoryJournal(choose, disk)
         platform = FakePlatform(choose, FakeClock(), (act.latest,), live_now=live)
         run = make_run(journal, platform, depth=act.depth, forced=act.forced)
@@ -305,7 +305,7 @@ def prepare(act: Act, disk: Disk, live: Deployment | None) -> tuple[Disk, Deploy
 
 
 class Notes(Silent):
-    """A watcher that keeps what it sees."""
+    """A watcher that records its calls."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[State, Attempt, Event]] = []
@@ -326,11 +326,11 @@ class Notes(Silent):
 
 
 @pytest.mark.parametrize("chore", ["done", "failed", "unreachable"])
-def test_a_committed_release_is_sealed_and_what_is_needed_is_kept(chore: str) -> None:
+def test_a_committed_release_is_sealed_and_needed_releases_are_kept(chore: str) -> None:
     """At the end of a run last-good is sealed, and everything but the kept releases is dropped.
     That neither could be done is a warning, and no other outcome.
     """
-    choose, notes = Told(seal=[chore], prune=[chore]), Notes()
+    choose, notes = Scripted(seal=[chore], prune=[chore]), Notes()
     journal = MemoryJournal(choose, Disk(proven=(GOOD, OLD, OLDER)), kept=2)
     platform = FakePlatform(choose, FakeClock(), (NEW,), live_now=Deployment(GOOD, "earlier"))
     final, _ = make_run(journal, platform, watcher=notes).to_the_end()
@@ -342,7 +342,7 @@ def test_a_committed_release_is_sealed_and_what_is_needed_is_kept(chore: str) ->
 
 def test_a_watcher_sees_each_step_and_each_round() -> None:
     """After each event: the new state, what the attempt remembers of the event, and the event."""
-    choose, notes = Told(answer=[FAIL, PASS]), Notes()
+    choose, notes = Scripted(answer=[FAIL, PASS]), Notes()
     journal = MemoryJournal(choose, Disk(proven=(GOOD,)))
     platform = FakePlatform(choose, FakeClock(), (GOOD,), live_now=Deployment(GOOD, "earlier"))
     final, last = make_run(journal, platform, watcher=notes).to_the_end()
@@ -354,11 +354,11 @@ def test_a_watcher_sees_each_step_and_each_round() -> None:
     assert [progress.last[0].outcome for progress in notes.rounds] == [Outcome.FAIL, Outcome.PASS]
 
 
-def test_what_could_not_be_sealed_is_sealed_by_the_next_run() -> None:
-    """Also by one that has nothing to do."""
+def test_the_next_run_retries_a_failed_seal() -> None:
+    """Also a run that has nothing else to do."""
     disk, live = Disk(proven=(GOOD,)), Deployment(GOOD, "earlier")
     for chore in ("failed", "done"):
-        choose = Told(seal=[chore])
+        choose = Scripted(seal=[chore])
         platform = FakePlatform(choose, FakeClock(), (GOOD,), live_now=live)
         journal = MemoryJournal(choose, disk)
         assert make_run(journal, platform).to_the_end()[0] is State.UNCHANGED
@@ -366,9 +366,9 @@ def test_what_could_not_be_sealed_is_sealed_by_the_next_run() -> None:
         disk = journal.disk
 
 
-def test_nothing_is_sealed_where_nothing_is_proven() -> None:
-    """A failed first deployment has nothing to keep."""
-    choose = Told(answer=[FAIL])
+def test_nothing_is_sealed_without_a_proven_release() -> None:
+    """A failed first deployment leaves nothing to store."""
+    choose = Scripted(answer=[FAIL])
     platform = FakePlatform(choose, FakeClock(), (NEW,))
     final, _ = make_run(MemoryJournal(choose, Disk()), platform).to_the_end()
     assert final is State.STRANDED
@@ -378,11 +378,11 @@ def test_nothing_is_sealed_where_nothing_is_proven() -> None:
 @pytest.mark.parametrize(
     ("latest", "proven", "seconds"), [(GOOD, (GOOD,), VERIFY_DEADLINE), (NEW, (), DEADLINE)]
 )
-def test_a_look_at_last_good_has_a_deadline_of_its_own(
+def test_verifying_last_good_has_a_deadline_of_its_own(
     latest: Release, proven: tuple[Release, ...], seconds: float
 ) -> None:
-    """Last-good is looked at for as long as `verify_deadline` says, a trial for `deadline`."""
-    choose, clock = Told(answer=[DUNNO]), FakeClock()
+    """A verification ends at `verify_deadline`, a trial at `deadline`."""
+    choose, clock = Scripted(answer=[DUNNO]), FakeClock()
     began = clock.time
     platform = FakePlatform(choose, clock, (latest,), live_now=Deployment(GOOD, "earlier"))
     final, _ = make_run(MemoryJournal(choose, Disk(proven=proven)), platform).to_the_end()

@@ -1,9 +1,9 @@
-"""Who serves a name, against a second opinion that tries everything Traefik could do.
+"""The unit that serves a host name, checked against an oracle that tries all that Traefik could do.
 
-The second opinion knows no rule's text: it is told what each matcher means. Where something is
-open, it tries both ways. Traefik (https://doc.traefik.io/traefik/reference/routing-configuration/)
-asks TCP routers before HTTP routers, and of these the one with the highest priority that matches;
-which of equals, and whether a TCP router leaves a request to HTTP, is open.
+The oracle does not parse rules: it gets the result of each matcher. For an undecided matcher it
+tries both. Traefik (https://doc.traefik.io/traefik/reference/routing-configuration/) tries TCP
+routers before HTTP routers, and of these the one with the highest priority that matches; which of
+equals, and whether a TCP router leaves a request to HTTP, is undecided.
 """
 
 import itertools
@@ -42,13 +42,13 @@ MATCHERS: Final[Mapping[str, Truth]] = {
     "Method(`GET`)": None,
     "Header(`X`, `a || b`)": None,
 }
-"""What each says of ``https://a.test/x/y``; None: it can't be told."""
+"""The result of each for ``https://a.test/x/y``; None: it can't be decided."""
 REQUEST: Final = Request("a.test", "/x/y")
 
 
 @frozen
 class Rule:
-    """A rule, and what it says of the request."""
+    """A rule, and its result for the request."""
 
     text: str
     truth: Truth
@@ -59,7 +59,7 @@ def negated(rule: Rule) -> Rule:
 
 
 def combined(rules: list[Rule], *, by_or: bool) -> Rule:
-    """Combine as logicians do who try every value of what is open."""
+    """Combine by trying every value of each undecided matcher."""
     open_ = [(True, False) if rule.truth is None else (rule.truth,) for rule in rules]
     found = {any(values) if by_or else all(values) for values in itertools.product(*open_)}
     word = "||" if by_or else "&&"
@@ -81,8 +81,8 @@ rules = st.recursive(
 
 
 @given(rules)
-def test_a_rule_says_what_its_matchers_say(rule: Rule) -> None:
-    """Every operator, nested anyhow; what is open stays open only where it matters."""
+def test_a_rule_combines_its_matchers(rule: Rule) -> None:
+    """Every operator, in any nesting; an undecided matcher counts only where it matters."""
     event(str(rule.truth))
     assert matches(rule.text, REQUEST) is rule.truth
 
@@ -105,8 +105,8 @@ def test_without_parentheses_not_binds_before_and_and_and_before_or(
 
 
 @given(rules, st.sampled_from(["&", "|", "Host(`a.test`)", "x", "_0", "`", "!", "&& ||"]))
-def test_what_is_no_rule_is_open(rule: Rule, rubbish: str) -> None:
-    """Whatever stands behind a rule where an operator belongs."""
+def test_a_malformed_rule_is_undecided(rule: Rule, rubbish: str) -> None:
+    """Any text behind a rule where an operator belongs."""
     assert matches(f"{rule.text} {rubbish}", REQUEST) is None
 
 
@@ -123,7 +123,7 @@ UNITS: Final[Mapping[str, frozenset[str]]] = {
     "gone@swarm": frozenset(),
     "one@file": frozenset(),
 }
-"""The unit that deployed each service; for someone else the empty name, or no entry."""
+"""The unit that deployed each service; if someone else did: the empty name, or no entry."""
 OWNERS: Final = {name: UNITS[f"{name}@swarm"] for name in ("one", "two", "both", "hand", "at@home")}
 
 
@@ -169,8 +169,10 @@ def winners(drawn: list[tuple[Router, Rule]], *, has_tls: bool) -> Iterator[Rout
 
 @pytest.mark.parametrize("has_tls", [True, False], ids=["https", "http"])
 @given(data=st.data())
-def test_the_unit_is_the_one_that_every_way_leads_to(data: st.DataObject, *, has_tls: bool) -> None:
-    """One unit or none: names, priorities, entrypoints, TLS and TCP all count."""
+def test_a_unit_is_resolved_only_if_every_router_leads_to_it(
+    data: st.DataObject, *, has_tls: bool
+) -> None:
+    """Names, priorities, entrypoints, TLS and TCP all count."""
     drawn = data.draw(drawn_tables(has_tls=has_tls))
     table = Table(tuple(router for router, _ in drawn), OWNERS, "proxy.service")
     url = f"http{'s' if has_tls else ''}://A.test/x/y"

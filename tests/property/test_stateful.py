@@ -1,4 +1,4 @@
-"""The real driver on the real SQLite journal, against a model platform, in any order of events.
+"""The real loop on the real SQLite journal, against a fake platform, in any order of events.
 
 Every run is done twice with the same choices: on SQLite, and on the few lines of ``MemoryJournal``
 that the exhaustive search uses. They must agree on everything, also when the power goes.
@@ -42,11 +42,11 @@ RETENTION = Retention(proven=2)
 """Fewer than there are releases, so that the limit binds."""
 WEEK = RETENTION.quarantine
 OTHERS = (GOOD, BROKEN)
-"""What someone else deploys in the middle of a run."""
+"""The deployments that someone else does in the middle of a run."""
 
 
 class Recorder:
-    """Draws choices and remembers them."""
+    """Draws choices and records them."""
 
     def __init__(self, data: st.DataObject) -> None:
         self._data = data
@@ -65,7 +65,7 @@ class Recorder:
 
 
 class Replay:
-    """Makes the same choices again; the two runs must ask for them in the same order."""
+    """Repeats recorded choices; the second run must draw them in the same order."""
 
     def __init__(self, chosen: list[object]) -> None:
         self._left = list(chosen)

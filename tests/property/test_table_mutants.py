@@ -1,17 +1,17 @@
-"""Mutation test of the table: drop or redirect every row, and see that somebody notices.
+"""Mutation test of the table: drop or redirect every row, and see that a story fails.
 
 Mutation tools change function bodies and never a table. A test that reads TABLE can't find a
 mistake in it either; these mutants are run through the stories, which know the right answers.
 """
 
 import pytest
-from test_outcomes import STORIES, tell
+from test_outcomes import STORIES, deviation_of
 
 from runner.reconcile.errors import InternalError
 from runner.reconcile.machine import TABLE, Row, State
 
 EQUIVALENT: dict[tuple[str, str, str], str] = {}
-"""Mutants that change nothing anybody could see, as (trigger, source, new dest) with the reason."""
+"""Mutants without a visible effect, as (trigger, source, new dest) with the reason."""
 
 
 def mutants(row: Row) -> list[tuple[str, tuple[Row, ...]]]:
@@ -27,10 +27,10 @@ def mutants(row: Row) -> list[tuple[str, tuple[Row, ...]]]:
 
 
 def is_noticed(table: tuple[Row, ...]) -> bool:
-    """Say whether a story ends otherwise than it must, or the program itself objects."""
+    """Return whether a story ends otherwise than expected, or the program raises."""
     for story in STORIES:
         try:
-            if tell(story, table):
+            if deviation_of(story, table):
                 return True
         except InternalError:
             return True
@@ -39,7 +39,7 @@ def is_noticed(table: tuple[Row, ...]) -> bool:
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row.on.name} in {row.source.name}")
 def test_every_mutant_of_a_row_is_noticed(row: Row) -> None:
-    """Whatever a row is changed to, a story goes wrong; or the reason why not is listed."""
+    """For each change of a row a story fails; or the reason why not is listed."""
     survivors = {
         name: EQUIVALENT.get((row.on.name, row.source.name, name))
         for name, table in mutants(row)

@@ -1,7 +1,7 @@
-"""What the engine's evidence may and may not come to, over all that an engine can say.
+"""The verdict on the tasks of a stack, over all states that Docker can report.
 
-The oracle is written from the promise, not from the code: who passes has enough tasks of exactly
-what was written, nobody of an older spec beside them, and no end that is not excused.
+The oracle is written from the promise, not from the code: a stack that passes has enough tasks of
+exactly the written specs, no task of an older spec beside them, and no unexcused end.
 """
 
 import itertools
@@ -73,7 +73,7 @@ def findings(
     require: Require = "all",
     denied: Mapping[str, float] = MappingProxyType({}),
 ) -> list[TaskResult]:
-    """Judge a stack that is as written."""
+    """Judge the tasks of a stack whose specs are as written."""
     written = Written(AT, WEB.name, {service.name: service.spec for service in services})
     snapshot = Snapshot({service.name: service for service in services}, tasks, nodes, NOW)
     return judge(snapshot, written, "token", excused, require, denied)
@@ -152,7 +152,7 @@ def needed(snapshot: Snapshot, service: Service, require: Require) -> int:
 def test_a_pass_rests_on_enough_tasks_of_exactly_what_was_written(
     scene: Scene,
 ) -> None:
-    """None of an older spec is left, none has ended unexcused, and no service is another's."""
+    """No task of an older spec is left, none has ended unexcused, and no service is foreign."""
     snapshot, written, excused, require, denied = scene
     found = judge(snapshot, written, "token", excused, require, denied)
     if not passes(found):
@@ -199,10 +199,10 @@ def test_terminal_is_only_what_cannot_heal(
 
 
 @given(scenes())
-def test_what_another_hand_changed_is_no_evidence(
+def test_a_service_changed_by_someone_else_is_no_evidence(
     scene: Scene,
 ) -> None:
-    """Neither for the release nor against it: another's task that fails is another's."""
+    """Neither for the release nor against it: its failing task is not ours."""
     snapshot, written, excused, require, denied = scene
     found = judge(snapshot, written, "token", excused, require, denied)
     if found[0].outcome is not Outcome.INCONCLUSIVE:
@@ -215,7 +215,7 @@ def test_what_another_hand_changed_is_no_evidence(
 def test_all_pass_only_if_the_gated_tasks_were_looked_at(
     scene: Scene,
 ) -> None:
-    """A round that passes has a finding about the tasks of the gate, and one about the stack."""
+    """A passing round has a result about the tasks of the gate, and one about the stack."""
     snapshot, written, excused, require, denied = scene
     found = judge(snapshot, written, "token", excused, require, denied)
     if passes(found):
@@ -223,10 +223,10 @@ def test_all_pass_only_if_the_gated_tasks_were_looked_at(
 
 
 @pytest.mark.parametrize(("seconds", "is_final"), [(0.0, False), (LEAVING, True)])
-def test_who_is_denied_a_port_of_nobodys_tells_nothing_about_its_release(
+def test_a_task_denied_a_leaked_port_is_no_evidence_about_its_release(
     *, seconds: float, is_final: bool
 ) -> None:
-    """It is waited for as long as a container may still be ending; an end of its own counts."""
+    """The gate waits while a container may still be ending; an end of the task itself counts."""
     earlier = task("earlier", state="failed", error=DENIED)
     last = task("last", state="failed", since=AT + 9, error=DENIED)
     denied = {earlier.id: seconds, last.id: seconds}
@@ -241,20 +241,20 @@ def test_who_is_denied_a_port_of_nobodys_tells_nothing_about_its_release(
     assert (found.outcome, found.terminal) == (Outcome.FAIL, True)
 
 
-def test_who_is_denied_a_port_of_somebodys_has_failed() -> None:
-    """It is the release that asks for it, or the host that gave it away: waiting heals neither."""
+def test_a_task_denied_a_port_in_use_has_failed() -> None:
+    """The release wants the port, or the host gave it away: waiting heals neither."""
     (_, found) = findings((WEB,), (task("last", state="failed", error=DENIED),))
     assert (found.outcome, found.terminal) == (Outcome.FAIL, True)
 
 
 def test_a_record_that_does_not_name_the_gated_service_proves_nothing() -> None:
-    """Without it there would be no finding but the stack's."""
+    """Without the name there would be no result but the one about the stack."""
     empty = Written(AT, WEB.name, {})
     assert not passes(judge(Snapshot({}, (), (UP,), NOW), empty, "token", frozenset(), "all", {}))
 
 
 def test_a_gated_job_proves_nothing() -> None:
-    """It has ended well when nobody answers any more."""
+    """It has ended well when it can't answer any more."""
     assert not passes(findings((evolve(WEB, is_job=True),), ()))
 
 
@@ -272,7 +272,7 @@ def test_every_single_task_is_judged_right() -> None:
 
 
 def test_every_task_beside_one_that_runs_is_judged_right() -> None:
-    """What runs passes beside anything but an unexcused end and an older task that is left."""
+    """A running task passes beside anything but an unexcused end and an older task that is left."""
     every = itertools.product(STATES, DESIRED, [WEB.template, "older"], [0, 1])
     for state, desired, template, excuse in every:
         other = task("o", state=state, desired=desired, template=template)
@@ -309,15 +309,15 @@ def test_a_global_service_wants_one_on_each_node() -> None:
 
 
 def test_a_quorum_is_more_than_half() -> None:
-    """Two of three and two of two; never half, and never nobody."""
+    """Two of three and two of two; never half, and never none."""
     for wanted, running in itertools.product(range(5), range(5)):
         web = evolve(WEB, wanted=wanted)
         found = findings((web,), tuple(task(f"t{i}") for i in range(running)), require="quorum")
         assert passes(found) == (running > wanted / 2)
 
 
-def test_what_swarm_can_no_longer_end_does_not_spoil_a_quorum() -> None:
-    """A task on a node that went down keeps its last state, for a day: Swarm can't ask it."""
+def test_a_task_on_a_lost_node_does_not_spoil_a_quorum() -> None:
+    """It keeps its last state for a day, because Swarm can't reach its node."""
     web = evolve(WEB, wanted=2, is_global=True)
     nodes = (UP, Node("n2", "host2", "", is_up=True), Node("n3", "host3", "", is_up=False))
     lost = task("older", template="older", node="n3", desired="shutdown")
@@ -330,7 +330,7 @@ def test_the_clock_of_a_node_does_not_hide_an_end() -> None:
     assert not passes(findings((WEB,), (task("t"), ended)))
 
 
-def test_a_side_service_may_want_nobody() -> None:
+def test_a_side_service_may_want_no_task() -> None:
     """Replicas 0, or a global one that no node suits, is as it was written."""
     for side in (evolve(SIDE, wanted=0), evolve(SIDE, wanted=0, is_global=True)):
         assert passes(findings((WEB, side), (task("t"),)))
@@ -396,8 +396,8 @@ def test_a_port_that_was_just_left_is_no_verdict() -> None:
     assert findings((WEB,), (waits, long_ago))[1].terminal
 
 
-def test_the_cause_of_an_end_is_told() -> None:
-    """Docker says more than the status, sometimes."""
+def test_the_cause_of_an_end_is_reported() -> None:
+    """Docker sometimes reports more than the exit status."""
     said = "task: non-zero exit (137): dockerexec: unhealthy container"
     ended = evolve(task("t", state="failed", desired="shutdown"), error=said, exit_code=137)
     (_, found) = findings((WEB,), (ended,))

@@ -1,4 +1,4 @@
-"""Random units with cycles, targets, timers, instances, aliases and names that nobody defines."""
+"""Random units with cycles, targets, timers, instances, aliases and names of undefined units."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ NAMES: Final = (
 
 @frozen
 class Case:
-    """Units as a configuration has them, and who asks for what."""
+    """Units of a configuration, and the callers with their targets."""
 
     after: dict[str, list[str]]
     """Of every unit that exists; empty lists included."""

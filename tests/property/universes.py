@@ -1,6 +1,6 @@
-"""The universes that are searched, and the page with what that covered.
+"""The universes of the exhaustive search, and the page about what it covered.
 
-``make search`` searches through all of them and writes the page; it takes some ten minutes.
+``make search`` explores all of them and writes the page; it takes some ten minutes.
 ``test_exhaustive.py`` holds that the page is right.
 """
 
@@ -59,8 +59,8 @@ def page(rows: list[str]) -> str:
 
 <!-- Written by `make search`. -->
 
-Every moment that can be reached in these universes, with every choice of what may happen at each
-step: every answer of a probe, every way in which a deployment can end, Docker out of reach, and the
+Every moment that can be reached in these universes, with every choice of events at each step:
+every answer of a probe, every way in which a deployment can end, Docker out of reach, and the
 power cut before and after every write. Two moments are one if all their fields are equal but for
 what the table `ABSTRACTIONS` of `tests/property/explorer.py` lists. Each step is held against the
 promises S1 to S4 (`tests/property/promises.py`), every run ends (L1), and from every moment between

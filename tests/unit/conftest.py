@@ -1,4 +1,4 @@
-"""What several unit tests build: a state directory, a release, a Python process, a small disk."""
+"""Fixtures of several unit tests: a state directory, a release, a Python process, a small disk."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from runner.platforms.swarm.stack import Stacks
 from runner.storage.paths import StateDir, open_state
 
 PATIENCE = 120.0
-"""Seconds until something that must happen is given up; nothing waits so long in a good run."""
+"""Seconds until a wait for a condition gives up; no passing test waits so long."""
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def until() -> Callable[[Callable[[], bool]], None]:
 
 @pytest.fixture(scope="session")
 def unshare(need: Callable[[str], str], missing: Callable[[str], NoReturn]) -> str:
-    """Find what makes a network namespace, if this user may, and what sets it up is there."""
+    """Find the command for a network namespace, if this user may make one and has the tools."""
     program = need("unshare")
     need("ip")
     if subprocess.run([program, "--net", "true"], check=False, capture_output=True).returncode:
@@ -69,7 +69,7 @@ def unshare(need: Callable[[str], str], missing: Callable[[str], NoReturn]) -> s
 
 @pytest.fixture(scope="session")
 def start_python() -> Generator[Callable[..., subprocess.Popen[str]]]:
-    """Start Python on some code with arguments; whatever is left of it at the end is killed."""
+    """Start Python on some code with arguments; kill it at the end of the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(code: str, *arguments: str | Path) -> subprocess.Popen[str]:
@@ -151,7 +151,7 @@ def make_release(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def systemctl_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl:
-    """Put a ``systemctl`` on the PATH that prints what it is given for each of its commands.
+    """Put a ``systemctl`` on the PATH that prints the given text for each of its commands.
 
     ``systemctl_says(show="...", list_jobs="...")``; ``script=`` says all of it.
     """
@@ -170,7 +170,7 @@ def systemctl_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Systemctl
 
 @pytest.fixture
 def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[FakeDocker]:
-    """Run a fake Docker engine, with its command on the PATH."""
+    """Run a fake Docker, with its command on the PATH."""
     home = tmp_path / "docker"
     home.mkdir()
     monkeypatch.setenv("PATH", f"{home / 'bin'}:/usr/bin:/bin")
@@ -180,7 +180,7 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[FakeDoc
 
 @pytest.fixture
 def stacks(docker: FakeDocker, tmp_path: Path) -> Stacks:
-    """Make the stacks of the fake engine, and a place for their records."""
+    """Make the stacks of the fake Docker, and a place for their records."""
     engine = Engine(str(docker.path), PATIENCE)
     return Stacks(engine, Docker(engine.url), tmp_path / "records")
 

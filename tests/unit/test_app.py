@@ -1,4 +1,4 @@
-"""Whole runs and sweeps from a config, on both platforms, with everything of ours real."""
+"""Whole runs and sweeps from a config, on both platforms; only Docker and the app are fakes."""
 
 import json
 from collections.abc import Generator
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 class Recorder:
-    """Notes the states of a run, and what it warns of."""
+    """Records the states and the warnings of a run."""
 
     def __init__(self) -> None:
         self.states: list[State] = []
@@ -54,7 +54,7 @@ class Recorder:
 
 
 class Platform(Protocol):
-    """An app of one platform, and what somebody may do to it."""
+    """An app of one platform, and how to interfere with it."""
 
     @property
     def app(self) -> App: ...
@@ -62,7 +62,7 @@ class Platform(Protocol):
     def release(self, label: str, *, is_broken: bool = False) -> None: ...
 
     def take_away(self) -> None:
-        """Remove what is live, as somebody does by hand."""
+        """Remove the live deployment, as an operator does by hand."""
         ...
 
     def live(self) -> list[str]:
@@ -77,7 +77,7 @@ def _app(config: AppConfig) -> App:
 
 @frozen
 class OnSwarm:
-    """An app on the fake Docker engine."""
+    """An app on the fake Docker."""
 
     made: SwarmApp
 
@@ -148,39 +148,39 @@ def run(platform: Platform, *, forced: bool = False) -> Report:
     return reconcile(platform.app, Recorder(), forced=forced)
 
 
-def told(report: Report) -> tuple[str, str | None, str | None]:
+def summary(report: Report) -> tuple[str, str | None, str | None]:
     return report.outcome, report.serving, report.last_good
 
 
 def test_a_first_release_is_committed_and_then_left_alone(platform: Platform) -> None:
-    """The second run has nothing to do, and touches nothing."""
+    """The second run has nothing to do, and changes nothing."""
     platform.release(FIRST)
     report = run(platform)
-    assert told(report) == ("committed", FIRST, FIRST), report
+    assert summary(report) == ("committed", FIRST, FIRST), report
     before = platform.live()
     report = run(platform)
-    assert told(report) == ("unchanged", FIRST, FIRST), report
+    assert summary(report) == ("unchanged", FIRST, FIRST), report
     assert platform.live() == before
     assert report.downtime is None
 
 
 def test_a_broken_release_is_rolled_back_and_not_tried_again(platform: Platform) -> None:
-    """Unless somebody forces it; what serves is last-good again, under a token of its own."""
+    """Unless it is forced; last-good serves again, under a new token."""
     platform.release(FIRST)
     run(platform)
     before = platform.live()
     platform.release(SECOND, is_broken=True)
     report = run(platform)
-    assert told(report) == ("rolled back", FIRST, FIRST), report
+    assert summary(report) == ("rolled back", FIRST, FIRST), report
     assert (report.candidate, report.exit) == (SECOND, ExitCode.ROLLED_BACK)
     restored = platform.live()
     assert len(restored) == 1
     assert restored != before
     report = run(platform)
-    assert told(report) == ("unchanged", FIRST, FIRST), report
+    assert summary(report) == ("unchanged", FIRST, FIRST), report
     assert platform.live() == restored
     report = run(platform, forced=True)
-    assert told(report) == ("rolled back", FIRST, FIRST), report
+    assert summary(report) == ("rolled back", FIRST, FIRST), report
     assert platform.live() != restored
 
 
@@ -188,11 +188,11 @@ def test_a_first_release_that_is_broken_leaves_nothing_proven(platform: Platform
     """There is nothing to go back to."""
     platform.release(FIRST, is_broken=True)
     report = run(platform)
-    assert told(report) == ("stranded", None, None), report
+    assert summary(report) == ("stranded", None, None), report
 
 
-def test_what_somebody_took_away_is_restored(platform: Platform) -> None:
-    """Last-good, although nothing is new; and a sweep tells beforehand that it is not live."""
+def test_a_removed_last_good_is_restored(platform: Platform) -> None:
+    """Although there is no new release; a sweep before reports that it is not live."""
     platform.release(FIRST)
     run(platform)
     platform.take_away()
@@ -202,12 +202,12 @@ def test_what_somebody_took_away_is_restored(platform: Platform) -> None:
     assert swept.finding.endswith("the next run restores it")
     assert platform.live() == []
     report = run(platform)
-    assert told(report) == ("restored", FIRST, FIRST), report
+    assert summary(report) == ("restored", FIRST, FIRST), report
     assert len(platform.live()) == 1
 
 
-def test_what_no_kept_release_needs_is_dropped_by_a_run(platform: Platform) -> None:
-    """A release that was rolled back; what is proven stays, and so does what a rollback needs."""
+def test_a_run_deletes_what_no_kept_release_needs(platform: Platform) -> None:
+    """A release that was rolled back goes; proven ones and those for a rollback stay."""
     kept: list[str] = []
     for label in (FIRST, SECOND):
         platform.release(label)
@@ -223,8 +223,8 @@ def test_what_no_kept_release_needs_is_dropped_by_a_run(platform: Platform) -> N
 # Sweeps ------------------------------------------------------------------------------------------
 
 
-def test_an_app_that_never_ran_is_told_by_a_sweep(platform: Platform) -> None:
-    """There is no journal; once there is one, there may be nothing proven in it."""
+def test_a_sweep_reports_an_app_that_never_ran(platform: Platform) -> None:
+    """It has no journal; a new journal may have no proven release."""
     assert sweep_app(platform.app).finding == "it never ran"
     platform.release(FIRST, is_broken=True)
     run(platform)
@@ -232,8 +232,8 @@ def test_an_app_that_never_ran_is_told_by_a_sweep(platform: Platform) -> None:
     assert (swept.exit, swept.finding) == (ExitCode.STRANDED, "no release is proven")
 
 
-def test_a_sweep_of_what_is_well_says_so_and_tidies(platform: Platform) -> None:
-    """It looks once, deploys nothing, and drops what nobody needs."""
+def test_a_sweep_of_a_healthy_app_reports_it_and_cleans_up(platform: Platform) -> None:
+    """It runs one round, deploys nothing, and deletes what no kept release needs."""
     platform.release(FIRST)
     run(platform)
     before = platform.live()
@@ -247,7 +247,7 @@ def test_a_sweep_of_what_is_well_says_so_and_tidies(platform: Platform) -> None:
 
 
 def test_a_sweep_leaves_an_app_alone_that_a_run_holds(platform: Platform) -> None:
-    """The run tidies itself."""
+    """The run cleans up itself."""
     platform.release(FIRST)
     run(platform)
     state = open_state(platform.app.state_root, NAME)
@@ -266,8 +266,8 @@ def swarm(docker: FakeDocker, tmp_path: Path, systemctl_says: Systemctl) -> Gene
     traefik.close()
 
 
-def test_what_a_deployment_costs_is_told_with_the_outcome(swarm: OnSwarm) -> None:
-    """The downtime meter runs from the deployment on; a run that deploys nothing costs nothing."""
+def test_the_downtime_of_a_deployment_is_reported(swarm: OnSwarm) -> None:
+    """The meter runs from the deployment on; a run without a deployment reports none."""
     swarm.release(FIRST)
     report = run(swarm)
     assert report.downtime is not None
@@ -275,8 +275,8 @@ def test_what_a_deployment_costs_is_told_with_the_outcome(swarm: OnSwarm) -> Non
     assert run(swarm).downtime is None
 
 
-def test_an_engine_that_is_lost_decides_nothing(swarm: OnSwarm) -> None:
-    """Neither a run nor a sweep; the next run finds everything as it was."""
+def test_an_unreachable_docker_decides_nothing(swarm: OnSwarm) -> None:
+    """Neither in a run nor in a sweep; the next run finds everything unchanged."""
     swarm.release(FIRST)
     run(swarm)
     swarm.release(SECOND)
@@ -285,11 +285,11 @@ def test_an_engine_that_is_lost_decides_nothing(swarm: OnSwarm) -> None:
         report = run(swarm)
         assert (report.outcome, report.exit) == ("undecided", ExitCode.UNDECIDED), report
         assert sweep_app(swarm.app).exit is ExitCode.UNDECIDED
-    assert told(run(swarm)) == ("committed", SECOND, SECOND)
+    assert summary(run(swarm)) == ("committed", SECOND, SECOND)
 
 
-def test_what_a_sweep_cannot_remove_counts(swarm: OnSwarm) -> None:
-    """That is what it was asked for; in a run the same is a warning."""
+def test_a_failed_cleanup_fails_a_sweep(swarm: OnSwarm) -> None:
+    """Because that is its job; in a run the same is a warning."""
     swarm.release(FIRST)
     run(swarm)
     swarm.made.docker.failing["/configs"] = "no leader"

@@ -1,4 +1,4 @@
-"""What systemd starts every few minutes imports no more than it needs."""
+"""A run, which systemd may start every few minutes, imports no more than it needs."""
 
 # ruff: noqa: SIM300 (asserts read: expected == actual)
 

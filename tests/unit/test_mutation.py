@@ -1,4 +1,4 @@
-"""What `make mutants` changes, which it draws, and that its verdict is that of the tests."""
+"""`make mutants`: its changes, its samples, and that its verdict is that of the tests."""
 
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def test_a_sample_stays_when_code_is_added() -> None:
     assert sample("gate", some, 1000, "1") == sample("gate", some, 100, "1")
 
 
-def test_the_table_of_modules_names_what_is_there() -> None:
+def test_the_table_of_modules_names_existing_files() -> None:
     """Each module once, its tests once; a file that was renamed is missed here."""
     names = [module.name for module in MODULES]
     assert len(set(names)) == len(names)
@@ -122,8 +122,8 @@ def test_the_table_of_modules_names_what_is_there() -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
-def test_each_equivalent_is_a_mutant_that_there_is(module: Module) -> None:
-    """What changes with the code is looked at again; and it has a reason."""
+def test_each_listed_equivalent_is_an_existing_mutant(module: Module) -> None:
+    """A change of the code invalidates its entry; and each entry has a reason."""
     listed = {key[1:]: reason for key, reason in read_equivalent().items() if key[0] == module.name}
     if listed:
         found = {(m.function, m.change) for m in mutants((ROOT / module.path).read_text())}
@@ -148,7 +148,7 @@ def test_least() -> None:
 
 
 def test_the_tests_and_then_the_types_judge_a_mutant(tmp_path: Path) -> None:
-    """Each in its turn, on one copy: what one left behind changes nothing for the next."""
+    """One after the other on one copy: leftovers of one mutant don't affect the next."""
     pytest.importorskip("mypy")
     project = tmp_path / "project"
     (project / "runner/reconcile").mkdir(parents=True)

@@ -26,7 +26,7 @@ from runner.warm_reconcile import main
 
 PROXY = "deploy-proxy.service"
 DASHBOARD = "late.service"
-"""As it is called in what was captured: it serves the page, and starts after the proxy."""
+"""Its name in the recorded output: it serves the page, and starts after the proxy."""
 OWN = TraefikPing(target_unit=PROXY, url="http://127.0.0.1/ping")
 OLD_GATE = Http(
     name="dashboard",
@@ -44,7 +44,7 @@ HUNG = {
 
 @pytest.fixture
 def config(tmp_path: Path) -> Callable[[str], Path]:
-    """Write the config of an app whose gate asks one thing more: ``config("...")``."""
+    """Write the config of an app whose gate has one more probe: ``config("...")``."""
 
     def write(probe: str) -> Path:
         (tmp_path / "releases").mkdir()
@@ -66,7 +66,7 @@ def test_a_gate_on_the_dashboard_is_refused_before_anything_is_touched(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The bug that this project is about: its own exit code, the chain, and not a file written."""
+    """The deadlock of the old gate: its own exit code, the chain, and not a file written."""
     systemctl_says(**HUNG)
     gate = (
         '[[probes]]\nkind = "http"\nname = "dashboard"\n'
@@ -82,14 +82,16 @@ def test_a_gate_on_the_dashboard_is_refused_before_anything_is_touched(
     assert not (tmp_path / "state").exists()
 
 
-def test_what_the_caller_deploys_may_be_asked_without_systemd(systemctl_says: Systemctl) -> None:
-    """A gate on Traefik itself needs nobody's word."""
+def test_the_deployment_of_the_caller_may_be_probed_without_systemd(
+    systemctl_says: Systemctl,
+) -> None:
+    """A gate on Traefik itself needs no proof from systemd."""
     systemctl_says(script="exit 1")
     assert [safe.probe for safe in clear(PROXY, (OWN,))] == [OWN]
 
 
-def test_every_probe_that_cannot_be_asked_is_told(systemctl_says: Systemctl) -> None:
-    """One error, all of the gate's mistakes; a refusal counts more than what nobody can tell."""
+def test_every_refused_probe_is_reported(systemctl_says: Systemctl) -> None:
+    """In one error; a probe that would wait decides its type, not one of unknown order."""
     systemctl_says(**HUNG)
     nobody = UnitActive(name="nobody", target_unit="nobody.service")
     every: tuple[Probe, ...] = (nobody, OWN, OLD_GATE)
@@ -102,8 +104,8 @@ def test_every_probe_that_cannot_be_asked_is_told(systemctl_says: Systemctl) -> 
     assert caught.value.hint.endswith(f"from a unit that starts after {DASHBOARD}")
 
 
-def test_the_words_are_a_line_for_each_probe_that_is_refused() -> None:
-    """Where none of them can be known, that is the error, with the first one's hint."""
+def test_the_error_has_a_line_for_each_refused_probe() -> None:
+    """If the order of all of them is unknown, it has the first one's hint."""
     lost = UnitActive(name="lost", target_unit="lost.service")
     gone = UnitActive(name="gone", target_unit="gone.service")
     units = UnitGraph(frozenset({PROXY}), ())
@@ -118,8 +120,8 @@ def test_the_words_are_a_line_for_each_probe_that_is_refused() -> None:
     assert caught.value.hint == "check that lost.service is installed and spelled right"
 
 
-def test_a_gate_may_come_one_by_one() -> None:
-    """It is read once, although what one probe may ask depends on the others."""
+def test_the_probes_of_a_gate_may_be_an_iterator() -> None:
+    """It is read once, although one probe's target depends on the others."""
     with pytest.raises(OrderingError, match="Traefik routes this host name"):
         clear(PROXY, iter((page(PROXY), OWN)), safe, table=NO_TABLE)
     cleared = clear(PROXY, iter((OWN,)), safe)
@@ -128,7 +130,7 @@ def test_a_gate_may_come_one_by_one() -> None:
 
 
 def test_an_unknown_target_is_not_safe(systemctl_says: Systemctl) -> None:
-    """Nor where systemd can't be asked at all."""
+    """Nor is any target if systemd can't be reached."""
     systemctl_says(script="echo no bus >&2; exit 1")
     with pytest.raises(UnprovenError, match="probe dashboard"):
         clear(PROXY, (OLD_GATE,))
@@ -173,10 +175,10 @@ def safe(caller: str, target: Target) -> SafeUnit:
 
 @pytest.mark.parametrize("table", [TABLE, NO_TABLE])
 @pytest.mark.parametrize("host", [SITE, "traefik.test"])
-def test_a_gate_of_traefik_never_asks_a_name_of_its_caller(
+def test_a_gate_of_traefik_never_probes_a_host_name_of_its_caller(
     table: Table | TableUnknown, host: str
 ) -> None:
-    """Not where it would be true just now, either: on a cold boot nothing is routed."""
+    """Also if the routers lead there now: on a cold boot nothing is routed."""
     with pytest.raises(
         OrderingError, match=r"Traefik routes this host name|is served by"
     ) as caught:
@@ -186,8 +188,8 @@ def test_a_gate_of_traefik_never_asks_a_name_of_its_caller(
         assert f"declares {PROXY}, but {SITE} is served by {DASHBOARD}" in caught.value.message
 
 
-def test_nor_of_another_name_of_its_caller() -> None:
-    """An alias is the same unit, and no way around it."""
+def test_a_gate_of_traefik_never_probes_a_host_name_of_an_alias_of_its_caller() -> None:
+    """An alias is the same unit."""
     units = UnitGraph(frozenset({PROXY}), (), {"alias.service": PROXY})
     with pytest.raises(OrderingError, match="is the caller itself"):
         clear(
@@ -199,7 +201,7 @@ def test_nor_of_another_name_of_its_caller() -> None:
 
 
 def test_a_wrong_target_is_refused_with_the_chain_of_the_true_one() -> None:
-    """What it declares would be safe; who serves it is not."""
+    """The declared unit would be safe; the unit that serves the name is not."""
     units = UnitGraph(frozenset({PROXY, DASHBOARD, "early.service"}), (Edge(DASHBOARD, PROXY),))
     with pytest.raises(OrderingError) as caught:
         clear(
@@ -214,7 +216,7 @@ def test_a_wrong_target_is_refused_with_the_chain_of_the_true_one() -> None:
 
 @pytest.mark.parametrize("declared", ["early.service", DASHBOARD], ids=["another", "the true one"])
 def test_a_refusal_carries_the_chain_of_the_unit_that_serves(declared: str) -> None:
-    """Of the true one, whichever was declared; and its hint."""
+    """And its hint, whichever unit was declared."""
     units = UnitGraph(frozenset({PROXY, DASHBOARD, "early.service"}), (Edge(DASHBOARD, PROXY),))
     with pytest.raises(OrderingError) as caught:
         prove_declared(
@@ -228,8 +230,8 @@ def test_a_refusal_carries_the_chain_of_the_unit_that_serves(declared: str) -> N
     assert caught.value.hint.startswith(f"probe what {PROXY} deploys")
 
 
-def test_a_consumer_may_ask_its_own_name() -> None:
-    """Resolved to itself, or not yet: then it is said that only the config says so."""
+def test_a_consumer_may_probe_its_own_host_name() -> None:
+    """If it is not resolved yet, a warning says that only the config declares it."""
     doubts: list[str] = []
     for table in (TABLE, NO_TABLE):
         (cleared,) = clear(DASHBOARD, (page(DASHBOARD),), safe, table=table, doubt=doubts.append)
@@ -241,8 +243,8 @@ def test_a_consumer_may_ask_its_own_name() -> None:
         clear("drone.service", (page("drone.service"),), safe, table=TABLE)
 
 
-def test_an_engine_that_is_not_there_tells_nothing(tmp_path: Path) -> None:
-    """It is asked only if a name is to be resolved."""
+def test_without_docker_there_is_no_table_of_routers(tmp_path: Path) -> None:
+    """Docker is queried only if a probe has a host name."""
     nowhere = str(tmp_path / "docker.sock")
     assert read_table((OWN,), nowhere) == UNASKED
     table = read_table((page(DASHBOARD),), nowhere)
@@ -265,10 +267,10 @@ address = "127.0.0.1:443"
 
 
 @pytest.mark.parametrize("kind", ["swarm", "process"])
-def test_an_apps_own_engine_is_asked_who_serves_a_name(
+def test_the_routers_are_read_from_the_docker_of_the_app(
     config: Callable[[str], Path], systemctl_says: Systemctl, tmp_path: Path, kind: str
 ) -> None:
-    """And what it can't tell is said of each name: the gate is proven, but only as declared."""
+    """Each name that they don't resolve gets a warning: it is proven only as declared."""
     systemctl_says(
         show="Id=early.service\nLoadState=loaded\n\nId=deploy-proxy.service\nLoadState=loaded\n",
         list_dependencies="early.service\n",
@@ -307,7 +309,7 @@ def test_an_apps_own_engine_is_asked_who_serves_a_name(
 def test_the_longest_run_must_fit_the_unit_that_is_really_there(
     config: Callable[[str], Path], systemctl_says: Systemctl, said: str, *, fits: bool
 ) -> None:
-    """Whatever the config says of it. A unit that is not there ends nothing."""
+    """The config has no say in it. A unit that doesn't exist has no limit."""
     systemctl_says(show=said)
     app = find_app("traefik", config=config(""), config_dir=Path())
     if fits:
@@ -332,13 +334,13 @@ def test_a_run_that_would_be_cut_off_does_not_begin(
     assert not (tmp_path / "state").exists()
 
 
-def test_a_run_says_of_which_names_only_the_config_tells(
+def test_a_run_warns_of_host_names_that_only_the_config_declares(
     config: Callable[[str], Path],
     systemctl_says: Systemctl,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """And goes on: here to the end of one that has nothing to deploy."""
+    """And goes on: here to the end of a run that has nothing to deploy."""
     systemctl_says(
         show="Id=early.service\nLoadState=loaded\n\nId=deploy-proxy.service\nLoadState=loaded\n",
         list_dependencies="early.service\n",
@@ -352,7 +354,7 @@ def test_a_run_says_of_which_names_only_the_config_tells(
 
 
 def test_the_limit_itself_is_too_short() -> None:
-    """A start ends at the limit, not after it; nothing ends one without a limit."""
+    """A start ends at the limit, not after it; without a limit anything fits."""
     for limit in (90.01, None):
         fit(PROXY, 90, "90 s", limit)
     for limit in (90, 89.99, 0):
@@ -363,7 +365,7 @@ def test_the_limit_itself_is_too_short() -> None:
 def test_without_systemd_nothing_is_cut_off(
     config: Callable[[str], Path], systemctl_says: Systemctl
 ) -> None:
-    """Such as in a container, or on a laptop that boots otherwise."""
+    """For example in a container."""
     systemctl_says(script="exit 1")
     check_budget(find_app("traefik", config=config(""), config_dir=Path()).config)
 
@@ -384,5 +386,5 @@ def test_without_systemd_nothing_is_cut_off(
     ],
 )
 def test_a_span_is_read_as_systemd_prints_it(text: str, seconds: float | None) -> None:
-    """What can't be read counts as no time at all."""
+    """An unreadable span counts as 0."""
     assert seconds == read_span(text)

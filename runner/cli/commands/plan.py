@@ -3,7 +3,7 @@
 import argparse
 from typing import assert_never
 
-from runner.cli.app_state import Survey, survey
+from runner.cli.app_state import AppState, read_app_state
 from runner.cli.command import Command, app_of
 from runner.cli.view import View
 from runner.exit_codes import ExitCode
@@ -14,10 +14,10 @@ from runner.terminal.options import add_app_arguments, print_output
 from runner.terminal.text import format_event
 
 
-def view_of(survey: Survey) -> View:
-    facts = survey.facts
-    if survey.engine:
-        return View({"app": survey.app, "does": "nothing", "because": survey.engine}, survey.engine)
+def view_of(state: AppState) -> View:
+    facts = state.facts
+    if state.engine:
+        return View({"app": state.app, "does": "nothing", "because": state.engine}, state.engine)
     event = assess(facts)
     given_up = facts.wanted
     match event:
@@ -38,21 +38,21 @@ def view_of(survey: Survey) -> View:
             assert_never(event)
     because = format_event(event)
     older = [release.label for release in facts.proven if release != given_up]
-    fallbacks = older[: survey.fallback_depth]
+    fallbacks = older[: state.fallback_depth]
     data = {
-        "app": survey.app,
+        "app": state.app,
         "event": name_of(event),
         "does": does,
         "because": because,
         "if_it_fails": fallbacks,
     }
     fall = ", then ".join(fallbacks) or "none: the run would end stranded"
-    text = f"{survey.app}: would {does}\n  because: {because}\n  fallback: {fall}"
+    text = f"{state.app}: would {does}\n  because: {because}\n  fallback: {fall}"
     return View(data, text)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    view = view_of(survey(app_of(arguments), ask_source=True, forced=arguments.force))
+    view = view_of(read_app_state(app_of(arguments), ask_source=True, forced=arguments.force))
     print_output(view.data, view.text, as_json=arguments.json)
     return ExitCode.OK
 

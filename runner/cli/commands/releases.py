@@ -2,7 +2,7 @@
 
 import argparse
 
-from runner.cli.app_state import Survey, survey
+from runner.cli.app_state import AppState, read_app_state
 from runner.cli.command import Command, app_of
 from runner.cli.view import View
 from runner.exit_codes import ExitCode
@@ -10,14 +10,14 @@ from runner.reconcile.model import Deployment, LatestUnknown
 from runner.terminal.options import add_app_arguments, print_output
 
 
-def view_of(survey: Survey) -> View:
-    facts = survey.facts
-    known: dict[str, list[str]] = {label.text: [] for label in survey.offered}
+def view_of(state: AppState) -> View:
+    facts = state.facts
+    known: dict[str, list[str]] = {label.text: [] for label in state.offered}
     if not isinstance(facts.latest, LatestUnknown):
         known.setdefault(facts.latest.label, []).append("latest")
     for place, release in enumerate(facts.proven):
         known.setdefault(release.label, []).append("proven" if place else "last-good")
-    for q in survey.quarantine:
+    for q in state.quarantine:
         known.setdefault(q.release.label, []).append("quarantine")
     if isinstance(facts.live, Deployment):
         known.setdefault(facts.live.release.label, []).append("live")
@@ -29,7 +29,7 @@ def view_of(survey: Survey) -> View:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    view = view_of(survey(app_of(arguments), ask_source=True))
+    view = view_of(read_app_state(app_of(arguments), ask_source=True))
     print_output(view.data, view.text, as_json=arguments.json)
     return ExitCode.OK
 

@@ -1,4 +1,4 @@
-"""``check`` and ``graph``, on unit files and on what a running systemd says."""
+"""``check`` and ``graph``, on unit files and on the output of a running systemd."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ DEADLOCK = UnitGraph(frozenset({PROXY, DASHBOARD}), (Edge(DASHBOARD, PROXY),))
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Lay out two apps, of which one has the old gate, and the units that they are about."""
+    """Lay out two apps, of which one has the old gate, and the units that they use."""
     units = tmp_path / "units"
     units.mkdir()
     (units / PROXY).write_text("[Service]\nType=oneshot\nExecStart=/bin/true\n")
@@ -38,7 +38,7 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def command(place: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run a command on these configs: ``command("check")`` is its exit code and its answer."""
+    """Run a command on these configs: ``command("check")`` is its exit code and its output."""
 
     def run(*words: str) -> tuple[int, str]:
         code = main([*words, "--config-dir", str(place)])
@@ -51,7 +51,7 @@ def command(place: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tu
 def test_check_finds_the_old_gate_offline(
     command: Callable[..., tuple[int, str]], place: Path, need: Callable[[str], str]
 ) -> None:
-    """No systemd runs, no engine: unit files are enough, and every app is checked."""
+    """No systemd and no Docker runs: unit files are enough, and every app is checked."""
     need("systemd-analyze")
     code, said = command("check", "--units", str(place / "units"))
     assert code == ExitCode.ORDERING_REFUSED
@@ -78,7 +78,7 @@ def test_check_reads_the_time_of_a_start_from_unit_files(
     service: str,
     said: str,
 ) -> None:
-    """As systemd reads it, drop-ins included: whatever the config says of it."""
+    """As systemd reads it, drop-ins included; the config has no say in it."""
     need("systemd-analyze")
     drop_in = place / "units" / f"{PROXY}.d"
     drop_in.mkdir()
@@ -91,10 +91,10 @@ def test_check_reads_the_time_of_a_start_from_unit_files(
         assert code == ExitCode.OK
 
 
-def test_check_of_a_name_says_what_is_believed(
+def test_check_reports_a_host_name_that_only_the_config_declares(
     command: Callable[..., tuple[int, str]], place: Path, need: Callable[[str], str]
 ) -> None:
-    """A gate of Traefik that asks a name of its caller is refused without any table."""
+    """A gate of Traefik that probes a host name of its caller is refused without any table."""
     need("systemd-analyze")
     for name, target in (("good", DASHBOARD), ("old", PROXY)):
         with (place / f"{name}.toml").open("a") as file:
@@ -116,10 +116,10 @@ def test_check_of_a_name_says_what_is_believed(
     assert "linkStyle" in command("graph", "old", *units)[1]
 
 
-def test_check_of_a_good_app_is_silent_about_others(
+def test_check_of_one_app_reports_no_other(
     command: Callable[..., tuple[int, str]], systemctl_says: Systemctl
 ) -> None:
-    """What the caller deploys needs no systemd."""
+    """The deployment of the caller needs no systemd."""
     systemctl_says(script="exit 1")
     code, said = command("check", "good", "--json")
     assert code == ExitCode.OK
@@ -127,10 +127,10 @@ def test_check_of_a_good_app_is_silent_about_others(
     assert json.loads(said)["good"]["probes"] == [safe]
 
 
-def test_check_says_what_nobody_can_tell(
+def test_check_refuses_a_unit_whose_order_is_unknown(
     command: Callable[..., tuple[int, str]], systemctl_says: Systemctl
 ) -> None:
-    """It is never taken for safe."""
+    """An unknown order is never taken for a safe one."""
     systemctl_says(script="echo no bus >&2; exit 1")
     code, said = command("check", "old")
     assert code == ExitCode.ORDERING_REFUSED
@@ -147,10 +147,10 @@ def test_check_lists_the_mistakes_of_a_config(
     assert "mistakes" in said
 
 
-def test_check_without_any_config_teaches(
+def test_check_without_any_config_is_a_usage_error(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Nothing checked is no success."""
+    """Zero checked configs are no success."""
     assert main(["check", "--config-dir", str(tmp_path)]) == ExitCode.USAGE
     assert "--config-dir" in capsys.readouterr().err
 
@@ -158,7 +158,7 @@ def test_check_without_any_config_teaches(
 def test_graph_draws_the_running_host(
     command: Callable[..., tuple[int, str]], systemctl_says: Systemctl, place: Path
 ) -> None:
-    """The chain is there, hop by hop."""
+    """The drawing has every hop of the chain."""
     text = (place / "old.toml").read_text().replace(DASHBOARD, "late.service")
     (place / "old.toml").write_text(text)
     systemctl_says(
@@ -171,8 +171,8 @@ def test_graph_draws_the_running_host(
     assert "linkStyle" in said
 
 
-def test_the_offending_chain_is_red() -> None:
-    """It, and the probe that closes the circle; the good probe is not."""
+def test_the_refused_chain_is_red() -> None:
+    """So is the probe that closes the circle; the good probe is not."""
     drawn = picture(DEADLOCK, PROXY, (PING, OLD_GATE))
     assert drawn.arrows == (
         Arrow(DASHBOARD, PROXY, "After=", is_probe=False, is_bad=True),
@@ -183,8 +183,8 @@ def test_the_offending_chain_is_red() -> None:
     assert drawn.to_dot().count("color=red, fontcolor=red") == 2
 
 
-def test_what_is_not_known_is_red_too() -> None:
-    """So is the caller, asked whether it is active."""
+def test_unknown_units_and_the_caller_itself_are_red() -> None:
+    """A probe whether the caller is active can't pass while it starts."""
     nobody = UnitActive(name="nobody", target_unit="nobody.service")
     itself = UnitActive(name="itself", target_unit=PROXY)
     before = UnitActive(name="before", target_unit="before.service")

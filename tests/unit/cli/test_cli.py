@@ -1,4 +1,4 @@
-"""The commands that only read: they tell what is, and leave everything as it is."""
+"""The commands that only read: they print the state and leave it unchanged."""
 
 # ruff: noqa: SIM300 (asserts read: expected == actual)
 
@@ -161,10 +161,10 @@ def test_reading_leaves_everything_as_it_is(
         ("forget-quarantine", "0 releases may be tried again"),
     ],
 )
-def test_an_app_that_never_ran_is_no_trouble_and_stays_so(
+def test_reading_an_app_that_never_ran_succeeds_and_creates_nothing(
     ask: Ask, tmp_path: Path, command: str, told: str
 ) -> None:
-    """Looking at it makes no state directory."""
+    """In particular no state directory."""
     code, out, err = ask(command)
     assert (ExitCode.OK, "") == (code, err)
     assert told in out
@@ -173,7 +173,7 @@ def test_an_app_that_never_ran_is_no_trouble_and_stays_so(
 
 @pytest.mark.parametrize("command", [*READING, "forget-quarantine"])
 def test_every_answer_can_be_json(ask: Ask, past: StateDir, command: str) -> None:
-    """A machine reads the same as a person."""
+    """The JSON output parses."""
     interrupt(past, decided=True)
     code, out, err = ask(command, "--json")
     assert (ExitCode.OK, "") == (code, err)
@@ -182,7 +182,7 @@ def test_every_answer_can_be_json(ask: Ask, past: StateDir, command: str) -> Non
 
 @pytest.mark.parametrize("command", ["status", "plan", "history", "explain", "releases"])
 def test_a_journal_that_cannot_be_read_is_74(ask: Ask, past: StateDir, command: str) -> None:
-    """No command makes something up."""
+    """No command guesses: stdout stays empty."""
     past.journal.write_bytes(b"no journal")
     code, out, err = ask(command)
     assert (ExitCode.STATE, "") == (code, out)
@@ -237,7 +237,7 @@ def test_every_command_closes_the_journal(
 # status ------------------------------------------------------------------------------------------
 
 
-def test_the_status_tells_what_is_proven_and_what_is_not(ask: Ask, past: StateDir) -> None:
+def test_status_lists_proven_and_quarantined_releases(ask: Ask, past: StateDir) -> None:
     """Last-good, live, older proven releases, the quarantine with its reason, the last run."""
     lines = ask("status")[1].splitlines()
     assert "traefik" == lines[0]
@@ -260,8 +260,10 @@ def test_the_status_tells_what_is_proven_and_what_is_not(ask: Ask, past: StateDi
     assert past.journal.exists()
 
 
-def test_the_status_tells_a_run_from_an_interrupted_one(ask: Ask, past: StateDir) -> None:
-    """Whoever holds the lock is at work; an open attempt without a holder was cut short."""
+def test_status_distinguishes_a_current_run_from_an_interrupted_one(
+    ask: Ask, past: StateDir
+) -> None:
+    """A held lock is a current run; an open attempt without a lock was interrupted."""
     interrupt(past)
     assert "interrupted the next run resumes it" in ask("status")[1]
     with hold(past.lock):
@@ -286,7 +288,7 @@ def plan(ask: Ask, *arguments: str) -> dict[str, Any]:
 def test_a_new_release_would_go_on_trial(
     ask: Ask, past: StateDir, make_release: Callable[..., Path]
 ) -> None:
-    """The plan names it, and what it would fall back on."""
+    """The plan names it, and its fallbacks."""
     make_release("4.0.0+v3.4")
     answer = plan(ask)
     assert "CandidateFound" == answer["event"]
@@ -296,23 +298,23 @@ def test_a_new_release_would_go_on_trial(
 
 
 def test_without_a_new_release_last_good_would_be_restored(ask: Ask, past: StateDir) -> None:
-    """Nothing is live and the source offers nothing: last-good is what is wanted."""
+    """Nothing is live and the source offers nothing: the run would deploy last-good."""
     answer = plan(ask)
     assert "LastGoodAbsent" == answer["event"]
     assert f"deploy {GOOD.label} again and gate it" == answer["does"]
     assert past.journal.exists()
 
 
-def test_where_nothing_may_be_deployed_the_plan_says_so(ask: Ask) -> None:
-    """It must not promise to look at what is live."""
+def test_the_plan_reports_that_nothing_may_be_deployed(ask: Ask) -> None:
+    """It does not promise to verify a live release."""
     answer = plan(ask)
     assert "NothingDeployable" == answer["event"]
     assert "nothing" in answer["does"]
     assert "live" not in answer["does"]
 
 
-def test_a_rollback_that_was_cut_short_is_told_as_one(ask: Ask, past: StateDir) -> None:
-    """It will touch what is live, so it must not say that it might not."""
+def test_the_plan_names_an_interrupted_rollback(ask: Ask, past: StateDir) -> None:
+    """It will change the live release, so it must not say that it might not."""
     interrupt(past, decided=True)
     answer = plan(ask)
     assert "RollbackDue" == answer["event"]
@@ -344,8 +346,8 @@ def test_an_attempt_is_explained_with_the_evidence(ask: Ask, past: StateDir) -> 
     assert past.journal.exists()
 
 
-def test_an_interruption_is_part_of_the_story(ask: Ask, past: StateDir) -> None:
-    """Who reads it later learns that a run was killed."""
+def test_explain_reports_an_interruption(ask: Ask, past: StateDir) -> None:
+    """The output says that a run was killed."""
     interrupt(past)
     interrupt(past)
     assert "the previous run was killed; this run resumes it" in ask("explain")[1]
@@ -353,7 +355,7 @@ def test_an_interruption_is_part_of_the_story(ask: Ask, past: StateDir) -> None:
 
 @pytest.mark.parametrize("number", ["4", "999999"])
 def test_an_attempt_that_is_not_there_is_64(ask: Ask, past: StateDir, number: str) -> None:
-    """Any number that has no attempt gets the same answer."""
+    """For any number that has no attempt."""
     code, out, err = ask("explain", f"--number={number}")
     assert (ExitCode.USAGE, "") == (code, out)
     assert f"traefik has no attempt {number}" in err
@@ -375,7 +377,7 @@ def test_an_app_without_any_attempt_cannot_be_explained(ask: Ask) -> None:
 
 @pytest.mark.parametrize("lines", ["0", "-1", "1" + "0" * 30, "many", ""])
 def test_a_number_of_lines_that_is_none_is_64(ask: Ask, past: StateDir, lines: str) -> None:
-    """A typing error is told as one."""
+    """A typing error is a usage error."""
     code, out, err = ask("history", f"--lines={lines}")
     assert (ExitCode.USAGE, "") == (code, out)
     assert "error: argument -n/--lines: " in err
@@ -385,10 +387,10 @@ def test_a_number_of_lines_that_is_none_is_64(ask: Ask, past: StateDir, lines: s
 # releases and forget-quarantine ------------------------------------------------------------------
 
 
-def test_releases_are_listed_with_what_they_are(
+def test_releases_are_listed_with_their_marks(
     ask: Ask, past: StateDir, make_release: Callable[..., Path]
 ) -> None:
-    """What the source offers and what the journal knows, together."""
+    """Those of the source and those of the journal, together."""
     make_release("4.0.0+v3.4")
     data = {each["release"]: each["is"] for each in json.loads(ask("releases", "--json")[1])}
     assert {
@@ -400,10 +402,10 @@ def test_releases_are_listed_with_what_they_are(
     assert past.journal.exists()
 
 
-def test_a_source_out_of_reach_is_told_and_the_rest_still_listed(
+def test_an_unreachable_source_is_reported_and_the_rest_still_listed(
     ask: Ask, past: StateDir, source: Path
 ) -> None:
-    """The journal knows what it knows."""
+    """The releases of the journal don't depend on it."""
     source.rmdir()
     out = ask("releases")[1]
     assert "the latest is unknown: " in out
@@ -412,7 +414,7 @@ def test_a_source_out_of_reach_is_told_and_the_rest_still_listed(
 
 
 def test_a_quarantine_is_forgotten_and_counted(ask: Ask, past: StateDir) -> None:
-    """By label or altogether; a second time there is nothing left."""
+    """One label or all; a second call finds none left."""
     assert (
         "traefik: 0 releases may be tried again\n"
         == ask("forget-quarantine", "--label", "unknown")[1]
@@ -424,7 +426,7 @@ def test_a_quarantine_is_forgotten_and_counted(ask: Ask, past: StateDir) -> None
 
 
 def test_forgetting_beside_a_run_is_75(ask: Ask, past: StateDir) -> None:
-    """It writes, so it waits for nobody and disturbs nobody."""
+    """It writes, so it needs the lock; it does not wait for it."""
     with hold(past.lock):
         assert ExitCode.LOCKED == ask("forget-quarantine")[0]
 
@@ -436,7 +438,7 @@ def test_forgetting_beside_a_run_is_75(ask: Ask, past: StateDir) -> None:
 def test_a_wrong_command_line_is_64(
     capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
-    """The same two lines as everywhere."""
+    """An error and a hint, as everywhere."""
     assert ExitCode.USAGE == main(arguments)
     told = capsys.readouterr()
     assert "" == told.out
@@ -445,14 +447,14 @@ def test_a_wrong_command_line_is_64(
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"]])
 def test_asking_for_help_is_0(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
-    """Help goes to stdout, and running tells its codes."""
+    """Help goes to stdout, and that of ``run`` lists the exit codes."""
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert 0 == (caught.value.code or 0)
     assert "" == capsys.readouterr().err
 
 
-def test_a_reader_that_has_seen_enough_is_no_failure(past: StateDir, tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_failure(past: StateDir, tmp_path: Path) -> None:
     """`warm-reconcile history traefik | head -1` ends quietly."""
     del past
     config = tmp_path / "traefik.json"

@@ -1,4 +1,4 @@
-"""What an operator, a log and a calling unit get to see."""
+"""The output of a run: on a terminal, in a log, and as report and exit code."""
 
 # ruff: noqa: SIM300 (asserts read: expected == actual)
 
@@ -76,7 +76,7 @@ def read_logfmt(line: str) -> dict[str, str]:
 
 
 def test_an_event_is_one_line_of_pairs() -> None:
-    """Every field is there, quoted where it has to be."""
+    """Every field is there, quoted if necessary."""
     assert (
         "app=traefik attempt=0123456789ab state=STRANDED release=3.4.0+v3.5.1"
         ' event=NoFallback msg="no release is left"\n'
@@ -124,14 +124,14 @@ def test_priorities_are_for_the_journal_alone() -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_a_warning_is_a_state_that_somebody_should_look_at(state: State) -> None:
-    """Whatever did not go well is a warning, the rest is information."""
+def test_a_state_that_needs_attention_is_a_warning(state: State) -> None:
+    """Failed and undecided states are warnings, the rest is information."""
     bad = {State.CHOOSING, State.ROLLED_BACK, State.STRANDED, State.UNDECIDED}
     assert (4 if state in bad else 6) == int(logged("x", journald=True, state=state)[1])
 
 
 def test_a_warning_and_a_round_in_the_log() -> None:
-    """Housekeeping trouble is a line; a poll of the gate is none."""
+    """A failed cleanup is a line; a round of the gate is none."""
     out = io.StringIO()
     watcher = LogWatcher(out, "traefik", journald=True)
     watcher.gate(Progress(1, 0, 0.0, 1.0, GatePolicy(), (BAD,)))
@@ -147,7 +147,7 @@ def test_a_warning_and_a_round_in_the_log() -> None:
 def test_the_journal_is_recognized_by_its_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: str | None, expected: str
 ) -> None:
-    """Only if $JOURNAL_STREAM names this very file does journald read along."""
+    """Only if $JOURNAL_STREAM names this very file does journald read it."""
     with (tmp_path / "log").open("w+") as out:
         if stream is None:
             monkeypatch.delenv("JOURNAL_STREAM", raising=False)
@@ -159,8 +159,8 @@ def test_the_journal_is_recognized_by_its_stream(
         assert out.read().startswith(expected)
 
 
-def test_what_is_no_file_is_no_journal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream without a descriptor is just written to."""
+def test_a_stream_without_a_descriptor_is_no_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written to without priorities."""
     monkeypatch.setenv("JOURNAL_STREAM", "1:2")
     out = io.StringIO()
     choose_watcher(out, "traefik").warn(ReconcileError("x"))
@@ -228,7 +228,7 @@ def test_the_gate_is_one_live_line_that_is_cleared(terminal: Terminal) -> None:
 
 @pytest.mark.parametrize("columns", [40, 11, 2, 1])
 def test_the_live_line_never_wraps(terminal: Terminal, columns: int) -> None:
-    """A line that wraps could not be overwritten; the terminal may be resized at any time."""
+    """A line that wraps can't be overwritten; the terminal may be resized at any time."""
     watcher = TerminalWatcher(terminal.out)
     watcher.gate(progress(GOOD))
     assert len(terminal.shown()) > 40
@@ -244,8 +244,8 @@ def test_a_terminal_without_a_size_is_written_to(terminal: Terminal) -> None:
     assert "gate: 2/3 passes" in terminal.shown()
 
 
-def test_a_story_for_a_file_has_no_live_line_and_no_escapes() -> None:
-    """The same lines without a terminal: nothing that would have to be cleared again."""
+def test_output_to_a_file_has_no_live_line_and_no_escapes() -> None:
+    """The same lines as on a terminal, without anything to clear."""
     out = io.StringIO()
     watcher = TerminalWatcher(out)
     watcher.gate(progress(GOOD))
@@ -288,7 +288,7 @@ def test_every_event_has_a_sentence(kind: type[Any]) -> None:
 
 
 def test_every_verdict_has_a_sentence() -> None:
-    """How long it held, or why it did not."""
+    """The time that it held, or the reason why it did not."""
     assert [
         "3.4.0+v3.5.1 is healthy: held 10.0 s over 3 rounds",
         "3.4.0+v3.5.1 is unhealthy: page: status 500",
@@ -296,8 +296,8 @@ def test_every_verdict_has_a_sentence() -> None:
     ] == [format_event(Judged(verdict)) for verdict in VERDICTS]
 
 
-def test_an_attempt_is_named_by_what_it_is_about() -> None:
-    """The candidate, or what is restored, or nothing yet."""
+def test_an_attempt_is_named_by_its_release() -> None:
+    """The candidate, or the restored release, or a dash."""
     assert [NEW.label, OLD.label, "-"] == [
         name_attempt(Attempt("a", candidate=NEW, target=OLD)),
         name_attempt(Attempt("a", target=OLD)),
@@ -368,10 +368,10 @@ def test_an_outcome_has_a_text_and_a_code(
         (True, State.ROLLED_BACK, 12),
     ],
 )
-def test_an_engine_that_is_stuck_has_a_code_of_its_own(
+def test_a_stuck_dockerd_has_an_exit_code_of_its_own(
     final: State, code: int, *, terminal: bool
 ) -> None:
-    """Only where nothing was decided: whoever starts the engine again goes by it."""
+    """Only for an undecided run: the unit that restarts dockerd goes by it."""
     deployment = Deployment(OLD, "t-2")
     stuck = ProbeResult("tasks", Outcome.INCONCLUSIVE, "port", "a.service", terminal=terminal)
     verdict = Inconclusive(deployment, "tasks: port", (GOOD, stuck), 3)
@@ -381,13 +381,13 @@ def test_an_engine_that_is_stuck_has_a_code_of_its_own(
 
 
 def test_every_final_state_has_its_own_code() -> None:
-    """The path that was taken is known from the code."""
+    """The exit code shows the path that was taken."""
     assert set(EXIT) == FINAL
     assert len(FINAL) == len(set(EXIT.values()))
 
 
 def test_a_report_about_nothing_has_no_reason_and_no_names() -> None:
-    """An app that has never been deployed is told as such."""
+    """As for an app that was never deployed."""
     report = Report.of("traefik", State.STRANDED, Attempt("a"), (), 0.0, None)
     assert "\n" not in report.to_text()
     assert ("-", None, None) == (report.candidate, report.serving, report.last_good)
@@ -433,7 +433,7 @@ def run(
     )
 
 
-def told(done: subprocess.CompletedProcess[str]) -> str:
+def error_text(done: subprocess.CompletedProcess[str]) -> str:
     """Read an error: one or two lines, no traceback, nothing on stdout."""
     assert "" == done.stdout
     assert "Traceback" not in done.stderr
@@ -457,7 +457,7 @@ def told(done: subprocess.CompletedProcess[str]) -> str:
 def test_a_wrong_command_line_is_64_with_a_hint(
     capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
 ) -> None:
-    """The operator learns what is wrong and where to look, in the operator's words."""
+    """The message says what is wrong, without internal names, and where to look."""
     assert ExitCode.USAGE == main(arguments)
     message, hint = capsys.readouterr().err.splitlines()
     assert expected in message
@@ -470,7 +470,7 @@ def test_a_wrong_command_line_is_64_with_a_hint(
 def test_a_name_is_checked_however_the_config_is_found(
     config: Path, capsys: pytest.CaptureFixture[str], name: str, option: str
 ) -> None:
-    """A config that is given by hand lends its state directory to no unsafe name."""
+    """A config given by --config doesn't make an unsafe name safe."""
     place = config if option == "--config" else config.parent
     assert ExitCode.USAGE == main([option, str(place), "--", name])
     assert "error: not an app name: " in capsys.readouterr().err
@@ -480,18 +480,18 @@ def test_a_command_without_an_app_is_64() -> None:
     """The same as a process: a code, two lines, no traceback."""
     done = run()
     assert ExitCode.USAGE == done.returncode
-    assert 2 == len(told(done).splitlines())
+    assert 2 == len(error_text(done).splitlines())
 
 
 def test_an_unknown_or_unsafe_app_is_64(config: Path) -> None:
     """Whether it is looked up or given a config, the name is checked."""
     done = run("treafik", "--config-dir", config.parent)
     assert ExitCode.USAGE == done.returncode
-    assert "unknown app: treafik" in told(done)
+    assert "unknown app: treafik" in error_text(done)
     assert "hint: known: traefik" in done.stderr
     done = run("--config", config, "../traefik")
     assert ExitCode.USAGE == done.returncode
-    assert "not an app name" in told(done)
+    assert "not an app name" in error_text(done)
 
 
 def test_a_bad_config_is_78_with_every_mistake(config: Path) -> None:
@@ -499,11 +499,11 @@ def test_a_bad_config_is_78_with_every_mistake(config: Path) -> None:
     config.write_text('{"probes": [], "colour": "red"}')
     done = run("traefik", "--config-dir", config.parent)
     assert ExitCode.CONFIG == done.returncode
-    assert 6 == len(told(done).splitlines())
+    assert 6 == len(error_text(done).splitlines())
     assert "hint: docs/reference/configuration.md" in done.stderr
     done = run("traefik", "--config", config.parent / "missing.toml")
     assert ExitCode.CONFIG == done.returncode
-    assert "No such file" in told(done)
+    assert "No such file" in error_text(done)
 
 
 def test_help_is_0_and_names_every_exit_code() -> None:
@@ -534,29 +534,29 @@ def test_the_config_directory_can_come_from_the_environment(config: Path) -> Non
 
 
 def test_a_refused_state_or_journal_is_74(config: Path, tmp_path: Path) -> None:
-    """Nothing is done that could not be written down, or on a state that others may write."""
+    """No run without a journal, or on a state directory that others may write."""
     state = open_state(tmp_path / "state", "traefik")
     state.journal.write_bytes(b"no journal")
     done = run("traefik", "--config", config)
     assert ExitCode.STATE == done.returncode
-    assert "can't be read: file is not a database" in told(done)
+    assert "can't be read: file is not a database" in error_text(done)
     state.root.chmod(0o777)
     done = run("traefik", "--config", config)
     assert ExitCode.STATE == done.returncode
-    assert "can be written by others" in told(done)
+    assert "can be written by others" in error_text(done)
     assert f"hint: chmod go-w {state.root}" in done.stderr
 
 
 def test_a_second_run_is_75_and_names_the_first(config: Path, tmp_path: Path) -> None:
-    """A timer that overtakes itself is no failure of anything."""
+    """For example a timer that overtakes its own unit."""
     with hold(open_state(tmp_path / "state", "traefik").lock):
         done = run("traefik", "--config", config, "--wait", "0.1")
     assert ExitCode.LOCKED == done.returncode
-    assert f"another run holds traefik: process {os.getpid()}, since " in told(done)
+    assert f"another run holds traefik: process {os.getpid()}, since " in error_text(done)
 
 
 def test_a_full_disk_is_74_and_changes_nothing(config: Path, tmp_path: Path) -> None:
-    """A run that can't write its journal down does nothing and says so."""
+    """A run that can't write its journal does nothing and reports that."""
     state = open_state(tmp_path / "state", "traefik")
     open_journal(state, Retention(), lambda: 0.0).close()
     before = state.journal.read_bytes()
@@ -572,7 +572,7 @@ def test_a_full_disk_before_the_first_run_is_74(config: Path, tmp_path: Path) ->
     open_state(tmp_path / "state", "traefik")
     done = run("traefik", "--config", config, limit="ulimit -f 0")
     assert ExitCode.STATE == done.returncode
-    assert "is the disk full" in told(done)
+    assert "is the disk full" in error_text(done)
 
 
 def test_a_real_full_disk_is_74(config: Path, small_disk: Path | None, tmp_path: Path) -> None:
@@ -592,7 +592,7 @@ def test_a_real_full_disk_is_74(config: Path, small_disk: Path | None, tmp_path:
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr", "both"])
 @pytest.mark.parametrize("kind", ["gone", "full"])
-def test_whoever_reads_along_does_not_change_how_a_run_ends(
+def test_a_closed_or_full_output_does_not_change_how_a_run_ends(
     config: Path, stream: str, kind: str
 ) -> None:
     """`| head`, a closed terminal or a full log must neither stop a rollback nor make it a 0."""

@@ -1,4 +1,4 @@
-"""An end-to-end assertion: it holds, or it says what doesn't, and it never waits for itself."""
+"""``converge``: an assertion holds, or it reports the failure, and it never waits for itself."""
 
 import json
 import socket
@@ -76,12 +76,12 @@ Converge = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def systemd(systemctl_says: Systemctl) -> Callable[[str], None]:
-    """Say what units there are; no job waits."""
+    """Set which units there are; no job waits."""
 
-    def say(show: str) -> None:
+    def install(show: str) -> None:
         systemctl_says(list_dependencies=f"{DASHBOARD}\n", show=show, list_jobs="")
 
-    return say
+    return install
 
 
 def http(port: int, *, unit: str = DASHBOARD, deadline: float = 600) -> str:
@@ -93,10 +93,10 @@ def http(port: int, *, unit: str = DASHBOARD, deadline: float = 600) -> str:
     )
 
 
-def test_what_never_comes_is_told_with_its_reason(
+def test_an_assertion_that_never_holds_reports_the_reason(
     converge: Converge, systemd: Callable[[str], None], page: Callable[[int], Page]
 ) -> None:
-    """A code of its own: somebody reads it at 3 a.m."""
+    """With an exit code of its own, and the evidence of each probe."""
     systemd(ORDERED)
     port = page(1000).port
     code, out, err = converge(http(port, deadline=120).replace("window = 0", "window = 119.8"))
@@ -109,7 +109,7 @@ def test_what_never_comes_is_told_with_its_reason(
 def test_a_probe_that_waits_for_the_assertion_is_refused(
     converge: Converge, systemd: Callable[[str], None], page: Callable[[int], Page]
 ) -> None:
-    """The bug that this project is about, in its other place; nobody is asked."""
+    """The deadlock of the old gate, in an assertion; no probe is sent."""
     systemd(TURNED)
     server = page(0)
     code, out, err = converge(http(server.port))
@@ -121,7 +121,7 @@ def test_a_probe_that_waits_for_the_assertion_is_refused(
 def test_an_assertion_serves_nothing_itself(
     converge: Converge, systemctl_says: Systemctl, page: Callable[[int], Page]
 ) -> None:
-    """Unlike an app: it deployed nothing that could answer for it."""
+    """Unlike an app it has no deployment that could answer."""
     systemctl_says(list_dependencies=f"{ASKER}\n", show=ORDERED, list_jobs="")
     server = page(0)
     code, _, err = converge(http(server.port, unit=ASKER))
@@ -133,14 +133,14 @@ def test_an_assertion_serves_nothing_itself(
 def test_without_systemd_nothing_is_proven(
     converge: Converge, systemctl_says: Systemctl, page: Callable[[int], Page]
 ) -> None:
-    """Nobody's word is nobody's proof."""
+    """An assertion needs the order of units from systemd."""
     systemctl_says(script="echo no bus >&2; exit 1")
     code, _, err = converge(http(page(0).port))
     assert code == ExitCode.ORDERING_REFUSED
     assert "no bus" in err
 
 
-def test_what_systemd_would_cut_off_is_refused(
+def test_an_assertion_that_systemd_would_cut_off_is_refused(
     converge: Converge, systemctl_says: Systemctl, page: Callable[[int], Page]
 ) -> None:
     """The gate and its margin have to fit the start of the unit."""
@@ -153,10 +153,10 @@ def test_what_systemd_would_cut_off_is_refused(
     assert server.connections == 0
 
 
-def test_who_can_not_ask_decides_nothing(
+def test_an_assertion_that_can_not_probe_decides_nothing(
     converge: Converge, systemctl_says: Systemctl, tmp_path: Path
 ) -> None:
-    """The proof got its answers from systemd, and then nobody gets one."""
+    """Here systemd answers the proof, and then no probe any more."""
     for name, text in (("list-dependencies", DASHBOARD), ("show", ORDERED), ("list-jobs", "")):
         (tmp_path / name).write_text(text)
     systemctl_says(
@@ -183,10 +183,10 @@ def test_it_waits_until_it_holds(
     assert server.connections == 5
 
 
-def test_a_machine_reads_the_same(
+def test_the_json_output_has_the_same_content(
     converge: Converge, systemd: Callable[[str], None], page: Callable[[int], Page]
 ) -> None:
-    """Outcome, code, reason, and every answer of the last round."""
+    """Outcome, code, reason, and every result of the last round."""
     systemd(ORDERED)
     config = http(page(1000).port, deadline=120).replace("window = 0", "window = 119.8")
     code, out, _ = converge(config, "--json")
@@ -221,10 +221,10 @@ def test_a_machine_reads_the_same(
         ),
     ],
 )
-def test_every_mistake_is_told_at_once(
+def test_every_mistake_is_reported_at_once(
     converge: Converge, config: str, expected: list[str]
 ) -> None:
-    """As those of an app are; identity and ping make no sense without a deployment."""
+    """As for an app; identity and ping make no sense without a deployment."""
     code, out, err = converge(config)
     assert (code, out) == (ExitCode.CONFIG, "")
     for each in expected:
@@ -234,7 +234,7 @@ def test_every_mistake_is_told_at_once(
 def test_an_assertion_that_is_not_there_is_64(
     converge: Converge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And whoever asks learns which there are; a name can't lead elsewhere."""
+    """The hint lists the known ones; an unsafe name is refused."""
     converge("")
     assert main(["converge", "page", "--config-dir", str(tmp_path)]) == ExitCode.USAGE
     said = capsys.readouterr().err
@@ -250,7 +250,7 @@ def test_check_proves_assertions_too(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """They are found where no app is looked for, and refused in the same way."""
+    """They are found without any app, and refused in the same way."""
     systemd(TURNED)
     converge(http(80))
     capsys.readouterr()

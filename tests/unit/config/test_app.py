@@ -252,7 +252,7 @@ WRONG: list[tuple[Path_, object, str]] = [
         for path, value, expected in WRONG
     ],
 )
-def test_a_wrong_value_is_told_with_its_key_and_what_was_expected(
+def test_a_wrong_value_is_reported_with_its_key_and_the_expected_value(
     tmp_path: Path, path: Path_, value: object, expected: str
 ) -> None:
     """One wrong key gives exactly one line, in the words of an operator."""
@@ -279,8 +279,8 @@ def test_a_wrong_value_is_told_with_its_key_and_what_was_expected(
     ],
     ids=str,
 )
-def test_a_missing_required_key_is_told(tmp_path: Path, path: Path_) -> None:
-    """Each key without a default is asked for by its full name."""
+def test_a_missing_required_key_is_reported(tmp_path: Path, path: Path_) -> None:
+    """Each key without a default is named in full."""
     data = whole()
     *way, last = path
     table: Any = data
@@ -294,7 +294,7 @@ def test_a_missing_required_key_is_told(tmp_path: Path, path: Path_) -> None:
 
 
 def test_a_missing_kind_is_answered_with_the_kinds(tmp_path: Path) -> None:
-    """A probe or a source without a kind is told which ones there are."""
+    """The message lists the kinds of a probe or a source."""
     data = whole()
     del data["source"]["kind"]
     del data["probes"][3]["kind"]
@@ -326,7 +326,7 @@ def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
     ] == sorted(keys)
 
 
-def test_a_directory_must_not_depend_on_where_one_stands(tmp_path: Path) -> None:
+def test_a_relative_directory_is_refused(tmp_path: Path) -> None:
     """A relative path is refused: a run by hand and one by systemd must mean the same place."""
     data = minimal()
     put(data, ("state_dir",), "state")
@@ -345,7 +345,7 @@ def test_a_path_that_no_file_can_have_is_refused(tmp_path: Path, text: str) -> N
     assert told.startswith("state_dir = ")
 
 
-def test_a_number_of_too_many_digits_to_print_is_told_all_the_same(tmp_path: Path) -> None:
+def test_a_number_of_too_many_digits_to_print_is_reported(tmp_path: Path) -> None:
     """TOML's hexadecimal numbers may be longer than Python prints."""
     (tmp_path / "a.toml").write_text(WHOLE.replace("rise = 2", f"rise = 0x{'f' * 5000}"))
     (told,) = mistakes(tmp_path / "a.toml")
@@ -356,7 +356,7 @@ def test_a_number_of_too_many_digits_to_print_is_told_all_the_same(tmp_path: Pat
 
 
 def test_a_window_must_fit_into_the_deadline(tmp_path: Path) -> None:
-    """A gate whose window is as long as its deadline could never pass."""
+    """A gate whose window is as long as its deadline can never pass."""
     data = whole()
     put(data, ("gate", "window"), 30.5)
     assert ["gate.window = 30.5: expected less than gate.deadline (30.5 s)"] == mistakes(
@@ -413,10 +413,10 @@ ABRA = {"kind": "abra", "domain": "traefik.example.com"}
         ),
     ],
 )
-def test_a_swarm_is_told_what_its_source_does_not_tell(
+def test_a_swarm_config_must_fit_its_source(
     tmp_path: Path, source: Data | None, platform: Data, told: str
 ) -> None:
-    """With abra the stack is the one that abra knows; without, somebody has to name it."""
+    """With abra the stack is abra's; without, the config has to name it."""
     data = minimal()
     put(data, ("source",), source or data["source"])
     put(data, ("platform",), {"kind": "swarm", **platform})
@@ -425,7 +425,7 @@ def test_a_swarm_is_told_what_its_source_does_not_tell(
 
 
 def test_the_example_for_a_swarm_is_a_config() -> None:
-    """As it stands, a host that is managed with abra needs nothing else."""
+    """It loads unchanged: a host that is managed with abra needs nothing else."""
     config = load(Path(__file__).parents[3] / "examples" / "swarm.toml")
     assert isinstance(config.platform, SwarmPlatformConfig)
     assert {"web", "web-secure", "default-tls", "provider", "ping"} == {
@@ -439,7 +439,7 @@ def test_a_run_must_fit_into_its_unit_and_the_sum_is_written_out(
     timeout: float,
     fits: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """A worst case that reaches TimeoutStartSec is refused, term by term; anything less is good."""
+    """A worst case that reaches TimeoutStartSec is refused with its sum; anything less is good."""
     data = whole()
     put(data, ("budget", "timeout_start"), timeout)
     path = write(tmp_path / "a.json", data)
@@ -476,7 +476,7 @@ def test_a_gate_without_an_identity_probe_is_refused(tmp_path: Path, probes: lis
 def test_a_task_probe_binds_a_gate_to_its_candidate_where_there_are_tasks(
     tmp_path: Path, platform: str
 ) -> None:
-    """From inside of a task nobody else can answer; a process of this host has no such inside."""
+    """In a task's own network only the task can answer; a local process has no such network."""
     data = whole()
     data["platform"] = {"kind": platform} | ({"stack": "page"} if platform == "swarm" else {})
     data["probes"] = [{"kind": "task", "target_unit": "a.service", "port": 80, "path": "/a?b"}]
@@ -490,8 +490,8 @@ def test_a_task_probe_binds_a_gate_to_its_candidate_where_there_are_tasks(
 
 
 @pytest.mark.parametrize("path", ["", "page", "http://127.0.0.1/", "/a b", "/\n"])
-def test_the_path_of_a_task_probe_is_one(tmp_path: Path, path: str) -> None:
-    """It is part of a URL that is asked."""
+def test_the_path_of_a_task_probe_must_be_a_url_path(tmp_path: Path, path: str) -> None:
+    """It becomes a part of the probed URL."""
     data = whole()
     data["platform"] = {"kind": "swarm", "stack": "page"}
     data["probes"] = [{"kind": "task", "target_unit": "a.service", "port": 80, "path": path}]
@@ -524,8 +524,8 @@ def test_a_url_with_a_host_name_is_refused_unless_an_address_says_where(
     )
 
 
-def test_mistakes_between_keys_come_together(tmp_path: Path) -> None:
-    """Probes and times are checked in the same breath."""
+def test_contradictions_between_keys_are_reported_together(tmp_path: Path) -> None:
+    """Those of probes and those of times."""
     data = whole()
     put(data, ("gate", "window"), 31)
     put(data, ("retention", "proven"), 1)
@@ -543,7 +543,7 @@ def refusal(path: Path) -> str:
     return caught.value.message
 
 
-def test_an_empty_file_lacks_all_that_is_required(tmp_path: Path) -> None:
+def test_an_empty_file_lacks_every_required_key(tmp_path: Path) -> None:
     """An empty TOML file is a table without keys."""
     (tmp_path / "a.toml").write_text("")
     assert ["caller", "probes", "source", "state_dir"] == sorted(
@@ -573,16 +573,16 @@ def test_an_empty_file_lacks_all_that_is_required(tmp_path: Path) -> None:
         "deep table",
     ],
 )
-def test_what_cannot_be_parsed_is_refused_with_the_reason(
+def test_a_file_that_cannot_be_parsed_is_refused_with_the_reason(
     tmp_path: Path, name: str, content: bytes, expected: str
 ) -> None:
-    """Whatever the bytes are, the answer is one sentence that names the file."""
+    """For any bytes the message is one sentence that names the file."""
     (tmp_path / name).write_bytes(content)
     assert refusal(tmp_path / name).startswith(f"{tmp_path / name} {expected}")
 
 
 def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
-    """What can't be read is told with the kernel's reason."""
+    """The message has the kernel's reason."""
     assert "No such file" in refusal(tmp_path / "a.toml")
     assert "Is a directory" in refusal(tmp_path)
 
@@ -590,7 +590,7 @@ def test_a_missing_file_and_a_directory_are_refused(tmp_path: Path) -> None:
 def test_an_unreadable_file_or_directory_is_refused(
     run_python: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
-    """A config that another user keeps to himself is refused in one sentence, however found."""
+    """A config that only another user may read is refused in one sentence, however found."""
     code = (
         "import os, sys; from pathlib import Path; from runner.config import app as config\n"
         "from runner.reconcile.errors import ReconcileError\n"
@@ -637,7 +637,7 @@ def test_an_unknown_app_where_none_is_known_points_to_the_directory(
     tmp_path: Path,
     exists: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """An empty or missing config directory is what the hint is about."""
+    """If the config directory is empty or missing, the hint is about it."""
     directory = tmp_path if exists else tmp_path / "missing"
     with pytest.raises(UsageError, match="unknown app") as caught:
         find(directory, "traefik")

@@ -1,4 +1,4 @@
-"""Parsed data becomes typed values, or a list of all that is wrong with it."""
+"""Parsed data becomes typed values, or a list of all of its mistakes."""
 
 # ruff: noqa: SIM300 (asserts read: expected == actual)
 
@@ -114,15 +114,15 @@ def test_a_mistake_names_its_key_its_value_and_what_was_expected(
 
 
 @pytest.mark.parametrize("kind", [["circle"], {"circle": 1}, 5, None, True])
-def test_a_kind_of_another_type_is_told_like_an_unknown_kind(kind: object) -> None:
-    """A ``kind`` that is no text at all is answered with the kinds that there are."""
+def test_a_kind_of_another_type_is_reported_like_an_unknown_kind(kind: object) -> None:
+    """A ``kind`` that is no text gets the list of kinds."""
     assert [
         f'must = {{\'kind\': {kind!r}}}: expected kind to be one of "circle", "square"'
     ] == mistakes({"must": {"kind": kind}})
 
 
-def test_the_only_kind_there_is_is_told_without_words_of_python() -> None:
-    """A wrong value where one word is allowed is answered with that word, not with a type."""
+def test_the_only_allowed_word_is_named_instead_of_a_python_type() -> None:
+    """As for a key that has one allowed value."""
     (told,) = mistakes({"inner": {"name": "n", "only": "that"}})
     assert told.startswith("inner.only = 'that': expected ")
     assert '"this"' in told
@@ -130,7 +130,7 @@ def test_the_only_kind_there_is_is_told_without_words_of_python() -> None:
 
 
 def test_every_mistake_is_reported_at_once() -> None:
-    """Mistakes in several branches, at several depths, all come in one answer."""
+    """Mistakes in several branches, at several depths, all come in one list."""
     assert [
         f"count = 0: expected {COUNT}",
         "inner.name: missing; expected a value: it has no default",
@@ -158,8 +158,8 @@ def test_every_mistake_is_reported_at_once() -> None:
 
 
 @pytest.mark.parametrize("data", [None, 5, "text", [], [{}], True])
-def test_what_is_no_table_at_all_is_one_mistake(data: object) -> None:
-    """A file that holds one bare value is told as such."""
+def test_a_file_without_a_table_is_one_mistake(data: object) -> None:
+    """For example a file that holds one bare value."""
     assert [f"(the whole file) = {data!r}: expected a table"] == mistakes(data)
 
 
@@ -204,8 +204,8 @@ def test_good_data_becomes_typed_values_and_whole_numbers_become_seconds() -> No
     assert float is type(made.must.radius)
 
 
-def test_what_is_missing_gets_its_default() -> None:
-    """An empty table is good where nothing is required."""
+def test_missing_keys_get_their_defaults() -> None:
+    """An empty table is good if no key is required."""
     assert (Outer(), []) == structure({}, Outer)
 
 
@@ -262,8 +262,8 @@ GOOD_AND_BAD: dict[str, tuple[object, Sequence[object], Sequence[object]]] = {
 
 
 @pytest.mark.parametrize("name", GOOD_AND_BAD)
-def test_a_rule_holds_for_what_is_good_and_for_nothing_else(name: str) -> None:
-    """Every type of a config accepts its own values and refuses near misses."""
+def test_a_rule_accepts_good_values_and_refuses_near_misses(name: str) -> None:
+    """For every type of a config."""
     alias, good, bad = GOOD_AND_BAD[name]
     rule = rule_of(alias)
     assert [] == [value for value in good if not rule.holds(value)]

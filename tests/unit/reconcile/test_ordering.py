@@ -1,4 +1,4 @@
-"""The ordering proof in exact words: what is refused, with which chain, and what is safe."""
+"""The ordering proof in exact words: refused targets with their chains, and safe targets."""
 
 import itertools
 
@@ -47,7 +47,7 @@ def refused(units: UnitGraph, target: Target | str, caller: str = PROXY) -> Orde
 
 
 def test_the_old_gate_is_refused() -> None:
-    """The deadlock that this program was made for, in the words that an operator reads."""
+    """The deadlock that this program was made for, with its exact message."""
     error = refused(graph(Edge(DASHBOARD, PROXY)), DASHBOARD)
     assert error.message == (
         f"{DASHBOARD} starts after {PROXY}, {STILL}: {DASHBOARD} → After= → {PROXY}"
@@ -58,20 +58,20 @@ def test_the_old_gate_is_refused() -> None:
     assert error.chain == (DASHBOARD, PROXY)
 
 
-def test_what_such_a_unit_deploys_is_refused_as_well() -> None:
-    """It is not there before the unit begins to start."""
+def test_the_deployment_of_an_unsafe_unit_is_refused_as_well() -> None:
+    """It does not exist before the unit begins to start."""
     target = Target(DASHBOARD, Served.BY_ITS_DEPLOYMENT)
     assert refused(graph(Edge(DASHBOARD, PROXY)), target).chain == (DASHBOARD, PROXY)
 
 
-def test_before_of_the_caller_is_as_good_as_after() -> None:
-    """The arrow tells in whose file to look."""
+def test_before_in_the_caller_counts_like_after_in_the_target() -> None:
+    """The arrow shows which unit's file has the directive."""
     error = refused(graph(before(PROXY, DASHBOARD)), DASHBOARD)
     assert error.message.endswith(f": {DASHBOARD} ← Before= ← {PROXY}")
 
 
-def test_every_hop_is_told() -> None:
-    """Through a target, an instance, a timer and what systemd implies; the names in order."""
+def test_every_hop_is_reported() -> None:
+    """Through a target, an instance, a timer and an implied ordering; the names in order."""
     units = graph(
         Edge(DASHBOARD, "sync.timer", implied="default"),
         before("ready.target", "sync.timer"),
@@ -87,7 +87,7 @@ def test_every_hop_is_told() -> None:
 
 
 def test_an_alias_is_no_way_out() -> None:
-    """Neither of the target, nor of the caller, nor inside an edge; the drawing says who is who."""
+    """Neither of the target, nor of the caller, nor inside an edge; the message has both names."""
     aliases = {"dash.service": DASHBOARD, "proxy.service": PROXY, "web.target": "ready.target"}
     units = graph(
         Edge("dash.service", "web.target"),
@@ -102,8 +102,8 @@ def test_an_alias_is_no_way_out() -> None:
     )
 
 
-def test_the_shortest_chain_is_told() -> None:
-    """Nobody wants to read the way through a target if there is a direct one."""
+def test_the_shortest_chain_is_reported() -> None:
+    """A direct edge, and not the longer path through a target."""
     units = graph(
         *(Edge(DASHBOARD, unit) for unit in ("a.target", "b.target", "c.target")),
         *(Edge("a.target", "aa.target"), Edge("aa.target", PROXY)),
@@ -113,7 +113,7 @@ def test_the_shortest_chain_is_told() -> None:
     assert refused(units, DASHBOARD).chain == (DASHBOARD, "b.target", PROXY)
 
 
-def test_what_somebody_wrote_is_told_first() -> None:
+def test_a_directive_in_a_unit_file_is_reported_first() -> None:
     """Of several reasons for one hop, the line in a file; of two lines, that of the later unit."""
     edges = (
         Edge(DASHBOARD, PROXY, implied="default"),
@@ -136,7 +136,7 @@ RANKED = (
 
 
 @pytest.mark.parametrize("pair", list(itertools.combinations(RANKED, 2)), ids=str)
-def test_of_two_reasons_the_same_one_is_told_whichever_is_listed_first(
+def test_of_two_reasons_the_reported_one_does_not_depend_on_their_order(
     pair: tuple[Edge, Edge],
 ) -> None:
     """The first of them in ``RANKED``."""
@@ -145,7 +145,7 @@ def test_of_two_reasons_the_same_one_is_told_whichever_is_listed_first(
 
 
 def test_the_caller_itself_is_refused() -> None:
-    """A probe that wants the caller active waits for the end of the gate that it is part of."""
+    """A probe that wants the caller active waits for the end of its own gate."""
     error = refused(graph(), PROXY)
     assert error.message == (
         f"{PROXY} is the caller itself: it is still starting while its gate runs"
@@ -187,7 +187,7 @@ def test_a_chain_through_a_unit_that_does_not_exist_counts() -> None:
 
 
 def test_units_in_a_circle_are_all_after_each_other() -> None:
-    """Where systemd breaks a circle is its own affair, so every order may come to pass."""
+    """Any order is possible, because systemd may break a circle anywhere."""
     units = graph(
         Edge(PROXY, "a.service"), Edge("a.service", "b.service"), Edge("b.service", PROXY)
     )
@@ -198,22 +198,22 @@ def test_units_in_a_circle_are_all_after_each_other() -> None:
 # Safe ---------------------------------------------------------------------------------------------
 
 
-def test_what_the_caller_deploys_is_safe() -> None:
-    """Whatever else is ordered how, under any name, and without asking anybody."""
+def test_the_deployment_of_the_caller_is_safe() -> None:
+    """With any other ordering, under any name of the caller, and without systemd."""
     target = Target(PROXY, Served.BY_ITS_DEPLOYMENT)
     assert prove(UnitGraph(frozenset(), ()), PROXY, target) == target
     units = graph(Edge(PROXY, PROXY), aliases={"proxy.service": PROXY})
     assert prove(units, "proxy.service", target) == target
 
 
-def test_what_starts_before_the_caller_is_safe() -> None:
+def test_a_unit_that_starts_before_the_caller_is_safe() -> None:
     """The caller may wait for it; only the other direction is a deadlock."""
     target = Target("docker.service")
     assert prove(graph(Edge(PROXY, "docker.service")), PROXY, target) == target
 
 
-def test_what_has_nothing_to_do_with_the_caller_is_safe() -> None:
-    """A circle among others doesn't make it unsafe, and doesn't hang."""
+def test_an_unrelated_unit_is_safe() -> None:
+    """A circle of other units doesn't make it unsafe, and doesn't hang."""
     units = graph(Edge("a.service", "b.service"), Edge("b.service", "a.service"))
     assert prove(units, PROXY, Target("a.service")) == Target("a.service")
 
@@ -222,7 +222,7 @@ def test_what_has_nothing_to_do_with_the_caller_is_safe() -> None:
 
 
 def test_aliases_of_aliases_and_in_circles() -> None:
-    """A chain leads to its end; a circle is one unit, whoever enters it where."""
+    """A chain leads to its end; a circle is one unit, from any of its names."""
     units = graph(
         aliases={"a": "b", "b": "c", "x": "z", "z": "y", "y": "x", "into": "z", "self": "self"}
     )
@@ -239,8 +239,8 @@ def test_no_chain_and_an_empty_one() -> None:
     assert draw(units, PROXY, PROXY, ()) == PROXY
 
 
-def test_only_one_kind_of_question_is_about_the_unit_itself() -> None:
-    """Whether a unit is active, systemd tells; the rest is served or deployed by the unit."""
+def test_only_one_kind_of_probe_is_about_the_unit_itself() -> None:
+    """Whether a unit is active, systemd answers; the unit or its deployment serves the rest."""
     url = "http://127.0.0.1/"
     served = [
         target_of(probe)

@@ -96,8 +96,8 @@ def test_mypy_names_the_member_that_a_new_kind_lacks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", get_args(Probe))
-def test_each_kind_has_a_word_and_a_target(kind: type) -> None:
-    """The loader finds the class of a table by its word, and the order is proven by its target."""
+def test_each_kind_has_a_name_and_a_target(kind: type) -> None:
+    """The loader finds the class of a table by its name; its target is proven."""
     fields = attrs.fields_dict(kind)
     assert isinstance(fields["kind"].default, str)
     assert {"name", "target_unit", "timeout"} <= fields.keys()

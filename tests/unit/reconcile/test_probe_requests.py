@@ -1,4 +1,4 @@
-"""What each kind of probe sends, to whom, and whom it trusts; and whose fault an error is."""
+"""The requests of each kind of probe, the certificates that it trusts, and its kinds of errors."""
 
 import contextlib
 import errno
@@ -39,7 +39,7 @@ SHORT = 0.25
 
 
 class Server(ThreadedServer):
-    """Answers as the deployment does; notes what it was asked, and for which name over TLS."""
+    """Answers as the deployment does; records its requests and the host names of TLS."""
 
     def __init__(self, listener: socket.socket, signed: Certificate | None = None) -> None:
         self.port: int = listener.getsockname()[1]
@@ -108,7 +108,7 @@ def ask(probe: Probe) -> ProbeResult:
 
 
 def test_an_identity_over_http_is_asked_without_a_name(serve: Serve) -> None:
-    """An entrypoint that redirects does so for every name, but not for none."""
+    """An entrypoint that redirects does so for every host name, but not without one."""
     server = serve()
     who = Identity(target_unit=UNIT, url=f"http://127.0.0.1:{server.port}/who", timeout=AMPLE)
     assert ask(who).outcome is Outcome.PASS
@@ -119,7 +119,7 @@ def test_an_identity_over_http_is_asked_without_a_name(serve: Serve) -> None:
 def test_an_identity_is_asked_at_its_address(
     serve: Serve, make_certificate: Callable[[], Certificate]
 ) -> None:
-    """Over https by the name of its URL, which is sent and asked for; TLS checks it, or not."""
+    """Over https with the host name of its URL, in the request and in TLS; verified or not."""
     server = serve(make_certificate())
     who = Identity(
         target_unit=UNIT,
@@ -135,7 +135,7 @@ def test_an_identity_is_asked_at_its_address(
 
 
 def test_an_identity_belongs_to_one_of_the_tasks_that_run(serve: Serve) -> None:
-    """The task that answers is held against those that are expected."""
+    """The answering task is compared with the expected ones."""
     who = Identity(target_unit=UNIT, url=f"http://127.0.0.1:{serve().port}/", timeout=AMPLE)
     for tasks, answer in ((["task0", "task1"], Outcome.PASS), (["task0"], Outcome.FAIL)):
         (found,) = ask_all(who, tasks=frozenset(tasks))
@@ -143,7 +143,7 @@ def test_an_identity_belongs_to_one_of_the_tasks_that_run(serve: Serve) -> None:
 
 
 def test_a_task_is_asked_on_the_loopback_for_all_that_it_must_say(serve: Serve) -> None:
-    """By port and path; status, headers and text are held against the answer."""
+    """By port and path; status, headers and text are compared."""
     server = serve()
     task = TaskHttp(
         target_unit=UNIT,
@@ -165,7 +165,7 @@ def test_a_task_is_asked_on_the_loopback_for_all_that_it_must_say(serve: Serve) 
 
 
 def test_every_request_wants_the_answer_as_it_is(serve: Serve) -> None:
-    """Not compressed; and by GET, with the name of its URL."""
+    """Uncompressed, and by GET, with the host name of its URL."""
     server = serve()
     url = f"http://localhost.invalid:{server.port}/x"
     server.body = b"OK"
@@ -201,7 +201,7 @@ def test_an_ipv6_address_is_connected_to(serve: Serve) -> None:
 def test_each_probe_trusts_its_own_authority_and_no_other_ones(
     serve: Serve, make_certificate: Callable[[], Certificate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asked in one round, in any order, and again: a probe that checks nothing teaches no other.
+    """In one round, in any order, and again: a probe that verifies nothing does not affect others.
 
     Authorities are read once: a later round may have no descriptor left for their files.
     """
@@ -244,7 +244,7 @@ def test_each_probe_trusts_its_own_authority_and_no_other_ones(
 
 
 def test_over_http_no_authority_is_read(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading the system's takes long, and a descriptor that a later round may not have."""
+    """Reading the system's takes long, and needs a descriptor that a later round may lack."""
     read: list[object] = []
 
     def note(**options: object) -> None:
@@ -260,7 +260,7 @@ def test_over_http_no_authority_is_read(serve: Serve, monkeypatch: pytest.Monkey
 
 
 class Mute(Server):
-    """Takes connections, and says nothing until they are closed."""
+    """Accepts connections, and sends nothing until they are closed."""
 
     @override
     def serve(self, connection: socket.socket) -> None:
@@ -269,7 +269,7 @@ class Mute(Server):
 
 
 def open_files() -> set[tuple[str, str]]:
-    """List this process's descriptors, and what each of them is."""
+    """List the descriptors of this process, with their targets."""
     found: set[tuple[str, str]] = set()
     for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -297,7 +297,7 @@ def test_a_prober_that_is_closed_leaves_nothing_open(
 def test_silence_is_held_against_a_server_but_not_against_a_unit(
     systemctl_says: Callable[..., None],
 ) -> None:
-    """A systemctl that hangs says nothing about the unit that it is asked about."""
+    """A systemctl that hangs is no evidence about the unit."""
     systemctl_says(script="exec sleep 600")
     server = Mute(socket.create_server(("127.0.0.1", 0)))
     url = f"http://127.0.0.1:{server.port}/"
@@ -314,7 +314,7 @@ def test_silence_is_held_against_a_server_but_not_against_a_unit(
 
 
 def test_the_latency_is_the_time_of_the_exchange(serve: Serve) -> None:
-    """No longer than the whole call; and where nothing came, no shorter than the limit."""
+    """No longer than the whole call; without an answer, no shorter than the limit."""
     gate = threading.Event()
 
     class Slow(Server):
@@ -353,7 +353,7 @@ def wrapped(error: Exception) -> list[Exception]:
 
 
 @pytest.mark.parametrize("name", [*OURS, *THEIRS])
-def test_only_what_the_asking_host_lacks_blames_nobody(name: str) -> None:
+def test_trouble_of_this_host_is_inconclusive(name: str) -> None:
     """However deep the libraries have wrapped it."""
     code: int = getattr(errno, name)
     for error in wrapped(OSError(code, "what the kernel says")):
@@ -366,7 +366,7 @@ def test_only_what_the_asking_host_lacks_blames_nobody(name: str) -> None:
             assert reason.startswith("no HTTP answer: ")
 
 
-def test_our_own_trouble_goes_before_theirs() -> None:
+def test_trouble_of_this_host_comes_before_that_of_the_server() -> None:
     """One of several attempts was refused, for another there was no descriptor left."""
     refused = ConnectionRefusedError(errno.ECONNREFUSED, "refused")
     ours = OSError(errno.EMFILE, "too many")
@@ -376,8 +376,8 @@ def test_our_own_trouble_goes_before_theirs() -> None:
         assert explain(error)[1] == "connection refused"
 
 
-def test_an_error_of_tls_says_what_is_wrong() -> None:
-    """By its reason, or by what there is."""
+def test_a_tls_error_has_a_reason() -> None:
+    """OpenSSL's reason, or else its text."""
     told = ssl.SSLError(1, "wrong version number")
     told.reason = "WRONG_VERSION_NUMBER"
     assert explain(told)[1] == "TLS: WRONG_VERSION_NUMBER"
@@ -390,7 +390,7 @@ def test_an_error_of_tls_says_what_is_wrong() -> None:
     [(ValueError("a\nb"), r"no HTTP answer: a\nb"), (ValueError(), "no HTTP answer: ValueError")],
 )
 def test_any_other_error_is_no_answer(error: Exception, reason: str) -> None:
-    """In words that can be printed; without any, its kind."""
+    """With its printable text, or else its type."""
     assert explain(error) == (Outcome.FAIL, reason)
 
 

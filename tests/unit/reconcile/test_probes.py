@@ -1,4 +1,4 @@
-"""Probes against real little servers: each can fail in its own way, and none may raise or hang."""
+"""Probes against small real servers, each with a fault of its own; no probe may raise or hang."""
 
 # ruff: noqa: SIM300 (asserts read: expected == actual)
 
@@ -29,7 +29,7 @@ from runner.reconcile.replies import BODY_CAP, TOKEN_HEADER, Expected
 UNIT = "proxy.service"
 DEPLOYMENT = Deployment(Release("3.4.0+v3.5.1", "3.5.1", "d" * 64), "token-of-this-deployment")
 AMPLE = 120.0
-"""Seconds that no probe needs: whoever waits so long hangs."""
+"""Seconds that no probe needs: a longer wait is a hang."""
 SHORT = 0.25
 """Seconds for an answer that never comes."""
 
@@ -37,7 +37,7 @@ Handler = Callable[[socket.socket], None]
 
 
 class Server(ThreadedServer):
-    """Answers every connection, on 127.0.0.1 by default, with whatever ``handle`` does."""
+    """Answers every connection, on 127.0.0.1 by default, with ``handle``."""
 
     def __init__(self, handle: Handler, listener: socket.socket | None = None) -> None:
         self._handle = handle
@@ -103,7 +103,7 @@ def ask(probe: Probe, timeout: float = AMPLE) -> ProbeResult:
     return result
 
 
-def told(result: ProbeResult) -> tuple[Outcome, str]:
+def outcome_and_reason(result: ProbeResult) -> tuple[Outcome, str]:
     return result.outcome, result.reason
 
 
@@ -126,7 +126,7 @@ def test_a_page_as_expected_passes(serve: Serve) -> None:
             body_contains="well",
         )
     )
-    assert (Outcome.PASS, "status 418 as expected") == told(result)
+    assert (Outcome.PASS, "status 418 as expected") == outcome_and_reason(result)
     assert (418, "all is well", False) == (result.status, result.excerpt, result.terminal)
 
 
@@ -145,7 +145,7 @@ def test_a_ping_is_ok_and_nothing_else(serve: Serve) -> None:
         (http("503 Busy"), (Outcome.FAIL, "status 503, expected 200")),
     ]:
         ping = TraefikPing(target_unit=UNIT, url=serve(replying(reply)).url, timeout=AMPLE)
-        assert expected == told(ask(ping))
+        assert expected == outcome_and_reason(ask(ping))
 
 
 # What is answered, but wrong ---------------------------------------------------------------------
@@ -172,8 +172,10 @@ def test_a_ping_is_ok_and_nothing_else(serve: Serve) -> None:
 def test_a_wrong_answer_fails_and_names_the_difference(
     serve: Serve, reply: bytes, changes: dict[str, object], reason: str
 ) -> None:
-    """The first thing that differs is the reason."""
-    assert (Outcome.FAIL, reason) == told(ask(page(serve(replying(reply)).url, **changes)))
+    """The first difference is the reason."""
+    assert (Outcome.FAIL, reason) == outcome_and_reason(
+        ask(page(serve(replying(reply)).url, **changes))
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,8 +202,8 @@ def test_a_redirect_is_not_followed_and_names_where_it_leads(
     assert 0 == target.connections
 
 
-def test_a_redirect_can_be_what_is_expected(serve: Serve) -> None:
-    """An entry point that sends everybody to HTTPS is asked for exactly that."""
+def test_a_redirect_can_be_expected(serve: Serve) -> None:
+    """For an entry point that redirects everything to HTTPS."""
     server = serve(replying(http("301 Moved", Location="https://site.example/")))
     probe = page(server.url, status=301, headers={"Location": "https://site.example/"})
     assert Outcome.PASS is ask(probe).outcome
@@ -211,7 +213,7 @@ def test_a_huge_body_is_cut_and_fails(serve: Serve) -> None:
     """No health page is so large, and no gate reads a download to its end."""
     server = serve(replying(http(body=b"x" * (4 * BODY_CAP))))
     result = ask(page(server.url))
-    assert (Outcome.FAIL, f"the body is larger than {BODY_CAP} bytes") == told(result)
+    assert (Outcome.FAIL, f"the body is larger than {BODY_CAP} bytes") == outcome_and_reason(result)
     assert len(result.excerpt) < 300
 
 
@@ -227,11 +229,11 @@ def test_a_body_one_byte_beyond_the_cap_fails(serve: Serve) -> None:
     body = chunk * (BODY_CAP // 0x1000) + b"1\r\nx\r\n0\r\n\r\n"
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     result = ask(page(serve(replying(head + body)).url))
-    assert (Outcome.FAIL, f"the body is larger than {BODY_CAP} bytes") == told(result)
+    assert (Outcome.FAIL, f"the body is larger than {BODY_CAP} bytes") == outcome_and_reason(result)
 
 
 def test_the_evidence_is_printable(serve: Serve) -> None:
-    """What a stranger sends reaches a terminal and a log: no control characters, no bulk."""
+    """Evidence reaches a terminal and a log: no control characters, and a bounded length."""
     server = serve(replying(http(body=b"\x1b[31m\x00\xff" + b"x" * 1000)))
     result = ask(page(server.url, body="OK"))
     assert result.excerpt.isprintable()
@@ -299,10 +301,10 @@ OK_HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
         *("endless 100 Continue", "headers, then silence", "half of the headers, then silence"),
     ],
 )
-def test_whatever_takes_too_long_ends_at_the_timeout(serve: Serve, handle: Handler) -> None:
-    """The limit is for the whole exchange: each byte that arrives does not start it anew."""
+def test_a_slow_answer_ends_at_the_timeout(serve: Serve, handle: Handler) -> None:
+    """The limit is for the whole exchange: no arriving byte restarts it."""
     result = ask(page(serve(handle).url, timeout=SHORT))
-    assert (Outcome.FAIL, f"no whole answer within {SHORT:g} s") == told(result)
+    assert (Outcome.FAIL, f"no whole answer within {SHORT:g} s") == outcome_and_reason(result)
 
 
 @pytest.mark.parametrize(
@@ -315,7 +317,7 @@ def test_whatever_takes_too_long_ends_at_the_timeout(serve: Serve, handle: Handl
     ],
     ids=["body", "chunks", "headers", "status line"],
 )
-def test_what_never_ends_is_cut(serve: Serve, head: bytes, piece: bytes) -> None:
+def test_an_endless_body_is_cut(serve: Serve, head: bytes, piece: bytes) -> None:
     """A flood fails by its size, long before the timeout."""
     result = ask(page(serve(flood(head, piece)).url))
     assert result.outcome is Outcome.FAIL
@@ -323,13 +325,13 @@ def test_what_never_ends_is_cut(serve: Serve, head: bytes, piece: bytes) -> None
 
 
 def test_a_round_takes_no_longer_than_the_gate_has_left(serve: Serve) -> None:
-    """The seconds left of the gate end a probe that would like to take more."""
+    """The seconds left of the gate end a probe with a longer timeout."""
     result = ask(page(serve(say_nothing).url), timeout=SHORT)
-    assert (Outcome.FAIL, f"no whole answer within {SHORT:g} s") == told(result)
+    assert (Outcome.FAIL, f"no whole answer within {SHORT:g} s") == outcome_and_reason(result)
 
 
 def test_no_time_left_is_no_answer_and_no_error(serve: Serve) -> None:
-    """A gate at its deadline asks once more with nothing left; that fails like any timeout."""
+    """A gate at its deadline runs a round with 0 s left; that fails like any timeout."""
     for probe in (
         page(serve(say_nothing).url),
         Tcp(name="port", target_unit=UNIT, address="127.0.0.1:9", timeout=AMPLE),
@@ -338,7 +340,7 @@ def test_no_time_left_is_no_answer_and_no_error(serve: Serve) -> None:
 
 
 def test_the_slowest_probe_does_not_hold_the_others_up(serve: Serve) -> None:
-    """All are asked at once, each with its own limit, and answers keep the order of the config."""
+    """All run at once, each with its own limit; results keep the order of the config."""
     silent, good = serve(say_nothing), serve(replying(http()))
     results = ask_all(
         evolve(page(silent.url, timeout=SHORT), name="first"),
@@ -380,8 +382,8 @@ def reset_at_once(connection: socket.socket) -> None:
         *("no status", "broken location", "broken host", "line feeds"),
     ],
 )
-def test_what_is_no_http_fails_with_a_reason(serve: Serve, handle: Handler) -> None:
-    """Whoever listens there, it is not the page that was asked for."""
+def test_an_answer_that_is_no_http_fails_with_a_reason(serve: Serve, handle: Handler) -> None:
+    """Another protocol on the port is not the probed page."""
     result = ask(page(serve(handle).url))
     assert result.outcome is Outcome.FAIL
     assert result.reason.isprintable()
@@ -394,8 +396,8 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("kind", ["http", "https", "tcp", "identity", "ping"])
-def test_nobody_there_is_a_failure_and_not_terminal(kind: str) -> None:
-    """A refused connection is what every start looks like at first."""
+def test_a_refused_connection_is_a_failure_and_not_terminal(kind: str) -> None:
+    """Every start begins with refused connections."""
     port = free_port()
     url = f"http{'s' if kind == 'https' else ''}://127.0.0.1:{port}/"
     probes: dict[str, Probe] = {
@@ -406,7 +408,7 @@ def test_nobody_there_is_a_failure_and_not_terminal(kind: str) -> None:
         "ping": TraefikPing(target_unit=UNIT, url=url),
     }
     result = ask(probes[kind])
-    assert (Outcome.FAIL, "connection refused") == told(result)
+    assert (Outcome.FAIL, "connection refused") == outcome_and_reason(result)
     assert not result.terminal
 
 
@@ -420,7 +422,7 @@ def test_nobody_there_is_a_failure_and_not_terminal(kind: str) -> None:
     ],
 )
 def test_an_odd_url_is_answered_like_any_other(serve: Serve, path: str, asked: bytes) -> None:
-    """Every URL that the config lets through is asked, and its answer counts."""
+    """Every URL that the config accepts is requested, and its answer counts."""
     requests: list[bytes] = []
 
     def handle(connection: socket.socket) -> None:
@@ -453,7 +455,7 @@ def test_an_address_of_ipv6_is_asked(url: str, address: str | None) -> None:
 def test_proxies_of_the_environment_are_ignored(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A gate asks the app itself, whatever a shell or a unit file has set for others."""
+    """A gate probes the app itself, whatever proxy a shell or a unit file has set."""
     dead = f"http://127.0.0.1:{free_port()}"
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, dead)
@@ -474,7 +476,7 @@ def test_no_connection_is_kept_between_rounds(serve: Serve) -> None:
 
 
 def test_an_address_is_connected_to_and_the_name_is_sent(serve: Serve) -> None:
-    """No resolver is asked: the host of the URL goes into the request, not into the connection."""
+    """No resolver is used: the host of the URL goes into the request, not into the connection."""
     requests: list[bytes] = []
 
     def handle(connection: socket.socket) -> None:
@@ -500,7 +502,7 @@ def certificate(make_certificate: Callable[[], Certificate]) -> Certificate:
 
 @pytest.fixture
 def serve_tls(serve: Serve, certificate: Certificate) -> Callable[[list[str | None]], Server]:
-    """Serve a good page over TLS, and note the names that clients ask for."""
+    """Serve a good page over TLS, and record the host names of the clients."""
 
     def start(names: list[str | None]) -> Server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -526,10 +528,10 @@ def serve_tls(serve: Serve, certificate: Certificate) -> Callable[[list[str | No
 ServeTls = Callable[[list[str | None]], Server]
 
 
-def test_a_certificate_that_nobody_signed_fails(serve_tls: ServeTls) -> None:
-    """Verification is on unless it is turned off, and says why it failed."""
+def test_a_self_signed_certificate_fails(serve_tls: ServeTls) -> None:
+    """Verification is on unless it is turned off, and its error is the reason."""
     result = ask(page(serve_tls([]).url))
-    assert (Outcome.FAIL, "TLS: CERTIFICATE_VERIFY_FAILED") == told(result)
+    assert (Outcome.FAIL, "TLS: CERTIFICATE_VERIFY_FAILED") == outcome_and_reason(result)
 
 
 def test_verification_can_be_turned_off(serve_tls: ServeTls) -> None:
@@ -540,8 +542,8 @@ def test_verification_can_be_turned_off(serve_tls: ServeTls) -> None:
     assert Outcome.PASS is ask(other_name).outcome
 
 
-def test_a_ca_file_is_what_is_trusted(serve_tls: ServeTls, certificate: Certificate) -> None:
-    """One certificate can be trusted without trusting everybody's."""
+def test_a_ca_file_is_trusted(serve_tls: ServeTls, certificate: Certificate) -> None:
+    """One certificate can be trusted without the authorities of the system."""
     ca_file = str(certificate.certificate)
     assert Outcome.PASS is ask(page(serve_tls([]).url, ca_file=ca_file)).outcome
 
@@ -556,14 +558,14 @@ def test_the_name_of_the_url_is_asked_for_and_verified(
     assert Outcome.PASS is ask(good).outcome
     assert ["site.invalid"] == names
     bad = page("https://other.invalid/", address=server.address, ca_file=ca_file)
-    assert (Outcome.FAIL, "TLS: CERTIFICATE_VERIFY_FAILED") == told(ask(bad))
+    assert (Outcome.FAIL, "TLS: CERTIFICATE_VERIFY_FAILED") == outcome_and_reason(ask(bad))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate"], ids=["no", "empty", "garbage"])
-def test_a_ca_file_that_cannot_be_read_blames_nobody(
+def test_an_unreadable_ca_file_is_inconclusive(
     serve_tls: ServeTls, tmp_path: Path, content: bytes | None
 ) -> None:
-    """It is the asking side that lacks something: no evidence about the release."""
+    """The host of the run lacks the file: no evidence about the release."""
     ca_file = tmp_path / "ca.pem"
     if content is not None:
         ca_file.write_bytes(content)
@@ -599,7 +601,7 @@ RIGHT = b'{"Version": "3.5.1", "Codename": "chabichou"}'
 
 
 def test_the_right_token_and_version_pass(serve: Serve) -> None:
-    """It is this very deployment that answers, with the program that its release promises."""
+    """Exactly this deployment answers, with the program of its release."""
     assert Outcome.PASS is ask(who(serve(replying(identified(RIGHT))).url)).outcome
 
 
@@ -648,20 +650,20 @@ def test_the_right_token_and_version_pass(serve: Serve) -> None:
         *("list", "null", "no UTF-8", "nothing", "deep", "long number"),
     ],
 )
-def test_anybody_else_fails(serve: Serve, reply: bytes, reason: str) -> None:
-    """An old instance, another program, a stranger: each is told apart."""
-    assert (Outcome.FAIL, reason) == told(ask(who(serve(replying(reply)).url)))
+def test_any_other_instance_fails(serve: Serve, reply: bytes, reason: str) -> None:
+    """An old instance, another program, a foreign server: each has its own reason."""
+    assert (Outcome.FAIL, reason) == outcome_and_reason(ask(who(serve(replying(reply)).url)))
 
 
-def test_a_missing_route_is_told_as_a_missing_identity(serve: Serve) -> None:
-    """Traefik without its api, or without our file, answers 404: the hint says what to look at."""
+def test_a_missing_route_is_reported_as_a_missing_identity(serve: Serve) -> None:
+    """Traefik without its api, or without our file, answers 404: the reason names both."""
     result = ask(who(serve(replying(http("404 Not Found"))).url))
     assert result.outcome is Outcome.FAIL
     assert result.reason.startswith("status 404, expected 200: no identity")
 
 
-def test_a_stranger_that_echoes_everything_does_not_pass(serve: Serve) -> None:
-    """The token is not in the probe, so nobody can return it who was not started with it."""
+def test_a_server_that_echoes_every_request_does_not_pass(serve: Serve) -> None:
+    """The request does not contain the token, so only the deployment can return it."""
     seen: list[bytes] = []
 
     def echo(connection: socket.socket) -> None:
@@ -677,7 +679,7 @@ def test_a_stranger_that_echoes_everything_does_not_pass(serve: Serve) -> None:
     assert (
         Outcome.FAIL,
         "no X-Warm-Reconcile-Token header: this is not the Traefik that was deployed",
-    ) == told(result)
+    ) == outcome_and_reason(result)
     assert DEPLOYMENT.token.encode() not in seen[0]
 
 
@@ -685,7 +687,7 @@ def test_a_stranger_that_echoes_everything_does_not_pass(serve: Serve) -> None:
 
 
 def test_a_port_that_accepts_passes(serve: Serve) -> None:
-    """Nothing more is asked, and the connection is closed again."""
+    """Nothing is sent, and the connection is closed again."""
     closed = threading.Event()
 
     def handle(connection: socket.socket) -> None:
@@ -694,7 +696,9 @@ def test_a_port_that_accepts_passes(serve: Serve) -> None:
 
     probe = Tcp(name="port", target_unit=UNIT, address=serve(handle).address, timeout=AMPLE)
     prober = Prober((proven(probe),))
-    assert (Outcome.PASS, "accepts connections") == told(prober.ask(Expected(DEPLOYMENT), AMPLE)[0])
+    assert (Outcome.PASS, "accepts connections") == outcome_and_reason(
+        prober.ask(Expected(DEPLOYMENT), AMPLE)[0]
+    )
     assert closed.wait(AMPLE)
     prober.close()
 
@@ -738,9 +742,9 @@ def unit(timeout: float = AMPLE) -> UnitActive:
 
 
 def test_an_active_unit_passes(systemctl: Systemctl) -> None:
-    """Systemd is asked for exactly this unit, and its name can't be taken for an option."""
+    """The command names exactly this unit, whose name can't be taken for an option."""
     asked = systemctl("echo active")
-    assert (Outcome.PASS, "the unit is active") == told(ask(unit()))
+    assert (Outcome.PASS, "the unit is active") == outcome_and_reason(ask(unit()))
     assert ["--", "deploy-proxy.service"] == asked.read_text().splitlines()[-2:]
 
 
@@ -756,7 +760,7 @@ def test_another_state_fails_and_only_failed_is_final(
     """A unit that is on its way may still arrive; one that has failed will not."""
     systemctl(f"echo {state}")
     result = ask(unit())
-    assert (Outcome.FAIL, f"the unit is {state}") == told(result)
+    assert (Outcome.FAIL, f"the unit is {state}") == outcome_and_reason(result)
     assert terminal is result.terminal
 
 
@@ -779,7 +783,7 @@ def test_another_state_fails_and_only_failed_is_final(
     ],
 )
 def test_garbage_from_systemctl_is_no_evidence(systemctl: Systemctl, script: str) -> None:
-    """Where systemd can't be asked, or says what no systemd says, nobody is blamed."""
+    """If systemctl fails, or prints an unknown state, the result is inconclusive."""
     systemctl(script)
     result = ask(unit())
     assert result.outcome is Outcome.INCONCLUSIVE
@@ -790,9 +794,11 @@ def test_garbage_from_systemctl_is_no_evidence(systemctl: Systemctl, script: str
 def test_a_host_without_systemctl_is_no_evidence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A missing program is trouble on the asking side."""
+    """A missing program is trouble on this host."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert (Outcome.INCONCLUSIVE, "systemctl: No such file or directory") == told(ask(unit()))
+    assert (Outcome.INCONCLUSIVE, "systemctl: No such file or directory") == outcome_and_reason(
+        ask(unit())
+    )
 
 
 def test_a_systemctl_that_cannot_be_executed_is_no_evidence(
@@ -802,7 +808,7 @@ def test_a_systemctl_that_cannot_be_executed_is_no_evidence(
     program = systemctl("").parent / "bin" / "systemctl"
     program.write_bytes(b"\x7fELF")
     monkeypatch.setenv("PATH", str(program.parent))
-    assert (Outcome.INCONCLUSIVE, "systemctl: Exec format error") == told(ask(unit()))
+    assert (Outcome.INCONCLUSIVE, "systemctl: Exec format error") == outcome_and_reason(ask(unit()))
 
 
 ASK_AGAIN = """
@@ -825,7 +831,7 @@ for _ in range(rounds):
 
 
 ROUNDS = 12
-"""How often it is asked: enough to tell a file that each round leaves from one that ends late."""
+"""Number of rounds: enough to distinguish a file that each round leaves from one that ends late."""
 
 
 def ask_again(
@@ -926,10 +932,10 @@ for result in results:
 
 
 @pytest.mark.parametrize("when", ["warm", "cold"])
-def test_a_host_out_of_file_descriptors_blames_nobody(
+def test_a_host_out_of_file_descriptors_is_inconclusive(
     serve: Serve, run_python: Callable[..., subprocess.CompletedProcess[str]], when: str
 ) -> None:
-    """Whoever can't ask knows nothing, in the first round as in any other."""
+    """In the first round as in any other."""
     done = run_python(OUT_OF_FILES, serve(replying(http())).address, when)
     assert 0 == done.returncode, done.stderr
     lines = [line.split(" ", 2) for line in done.stdout.splitlines()]
@@ -943,7 +949,7 @@ def test_a_host_out_of_file_descriptors_blames_nobody(
 
 
 class Anything:
-    """Replies with whatever bytes the test has set last."""
+    """Replies with the bytes that the test has set last."""
 
     def __init__(self) -> None:
         self.reply = b""
@@ -987,7 +993,7 @@ pieces = st.sampled_from(
 @example(reply=http("302 Found", Location="x:" * 40000))
 @example(reply=http(Set_Cookie="a=b; expires=Thu, 99 Foo 99999999 99:99:99 GMT; version=\xff"))
 def test_no_bytes_make_a_probe_raise(anything: tuple[Anything, Server], reply: bytes) -> None:
-    """Whatever comes back is an answer with a printable reason, and never PASS without cause."""
+    """Any bytes give a result with a printable reason, and never PASS without cause."""
     behaviour, server = anything
     behaviour.reply = reply
     results = ask_all(page(server.url, body="the one page"), who(server.url))

@@ -1,4 +1,4 @@
-"""What each answer means: without a server, every field and every limit."""
+"""The check of each answer, without a server: every field and every limit."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_a_page_as_expected_is_a_pass_with_its_evidence() -> None:
     ],
 )
 def test_the_first_difference_is_the_reason(probe: Http, reply: Reply, reason: str) -> None:
-    """And it is a failure, with what came back."""
+    """The result is a failure, with the answer as evidence."""
     shown = reply.body.decode()
     found = check_http(probe, reply)
     expected = evolve(
@@ -73,7 +73,7 @@ def test_the_first_difference_is_the_reason(probe: Http, reply: Reply, reason: s
 
 
 def test_a_body_that_is_no_text_is_compared_all_the_same() -> None:
-    """What can't be read counts as the sign for that."""
+    """Undecodable bytes count as the replacement character."""
     broken = evolve(OK, body=b"a\xffb")
     assert check_http(evolve(PAGE, body="a\ufffdb"), broken).outcome is Outcome.PASS
     assert check_http(evolve(PAGE, body_contains="b"), broken).excerpt == "a\ufffdb"
@@ -89,7 +89,7 @@ TASKS = Expected(DEPLOYMENT, frozenset({"task0", "task1"}))
 
 @pytest.mark.parametrize("expected", [MINE, TASKS, evolve(TASKS, tasks=frozenset({"task1"}))])
 def test_the_deployment_itself_passes(expected: Expected) -> None:
-    """By its token, its version and, where there are tasks, the task that it was started for."""
+    """By its token, its version and, if there are tasks, its task id."""
     assert check_identity(PAGE, SELF, expected) == evolve(PASSED, excerpt=SELF.body.decode())
 
 
@@ -120,8 +120,10 @@ NOT_RUNNING = "answers, which Docker does not report as running"
         (evolve(SELF, headers=without(TASK_HEADER)), TASKS, f"task (none) {NOT_RUNNING}"),
     ],
 )
-def test_anyone_else_fails_and_is_told_apart(reply: Reply, expected: Expected, reason: str) -> None:
-    """The token first: what another deployment says of itself doesn't matter."""
+def test_any_other_instance_fails_with_its_own_reason(
+    reply: Reply, expected: Expected, reason: str
+) -> None:
+    """The token first: for another deployment nothing else matters."""
     found = check_identity(PAGE, reply, expected)
     assert (found.outcome, found.status) == (Outcome.FAIL, reply.status)
     assert found.reason.startswith(reason)
@@ -141,20 +143,20 @@ def test_anyone_else_fails_and_is_told_apart(reply: Reply, expected: Expected, r
     ],
     ids=["empty", "no JSON", "no text", "null", "list", "deep", "long number", "no version"],
 )
-def test_what_tells_no_version_fails(body: bytes) -> None:
-    """Whatever it sends instead."""
+def test_an_answer_without_a_version_fails(body: bytes) -> None:
+    """For any other body."""
     found = check_identity(PAGE, evolve(SELF, body=body), MINE)
     assert (found.outcome, found.reason) == (Outcome.FAIL, "the body names no Version")
 
 
-def test_where_there_are_no_tasks_none_is_asked_for() -> None:
-    """Outside of a swarm there is no header, and none is missed."""
+def test_without_tasks_no_task_header_is_required() -> None:
+    """Outside of a swarm there is no such header."""
     reply = evolve(SELF, headers=without(TASK_HEADER))
     assert check_identity(PAGE, reply, MINE).outcome is Outcome.PASS
 
 
-def test_the_recipe_returns_the_headers_that_are_looked_for() -> None:
-    """They are written into what is deployed: a change here breaks every release that is kept."""
+def test_the_recipe_returns_the_expected_headers() -> None:
+    """They are part of each deployed release: a change here breaks every release that is kept."""
     returned = (RECIPE / "gate.yml").read_text()
     for header in (TOKEN_HEADER, TASK_HEADER):
         assert f"{header}:" in returned
@@ -164,7 +166,7 @@ def test_the_recipe_returns_the_headers_that_are_looked_for() -> None:
 # Words --------------------------------------------------------------------------------------------
 
 
-def test_a_result_without_an_answer_is_of_its_probe() -> None:
+def test_a_result_without_an_answer_names_its_probe() -> None:
     """Its name and its unit; no status and no text."""
     port = Tcp(name="port", target_unit=UNIT, address="127.0.0.1:1")
     found = result(port, Outcome.INCONCLUSIVE, "why")
@@ -183,7 +185,7 @@ def test_a_result_without_an_answer_is_of_its_probe() -> None:
         ("\n" * 201, r"\n" * 200 + "…"),
     ],
 )
-def test_what_is_shown_is_printable_and_short(text: str, shown: str) -> None:
+def test_an_excerpt_is_printable_and_short(text: str, shown: str) -> None:
     """Two hundred characters, and a sign that there was more."""
     assert printable(text) == shown
 
@@ -191,11 +193,11 @@ def test_what_is_shown_is_printable_and_short(text: str, shown: str) -> None:
 @pytest.mark.parametrize(
     "code", ["\x1b[0m", "\x1b[1;31m", "\x1b]0;title\x07", "\x1b]8;;x\x1b\\", "\x1bM", "\x1b[?25l"]
 )
-def test_a_log_is_read_without_its_colours(code: str) -> None:
-    """Whatever a terminal would not show."""
+def test_control_sequences_are_removed_from_a_log(code: str) -> None:
+    """All that a terminal would not show."""
     assert without_colours(f"a{code}b{code}") == "ab"
 
 
-def test_the_cap_is_what_a_health_page_never_needs() -> None:
-    """It is told in messages, too: 64 KiB."""
+def test_the_cap_of_a_body_is_64_kib() -> None:
+    """The number is also in messages."""
     assert BODY_CAP == 65_536
