@@ -204,7 +204,9 @@ def test_a_loss_during_a_rollback(host: Host, loss: Loss) -> None:
     ran = host.end(run)
     assert ran.outcome in {"rolled back", "undecided", "stranded"}, ran
     again = host.run()
-    if again.code == ExitCode.ENGINE_STUCK:  # the killed dockerd leaked a port: free-ports.service
+    if again.code == int(
+        ExitCode.ENGINE_STUCK
+    ):  # the killed dockerd leaked a port: free-ports.service
         host.engine.restart()
         again = host.run()
     assert again.serving == FIRST, again
