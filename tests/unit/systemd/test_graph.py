@@ -187,7 +187,7 @@ def test_systemctl_must_agree_with_itself(systemctl_says: Systemctl) -> None:
 def test_a_unit_that_cannot_start_is_unknown(systemctl_says: Systemctl, target: str) -> None:
     """Masked, or not there: systemctl answers as readily as for any other."""
     systemctl_says(list_dependencies=f"{target}\n", show=SHOW)
-    assert f"the target {target} is not known" in refused(target).message
+    assert f"the target {target} is unknown" in refused(target).message
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_unit_that_cannot_start_is_unknown(systemctl_says: Systemctl, target: 
     [
         ("echo not booted with systemd >&2; exit 1", "systemctl failed with status 1: not booted"),
         ("exit 3", "systemctl failed with status 3: "),
-        ("echo", f"the target {LATE} is not known"),
+        ("echo", f"the target {LATE} is unknown"),
         ("echo Id=late.service; echo 'Names=\"'", "prints can't be read: No closing"),
         ("sleep 600", "systemctl did not answer for 0.5 s"),
     ],
