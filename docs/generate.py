@@ -132,8 +132,8 @@ def _kinds(classes: tuple[type, ...]) -> dict[str, dict[str, Any]]:
 def _members(cls: Any) -> dict[str, bool]:  # noqa: ANN401 - a class of probes
     """Return what Nix has to know of a kind of probe."""
     sample: dict[str, object] = {"name": "a", "target_unit": "a.service", "url": NAMED_URL}
-    sample |= {"address": "127.0.0.1:1", "port": 1}
-    probe = cls(**{key: value for key, value in sample.items() if hasattr(cls, key)})
+    required = [key.name for key in attrs.fields(cls) if key.default is attrs.NOTHING]
+    probe = cls(**{name: sample.get(name, "a") for name in required})
     return {
         "asks_traefik": cls.asks_traefik,
         "proves_candidate": cls.proves_candidate,
@@ -186,6 +186,8 @@ def _details(cls: type, name: str) -> str:
 def _type_in_nix(hint: Any) -> str:  # noqa: ANN401 - any annotation
     if get_origin(hint) in {Union, UnionType}:
         (hint,) = (arg for arg in get_args(hint) if arg is not type(None))
+    if get_origin(hint) is typing.Literal:
+        return "str"
     if hint in (Port, AbsolutePath):
         return "port" if hint == Port else "path"
     base = hint.__origin__ if get_origin(hint) is Annotated else hint

@@ -140,5 +140,5 @@ MANIFEST: Final[Mapping[str, str]] = {
     "parts": "parts",
     "files": "files",
 }
-"""From each field of ``releases.contents.Manifest`` to its key in ``manifest.json``. The digest of
+"""From each field of ``releases.manifest.Manifest`` to its key in ``manifest.json``. The digest of
 a release is the SHA-256 of that file: with another key every release would be a new one."""
