@@ -151,7 +151,7 @@ def _cut(on: Recorder, kind: str, number: int, seconds: float) -> Cut:
 def _freed(on: Recorder) -> str:
     """Return the message of this boot's ``free-ports`` if it found leaked ports."""
     lines = on.machine.run(*journal_of(FREE_PORTS)).check().splitlines()
-    return next((line for line in lines if line.startswith("the engine held")), "")
+    return next((line for line in lines if line.startswith("dockerd held")), "")
 
 
 def _look_closer(on: Recorder, number: int) -> None:
