@@ -245,7 +245,7 @@ REFUSED: Final = (
     Broken(
         "wants two tasks to hold one port",
         deploying("replicas: 2"),
-        r"service app needs 2 tasks that each publish a port on their host, but there is only 1 node",
+        r"service app needs 2 tasks that each publish a port on their host, but there is only 1",
         fate="is refused",
     ),
     Broken(
