@@ -68,6 +68,8 @@ class Who:
         )
 
 
+USUAL_GATEWAY: Final = "172.18.0.1"
+"""Of docker_gwbridge: what the recipe takes it for, without a variable."""
 AMPLE: Final = 300.0
 """Seconds for a gate: a release that is healthy, and one that was proven, pass long before."""
 
@@ -264,6 +266,12 @@ class Host:
         shutil.copytree(self.releases / label, place, dirs_exist_ok=True)
         for name in OVERLAY:
             shutil.copy(RECIPE / name, place)
+        (bridge,) = self.engine.inspect("network", "docker_gwbridge")
+        gateway = bridge["IPAM"]["Config"][0]["Gateway"]
+        if gate and gateway != USUAL_GATEWAY:  # Docker chose another range: see the recipe's README
+            askers = ("127.0.0.0/8", "::1", gateway)
+            rule = " || ".join(f"ClientIP(`{asker}`)" for asker in askers)
+            variables.setdefault("WARM_RECONCILE_ASKERS", rule)
         app = {"version": "3.8", "services": {"app": {"environment": variables}}}
         (place / "compose.more.yml").write_text(json.dumps(app))  # JSON is YAML
         names = ("compose.yml", *OVERLAY[:1], "compose.more.yml") if gate else ("compose.yml",)
