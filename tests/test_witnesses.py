@@ -50,7 +50,7 @@ def test_only_the_preconditions_and_the_proof_make_a_probe_safe() -> None:
 
 def test_probers_are_made_where_probes_are_cleared_or_passed_on() -> None:
     """They get cleared probes: tests/property/test_guard.py holds which these are."""
-    assert makers("Prober") == {"build.py", "converge.py", "gate_round.py"}
+    assert makers("Prober") == {"build.py", "gate_round.py"}
 
 
 def test_mistakes_do_not_type_check() -> None:

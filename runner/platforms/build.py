@@ -96,6 +96,21 @@ def make_source(config: AppConfig, mirror: Path) -> Source:
 
 
 @contextlib.contextmanager
+def open_prober(probes: tuple[SafeProbe, ...]) -> Generator[Prober]:
+    """Make a prober; it is closed with the context.
+
+    Raises:
+        StateError: no event loop can be made for the probes, e.g. for lack of descriptors.
+    """
+    try:
+        prober = Prober(probes)
+    except OSError as error:
+        raise StateError(f"no probe can run on this host: {error.strerror}") from error
+    with contextlib.closing(prober):
+        yield prober
+
+
+@contextlib.contextmanager
 def make_platform(
     config: AppConfig, state: StateDir, probes: tuple[SafeProbe, ...]
 ) -> Generator[BuiltPlatform]:
@@ -110,11 +125,7 @@ def make_platform(
         StateError: no event loop can be made for the probes, e.g. for lack of descriptors.
     """
     with contextlib.ExitStack() as stack:
-        try:
-            prober = Prober(host_probes(probes))
-        except OSError as error:
-            raise StateError(f"no probe can run on this host: {error.strerror}") from error
-        stack.callback(prober.close)
+        prober = stack.enter_context(open_prober(host_probes(probes)))
         if isinstance(config.platform, ProcessPlatformConfig):
             yield _make_processes(config, config.platform, state, prober)
         else:

@@ -9,8 +9,7 @@ from runner import preconditions
 from runner.cli.command import Command
 from runner.config.assertion import Assertion, find_assertion
 from runner.exit_codes import ExitCode
-from runner.platforms.build import SystemClock
-from runner.reconcile.errors import StateError
+from runner.platforms.build import SystemClock, open_prober
 from runner.reconcile.gate import Clock, judge
 from runner.reconcile.model import (
     Deployment,
@@ -22,7 +21,6 @@ from runner.reconcile.model import (
     Unhealthy,
     Verdict,
 )
-from runner.reconcile.probes import Prober
 from runner.reconcile.replies import Expected
 from runner.systemd.graph import query_start_timeout
 from runner.terminal.options import add_config_arguments, print_output
@@ -91,11 +89,7 @@ def assert_now(assertion: Assertion, clock: Clock) -> Converged:
         table=preconditions.read_table(config.probes),
         doubt=doubts.append,
     )
-    try:
-        prober = Prober(probes)
-    except OSError as error:
-        raise StateError(f"no probe can run on this host: {error.strerror}") from error
-    try:
+    with open_prober(probes) as prober:
         verdict = judge(
             config.gate,
             NO_DEPLOYMENT,
@@ -103,8 +97,6 @@ def assert_now(assertion: Assertion, clock: Clock) -> Converged:
             clock,
             lambda _: None,
         )
-    finally:
-        prober.close()
     return evolve(_outcome(assertion.name, verdict), doubts=tuple(doubts))
 
 

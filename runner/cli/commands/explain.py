@@ -6,14 +6,13 @@ from typing import Final
 from runner.cli.attempt_text import attempt_data, attempt_line, format_time
 from runner.cli.command import Command, app_of
 from runner.cli.view import View
-from runner.exit_codes import ExitCode
 from runner.reconcile import events
 from runner.reconcile.attempt import Entry, Interrupted
 from runner.reconcile.errors import UsageError
 from runner.storage.codec import to_data
 from runner.storage.history import History, open_history
 from runner.storage.paths import find_state
-from runner.terminal.options import add_app_arguments, positive, print_output
+from runner.terminal.options import add_app_arguments, positive
 from runner.terminal.text import format_event, format_result
 
 _DEEP: Final = 11 * " "
@@ -67,8 +66,7 @@ def _run(arguments: argparse.Namespace) -> int:
     app = app_of(arguments)
     with open_history(find_state(app.state_root, app.name)) as past:
         view = view_of(app.name, past, arguments.number)
-    print_output(view.data, view.text, as_json=arguments.json)
-    return ExitCode.OK
+    return view.show(as_json=arguments.json)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,10 +7,9 @@ from typing import Final
 from runner.cli.attempt_text import attempt_data, attempt_line
 from runner.cli.command import Command, app_of
 from runner.cli.view import View
-from runner.exit_codes import ExitCode
 from runner.storage.history import PastAttempt, open_history
 from runner.storage.paths import find_state
-from runner.terminal.options import add_app_arguments, positive, print_output
+from runner.terminal.options import add_app_arguments, positive
 
 DEFAULT_LINES: Final = 20
 
@@ -25,8 +24,7 @@ def _run(arguments: argparse.Namespace) -> int:
     app = app_of(arguments)
     with open_history(find_state(app.state_root, app.name)) as past:
         view = view_of(app.name, past.attempts(arguments.lines) if past else [])
-    print_output(view.data, view.text, as_json=arguments.json)
-    return ExitCode.OK
+    return view.show(as_json=arguments.json)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,11 +6,10 @@ from typing import assert_never
 from runner.cli.app_state import AppState, read_app_state
 from runner.cli.command import Command, app_of
 from runner.cli.view import View
-from runner.exit_codes import ExitCode
 from runner.reconcile import events
 from runner.reconcile.decisions import assess
 from runner.storage.codec import name_of
-from runner.terminal.options import add_app_arguments, print_output
+from runner.terminal.options import add_app_arguments
 from runner.terminal.text import format_event
 
 
@@ -53,8 +52,7 @@ def view_of(state: AppState) -> View:
 
 def _run(arguments: argparse.Namespace) -> int:
     view = view_of(read_app_state(app_of(arguments), ask_source=True, forced=arguments.force))
-    print_output(view.data, view.text, as_json=arguments.json)
-    return ExitCode.OK
+    return view.show(as_json=arguments.json)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:

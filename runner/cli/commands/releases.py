@@ -5,9 +5,8 @@ import argparse
 from runner.cli.app_state import AppState, read_app_state
 from runner.cli.command import Command, app_of
 from runner.cli.view import View
-from runner.exit_codes import ExitCode
 from runner.reconcile.model import Deployment, LatestUnknown
-from runner.terminal.options import add_app_arguments, print_output
+from runner.terminal.options import add_app_arguments
 
 
 def view_of(state: AppState) -> View:
@@ -30,8 +29,7 @@ def view_of(state: AppState) -> View:
 
 def _run(arguments: argparse.Namespace) -> int:
     view = view_of(read_app_state(app_of(arguments), ask_source=True))
-    print_output(view.data, view.text, as_json=arguments.json)
-    return ExitCode.OK
+    return view.show(as_json=arguments.json)
 
 
 COMMAND = Command(
